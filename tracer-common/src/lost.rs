@@ -1,0 +1,18 @@
+//! Counters of what was seen and what was lost, by reason.
+
+/// Task storage gave no slot (its lock was held, or no memory): the episode is
+/// found by the iterator instead.
+pub const STORAGE: u32 = 0;
+/// The ring of exits was full: the task's totals went to the table by comm.
+pub const EXIT_RING: u32 = 1;
+/// That table was full too, or the task was older than the last snapshot: what
+/// it did since then is gone.
+pub const EXIT_TABLE: u32 = 2;
+/// The ring of folds was full: a kernel sample is short of one CPU's names.
+pub const FOLD_RING: u32 = 3;
+/// A CPU had more runnable tasks than a fold can name.
+pub const FOLD_LIST: u32 = 4;
+/// Not a loss: exits seen, to hold delivered and lost ones against.
+pub const EXITS_SEEN: u32 = 5;
+/// Number of counters.
+pub const COUNTERS: u32 = 6;

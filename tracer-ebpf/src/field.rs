@@ -1,0 +1,81 @@
+//! Fields of kernel objects, by offsets that user space takes from the running
+//! kernel's BTF and freezes into read-only data before the load.
+//!
+//! A frozen offset is a known constant to the verifier, so a read through a
+//! BTF-typed pointer is a plain load: no helper, and a bad pointer reads as 0.
+//! The names must be those of the table in user space, tracer/src/kernel/fields.rs.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use tracer_common::NO_FIELD;
+
+/// A kernel object whose type the verifier knows.
+pub(crate) type Object = *const c_void;
+
+macro_rules! offsets {
+    ($($name:ident),* $(,)?) => {
+        $(#[unsafe(no_mangle)] pub(crate) static $name: Global<u32> = Global::new(0);)*
+    };
+}
+
+offsets!(
+    TASK_STATE,
+    TASK_FLAGS,
+    TASK_TID,
+    TASK_TGID,
+    TASK_COMM,
+    TASK_CPU,
+    TASK_ON_CPU,
+    TASK_ON_RQ,
+    TASK_START,
+    TASK_RUN,
+    TASK_EXEC_START,
+    TASK_DELAYED,
+    TASK_THROTTLED,
+    TASK_GROUP_NODE,
+    TASK_CFS_RQ,
+    TASK_RUN_DELAY,
+    TASK_LAST_QUEUED,
+    TASK_LAST_ARRIVAL,
+    TASK_CRED,
+    TASK_CGROUPS,
+    TASK_GROUP,
+    CRED_UID,
+    CSS_SET_CGROUP,
+    CSS_CGROUP,
+    CGROUP_NODE,
+    NODE_ID,
+    GROUP_PARENT,
+    GROUP_THROTTLED_TIME,
+    CFS_RQ_RQ,
+    CFS_RQ_THROTTLE_COUNT,
+    RQ_NR_RUNNING,
+    RQ_CALC_LOAD_UPDATE,
+    RQ_CALC_LOAD_ACTIVE,
+    RQ_CFS_TASKS,
+);
+
+/// Whether the running kernel has the field.
+#[inline(always)]
+pub(crate) fn has(offset: &Global<u32>) -> bool {
+    offset.load() != NO_FIELD
+}
+
+/// Reads a field of a typed object with a plain load.
+///
+/// # Safety
+///
+/// `object` must come to the verifier as a pointer of the type that `offset` is of.
+#[inline(always)]
+pub(crate) unsafe fn field<T: Copy>(object: Object, offset: &Global<u32>) -> T {
+    // SAFETY: the verifier checks the type and makes a fault read as 0.
+    unsafe { ptr::read_volatile(object.byte_add(offset.load() as usize).cast()) }
+}
+
+/// Reads through an address the verifier knows nothing of; 0 on a fault.
+#[inline(always)]
+pub(crate) fn read<T: Copy + Default>(address: u64) -> T {
+    // SAFETY: the helper checks the address and copies, it never faults.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
+}

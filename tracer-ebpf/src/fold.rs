@@ -1,0 +1,168 @@
+//! The kernel's own load sample, caught in the act.
+//!
+//! Every 5 s and a tick each CPU folds its count of runnable and blocked tasks
+//! into the load, within its timer tick. The tick is an hrtimer, so when it has
+//! just expired `rq->calc_load_update` has moved on, interrupts are off, and the
+//! run queue still is what was counted. No user-space snapshot comes as close.
+
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::debug;
+use tracer_common::{
+    fold::{FOLD_DELAYED, FOLD_LISTED_ALL, FOLD_LISTED_CURRENT, FOLD_TASKS, FoldRecord},
+    lost,
+};
+
+use crate::{
+    field::{
+        CFS_RQ_RQ, CFS_RQ_THROTTLE_COUNT, Object, RQ_CALC_LOAD_ACTIVE, RQ_CALC_LOAD_UPDATE,
+        RQ_CFS_TASKS, RQ_NR_RUNNING, TASK_CFS_RQ, TASK_CPU, TASK_DELAYED, TASK_GROUP_NODE,
+        TASK_THROTTLED, TASK_TID, field, has, read,
+    },
+    maps::{FOLD_DUE, FOLD_TIME, FOLDS, count},
+};
+
+/// Folds of one sample lie closer together than this, those of two further apart.
+const SAME_SAMPLE_NS: u64 = 1_000_000_000;
+
+/// `hrtimer_expire_exit(timer)`: runs after every expired timer, the tick among
+/// them; three loads and a comparison unless this CPU just folded.
+#[btf_tracepoint(function = "hrtimer_expire_exit")]
+pub(crate) fn hrtimer_expire_exit(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: current is a task_struct, and its queue is this CPU's.
+    let (current, rq, due): (Object, Object, u64) = unsafe {
+        let current: Object = bpf_get_current_task_btf().cast_const().cast();
+        let cfs_rq: Object = field(current, &TASK_CFS_RQ);
+        let rq: Object = field(cfs_rq, &CFS_RQ_RQ);
+        (current, rq, field(rq, &RQ_CALC_LOAD_UPDATE))
+    };
+    let Some(seen) = FOLD_DUE.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a per-CPU slot, and interrupts are off.
+    let before = unsafe { seen.replace(due) };
+    if before != due && before != 0 {
+        folded(&ctx, current, rq, due);
+    }
+    0
+}
+
+#[inline(always)]
+fn folded(ctx: &BtfTracePointContext, current: Object, rq: Object, due: u64) {
+    // SAFETY: rq is a struct rq; the helpers have no preconditions.
+    let (now, jiffies, cpu, nr_running, active): (u64, u64, u32, u32, i64) = unsafe {
+        (
+            bpf_ktime_get_ns(),
+            bpf_jiffies64(),
+            bpf_get_smp_processor_id(),
+            field(rq, &RQ_NR_RUNNING),
+            field(rq, &RQ_CALC_LOAD_ACTIVE),
+        )
+    };
+    if let Some(time) = FOLD_TIME.get_ptr_mut(0) {
+        // SAFETY: a map value; CPUs that fold together write nearly the same.
+        unsafe {
+            if now.wrapping_sub(*time) > SAME_SAMPLE_NS {
+                *time = now;
+            }
+        }
+    }
+    let Some(mut record) = FOLDS.reserve(0) else {
+        count(lost::FOLD_RING);
+        debug!(ctx, "ring of folds is full");
+        return;
+    };
+    // SAFETY: the ring's memory, as large as the record; every field that user
+    // space reads is written.
+    let r = unsafe { &mut *record.as_mut_ptr() };
+    r.time_ns = now;
+    r.next_fold_jiffy = due;
+    r.jiffies = jiffies;
+    r.active = active;
+    r.cpu = cpu;
+    r.nr_running = nr_running;
+    r.listed = 0;
+    r.flags = 0;
+    list(r, current, rq);
+    if r.flags & FOLD_LISTED_ALL == 0 {
+        count(lost::FOLD_LIST);
+    }
+    record.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// Walks `rq->cfs_tasks`. Another CPU may change the list meanwhile (a wakeup,
+/// a migration): the walk is bounded, and a task that is not of this CPU is left out.
+///
+/// What the loop carries is kept in the record: of memory the verifier assumes
+/// nothing, so it need not look at every way through the loop.
+#[inline(always)]
+fn list(r: &mut FoldRecord, current: Object, rq: Object) {
+    // SAFETY: current is a task_struct.
+    let running: u32 = unsafe { field(current, &TASK_TID) };
+    let head = rq as u64 + u64::from(RQ_CFS_TASKS.load());
+    let mut node: u64 = read(head);
+    for _ in 0..FOLD_TASKS {
+        if node == head || node == 0 {
+            set_flag(r, FOLD_LISTED_ALL);
+            break;
+        }
+        let task = node.wrapping_sub(u64::from(TASK_GROUP_NODE.load()));
+        node = read(node);
+        let tid: u32 = read(task + u64::from(TASK_TID.load()));
+        let cpu: u32 = read(task + u64::from(TASK_CPU.load()));
+        if cpu != r.cpu || tid == 0 || held_back(task) {
+            continue;
+        }
+        if tid == running {
+            set_flag(r, FOLD_LISTED_CURRENT);
+        }
+        push(r, tid | delayed(task));
+    }
+    // A real-time task is not on that list, but the one that runs is known.
+    if running != 0 && r.flags & FOLD_LISTED_CURRENT == 0 {
+        push(r, running);
+    }
+}
+
+#[inline(always)]
+fn set_flag(r: &mut FoldRecord, flag: u32) {
+    // SAFETY: a field of the record.
+    unsafe { (&raw mut r.flags).write_volatile((&raw const r.flags).read_volatile() | flag) };
+}
+
+#[inline(always)]
+fn push(r: &mut FoldRecord, tid: u32) {
+    // SAFETY: a field of the record.
+    let listed = unsafe { (&raw const r.listed).read_volatile() };
+    if (listed as usize) < FOLD_TASKS {
+        // The mask is what the verifier wants to see.
+        r.tids[listed as usize & (FOLD_TASKS - 1)] = tid;
+        // SAFETY: as above.
+        unsafe { (&raw mut r.listed).write_volatile(listed + 1) };
+    }
+}
+
+#[inline(always)]
+fn delayed(task: u64) -> u32 {
+    if has(&TASK_DELAYED) && read::<u8>(task + u64::from(TASK_DELAYED.load())) != 0 {
+        FOLD_DELAYED
+    } else {
+        0
+    }
+}
+
+/// Up to 6.17 a throttled task stays on the list; from 6.18 it is taken off.
+#[inline(always)]
+fn held_back(task: u64) -> bool {
+    if has(&TASK_THROTTLED) || !has(&CFS_RQ_THROTTLE_COUNT) {
+        return false;
+    }
+    let cfs_rq: u64 = read(task + u64::from(TASK_CFS_RQ.load()));
+    read::<i32>(cfs_rq + u64::from(CFS_RQ_THROTTLE_COUNT.load())) != 0
+}

@@ -1,0 +1,117 @@
+//! Every map, and what it holds.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    bindings::BPF_LOCAL_STORAGE_GET_F_CREATE,
+    btf_maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf},
+    helpers::generated::bpf_task_storage_get,
+    macros::btf_map,
+};
+use tracer_common::{
+    COMM_BYTES,
+    fold::FoldRecord,
+    lost,
+    sched::BlockedTotals,
+    task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
+};
+
+use crate::field::Object;
+
+/// A value that lives and dies with a task (`BPF_MAP_TYPE_TASK_STORAGE`).
+///
+/// Defined by hand: aya-ebpf 0.2 has no type for it.
+#[repr(C)]
+pub(crate) struct TaskStorage<T> {
+    r#type: *const [i32; 29],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; 1],
+}
+
+// SAFETY: the fields are read by the loader only, as type information.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+impl<T> TaskStorage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+
+    /// The task's value, made on demand. `None` also when the kernel could not
+    /// take the storage's lock (6.1) or had no memory: the caller counts it.
+    #[inline(always)]
+    pub(crate) fn get_or_create(&self, task: Object) -> Option<&mut T> {
+        self.lookup(task, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
+    }
+
+    /// The task's value, if it has one.
+    #[inline(always)]
+    pub(crate) fn get(&self, task: Object) -> Option<&mut T> {
+        self.lookup(task, 0)
+    }
+
+    #[inline(always)]
+    fn lookup(&self, task: Object, flags: u64) -> Option<&mut T> {
+        let map: *mut c_void = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the map is of this type, the task pointer is checked by the
+        // verifier, and the value lives until the program ends.
+        unsafe {
+            bpf_task_storage_get(map, task.cast_mut().cast(), ptr::null_mut(), flags)
+                .cast::<T>()
+                .as_mut()
+        }
+    }
+}
+
+/// Blocked episodes of each task that ever blocked.
+#[btf_map]
+pub(crate) static BLOCKED: TaskStorage<BlockedTotals> = TaskStorage::new();
+
+/// Tasks that exited, with their final totals.
+#[btf_map]
+pub(crate) static EXITS: RingBuf<TaskRecord, { 4 << 20 }> = RingBuf::new();
+
+/// Exits that found the ring full, by comm.
+#[btf_map]
+pub(crate) static EXIT_TABLE: PerCpuHashMap<[u8; COMM_BYTES], ExitTotals, 1024> =
+    PerCpuHashMap::new();
+
+/// Folds of the kernel's load sample; user space sets its size by the number of CPUs.
+#[btf_map]
+pub(crate) static FOLDS: RingBuf<FoldRecord, { 256 << 10 }> = RingBuf::new();
+
+/// Each CPU's `calc_load_update` when it was last looked at.
+#[btf_map]
+pub(crate) static FOLD_DUE: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// When the first CPU of the latest fold folded (CLOCK_MONOTONIC, ns).
+#[btf_map]
+pub(crate) static FOLD_TIME: Array<u64, 1> = Array::new();
+
+/// What the next run of the iterator shall emit.
+#[btf_map]
+pub(crate) static SNAPSHOT_CONTROL: Array<SnapshotControl, 1> = Array::new();
+
+/// The clocks of the latest run of the iterator.
+#[btf_map]
+pub(crate) static SNAPSHOT_CLOCK: Array<SnapshotClock, 1> = Array::new();
+
+/// Counters of `tracer_common::lost`.
+#[btf_map]
+pub(crate) static COUNTERS: PerCpuArray<u64, { lost::COUNTERS as usize }> = PerCpuArray::new();
+
+/// Counts one.
+#[inline(always)]
+pub(crate) fn count(counter: u32) {
+    if let Some(n) = COUNTERS.get_ptr_mut(counter) {
+        // SAFETY: a per-CPU slot, and BPF programs do not migrate.
+        unsafe { *n += 1 };
+    }
+}

@@ -1,0 +1,158 @@
+//! Blocked episodes, and the last words of a dying task.
+//!
+//! The hot path is one load and one test a context switch: only tasks that
+//! leave in an uninterruptible state or for the last time go further. Run and
+//! wait times are the kernel's own and are read by the iterator.
+
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP, helpers::generated::bpf_ktime_get_ns, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::debug;
+use tracer_common::{
+    lost,
+    sched::{BlockedTotals, TASK_DEAD, TASK_FROZEN, TASK_NOLOAD, TASK_UNINTERRUPTIBLE},
+    task::{ExitTotals, TaskRecord},
+};
+
+use crate::{
+    field::{Object, TASK_EXEC_START, TASK_STATE, field},
+    maps::{BLOCKED, EXIT_TABLE, EXITS, FOLD_TIME, SNAPSHOT_CLOCK, count},
+    task::fill,
+};
+
+/// Whether the kernel counts a task in this state into the load
+/// (`sched_contributes_to_load`, kernel/sched/core.c).
+#[inline(always)]
+pub(crate) fn counts_as_blocked(state: u32) -> bool {
+    state & TASK_UNINTERRUPTIBLE != 0 && state & (TASK_NOLOAD | TASK_FROZEN) == 0
+}
+
+/// `sched_switch(preempt, prev, next, ..)`: opens an episode.
+///
+/// The state is read from the task, not the argument: below 5.18 there is no
+/// argument, and a signal can turn a killable sleep back within `__schedule`.
+#[btf_tracepoint(function = "sched_switch")]
+pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    let prev: Object = ctx.arg(1);
+    // SAFETY: the argument is a task_struct.
+    let state: u32 = unsafe { field(prev, &TASK_STATE) };
+    if state & (TASK_UNINTERRUPTIBLE | TASK_DEAD) != 0 {
+        let preempted = ctx.arg::<u64>(0) & 0xff != 0;
+        // A preempted task is runnable, whatever its state is set to be.
+        if !preempted {
+            if counts_as_blocked(state) {
+                open_episode(&ctx, prev);
+            } else if state & TASK_DEAD != 0 {
+                report_exit(prev);
+            }
+        }
+    }
+    0
+}
+
+/// `sched_waking(task)`: ends an episode. The state still says blocked here; at
+/// `sched_wakeup` it no longer does.
+#[btf_tracepoint(function = "sched_waking")]
+pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
+    let task: Object = ctx.arg(0);
+    // SAFETY: the argument is a task_struct.
+    let state: u32 = unsafe { field(task, &TASK_STATE) };
+    if counts_as_blocked(state)
+        && let Some(blocked) = BLOCKED.get(task)
+    {
+        // SAFETY: as above.
+        end_episode(blocked, unsafe { field(task, &TASK_EXEC_START) });
+    }
+    0
+}
+
+#[inline(always)]
+fn open_episode(ctx: &BtfTracePointContext, task: Object) {
+    let Some(blocked) = BLOCKED.get_or_create(task) else {
+        count(lost::STORAGE);
+        debug!(ctx, "no task storage: the iterator will find the episode");
+        return;
+    };
+    // SAFETY: the caller's task is a task_struct.
+    blocked.open_exec_start = unsafe { field(task, &TASK_EXEC_START) };
+    // SAFETY: no preconditions.
+    blocked.open_ns = unsafe { bpf_ktime_get_ns() };
+}
+
+#[inline(always)]
+fn end_episode(blocked: &mut BlockedTotals, exec_start: u64) {
+    let begin = blocked.open_ns;
+    // A waking can overtake the switch it belongs to, and leave an episode open
+    // that never was. Had the task run since, exec_start would have moved.
+    if begin != 0 && blocked.open_exec_start == exec_start {
+        // SAFETY: no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        let length = now.saturating_sub(begin);
+        blocked.total_ns += length;
+        blocked.episodes += 1;
+        blocked.last_begin_ns = begin;
+        blocked.last_end_ns = now;
+        if let Some(&fold) = FOLD_TIME.get(0)
+            && begin <= fold
+        {
+            blocked.at_fold_ns = fold;
+        }
+        if length > blocked.longest_ns {
+            blocked.longest_ns = length;
+            blocked.longest_begin_ns = begin;
+        }
+    }
+    blocked.open_ns = 0;
+}
+
+/// The last context switch is where a task's totals are final. At
+/// `sched_process_exit` most of the exit is still to come: the address space
+/// (from 6.16), the files, the waiting for both.
+#[inline(always)]
+fn report_exit(task: Object) {
+    count(lost::EXITS_SEEN);
+    if let Some(mut record) = EXITS.reserve(0) {
+        // SAFETY: the caller's task is a task_struct; the record is this program's own.
+        unsafe { fill(task, record.as_mut_ptr()) };
+        // User space reads the ring at every tick; waking it would cost more.
+        record.submit(u64::from(BPF_RB_NO_WAKEUP));
+        return;
+    }
+    count(lost::EXIT_RING);
+    let mut record = TaskRecord::default();
+    // SAFETY: as above.
+    unsafe { fill(task, &raw mut record) };
+    keep_totals(&record);
+}
+
+/// The ring was full. A task that no snapshot has seen can be kept by name; of
+/// one that a snapshot has, only the time since then is wanted, which is gone.
+#[inline(always)]
+fn keep_totals(record: &TaskRecord) {
+    let began_since = SNAPSHOT_CLOCK
+        .get(0)
+        .is_some_and(|clock| record.start_ns > clock.now_ns);
+    if !began_since {
+        count(lost::EXIT_TABLE);
+        return;
+    }
+    if let Some(totals) = EXIT_TABLE.get_ptr_mut(&record.comm) {
+        // SAFETY: a per-CPU value of a hash that nothing deletes from.
+        let totals = unsafe { &mut *totals };
+        totals.exits += 1;
+        totals.run_ns += record.run_ns;
+        totals.run_delay_ns += record.run_delay_ns;
+        totals.blocked_ns += record.blocked.total_ns;
+        return;
+    }
+    let first = ExitTotals {
+        exits: 1,
+        run_ns: record.run_ns,
+        run_delay_ns: record.run_delay_ns,
+        blocked_ns: record.blocked.total_ns,
+    };
+    if EXIT_TABLE.insert(&record.comm, &first, 0).is_err() {
+        count(lost::EXIT_TABLE);
+    }
+}

@@ -1,0 +1,218 @@
+//! Accounts by process, name, cgroup or user.
+
+use std::collections::HashMap;
+
+use super::{
+    TaskIdentity, TaskTime, Used,
+    tasks::{Process, Task},
+};
+use crate::{decode::task::TaskReading, snapshot::GroupBy, text::Text};
+
+/// Parts of an average below this are not kept as a row of their own: a
+/// hundred of them are not yet seen at two decimals.
+const FADED: f64 = 0.000_05;
+
+/// What an account is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum GroupKey {
+    /// A living process.
+    Process(u32),
+    /// All processes of a name that ended.
+    Exited(Text),
+    /// All tasks of a name.
+    Comm(Text),
+    /// All tasks of a cgroup.
+    Cgroup(u64),
+    /// All tasks of a user.
+    User(u32),
+    /// Exited tasks of which no more than the name is known, in another grouping.
+    NameOnly,
+}
+
+/// An account.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// Since the last snapshot.
+    pub interval: TaskTime,
+    /// Since the start.
+    pub total: TaskTime,
+    /// Its part of load1, load5, load15.
+    pub load: [f64; 3],
+    /// Tasks that exited since the last snapshot.
+    pub exited: u64,
+    /// Tasks that exited since the start.
+    pub exited_total: u64,
+    /// Of the task that opened the account.
+    pub identity: TaskIdentity,
+}
+
+/// All accounts.
+#[derive(Debug)]
+pub struct Groups {
+    by: GroupBy,
+    groups: HashMap<GroupKey, Group>,
+    /// All tasks together since the last snapshot, and since the start.
+    interval: TaskTime,
+    total: TaskTime,
+    /// Parts of the averages that faded from accounts no longer kept.
+    faded: [f64; 3],
+}
+
+impl Groups {
+    /// No accounts yet.
+    pub fn new(by: GroupBy) -> Self {
+        Self {
+            by,
+            groups: HashMap::new(),
+            interval: TaskTime::default(),
+            total: TaskTime::default(),
+            faded: [0.0; 3],
+        }
+    }
+
+    /// The account of a task.
+    pub fn key_of(&self, task: &TaskReading) -> GroupKey {
+        self.key(&TaskIdentity::from(task))
+    }
+
+    /// The account of a task in the table.
+    pub fn key_of_known(&self, task: &Task) -> GroupKey {
+        self.key(&task.identity)
+    }
+
+    fn key(&self, task: &TaskIdentity) -> GroupKey {
+        match self.by {
+            GroupBy::Process => GroupKey::Process(task.pid),
+            GroupBy::Comm => GroupKey::Comm(task.comm.clone()),
+            GroupBy::Cgroup => GroupKey::Cgroup(task.cgroup),
+            GroupBy::User => GroupKey::User(task.uid),
+        }
+    }
+
+    /// Puts used time on its account.
+    pub fn credit(&mut self, used: &Used) {
+        self.interval += used.time;
+        self.total += used.time;
+        let key = self.key(&used.key);
+        let group = self.groups.entry(key).or_insert_with(|| Group {
+            identity: used.key.clone(),
+            ..Group::default()
+        });
+        group.interval += used.time;
+        group.total += used.time;
+        group.exited += u64::from(used.has_exited);
+        group.exited_total += u64::from(used.has_exited);
+    }
+
+    /// Puts the time of exited tasks on the account of their name.
+    pub fn credit_exited(&mut self, comm: &Text, exits: u64, time: TaskTime) {
+        self.interval += time;
+        self.total += time;
+        let key = match self.by {
+            GroupBy::Process => GroupKey::Exited(comm.clone()),
+            GroupBy::Comm => GroupKey::Comm(comm.clone()),
+            GroupBy::Cgroup | GroupBy::User => GroupKey::NameOnly,
+        };
+        let group = self.groups.entry(key).or_insert_with(|| Group {
+            identity: TaskIdentity {
+                comm: comm.clone(),
+                ..TaskIdentity::default()
+            },
+            ..Group::default()
+        });
+        group.interval += time;
+        group.total += time;
+        group.exited += exits;
+        group.exited_total += exits;
+    }
+
+    /// Adds a sampled part of the averages.
+    pub fn add_load(&mut self, key: &GroupKey, identity: Option<&TaskIdentity>, part: [f64; 3]) {
+        let group = self.groups.entry(key.clone()).or_insert_with(|| Group {
+            identity: identity.cloned().unwrap_or_default(),
+            ..Group::default()
+        });
+        group
+            .load
+            .iter_mut()
+            .zip(part)
+            .for_each(|(load, part)| *load += part);
+    }
+
+    /// Puts an ended process together with the others of its name; gives its new key.
+    pub fn retire(&mut self, pid: u32, process: Option<&Process>) -> Option<GroupKey> {
+        let group = self.groups.remove(&GroupKey::Process(pid))?;
+        let identity = process.map_or(&group.identity, |process| &process.identity);
+        let key = GroupKey::Exited(identity.comm.clone());
+        let exited = self.groups.entry(key.clone()).or_insert_with(|| Group {
+            identity: TaskIdentity {
+                pid: 0,
+                ..identity.clone()
+            },
+            ..Group::default()
+        });
+        exited.interval += group.interval;
+        exited.total += group.total;
+        exited.exited += group.exited;
+        exited.exited_total += group.exited_total;
+        exited
+            .load
+            .iter_mut()
+            .zip(group.load)
+            .for_each(|(load, more)| *load += more);
+        Some(key)
+    }
+
+    /// Multiplies every part of the averages, the faded ones too.
+    pub fn scale_load(&mut self, factors: [f64; 3]) {
+        let loads = self.groups.values_mut().map(|group| &mut group.load);
+        for load in loads.chain([&mut self.faded]) {
+            load.iter_mut()
+                .zip(factors)
+                .for_each(|(load, factor)| *load *= factor);
+        }
+    }
+
+    /// All parts of the averages together.
+    pub fn sum_load(&self) -> [f64; 3] {
+        let loads = self.groups.values().map(|group| group.load);
+        loads.chain([self.faded]).fold([0.0; 3], |sum, load| {
+            [sum[0] + load[0], sum[1] + load[1], sum[2] + load[2]]
+        })
+    }
+
+    /// Every account.
+    pub fn iter(&self) -> impl Iterator<Item = (&GroupKey, &Group)> {
+        self.groups.iter()
+    }
+
+    /// All tasks together: since the last snapshot, and since the start.
+    pub fn all(&self) -> (TaskTime, TaskTime) {
+        (self.interval, self.total)
+    }
+
+    /// Parts of accounts that are no longer kept.
+    pub fn faded(&self) -> [f64; 3] {
+        self.faded
+    }
+
+    /// Begins a new interval. Accounts of the dead that faded are closed, but
+    /// for those that `keep` says are among the largest of the run.
+    pub fn begin_interval(&mut self, keep: impl Fn(&Group) -> bool) {
+        self.interval = TaskTime::default();
+        let faded = &mut self.faded;
+        self.groups.retain(|key, group| {
+            group.interval = TaskTime::default();
+            group.exited = 0;
+            let has_faded = group.load.iter().all(|load| load.abs() < FADED);
+            if has_faded && matches!(key, GroupKey::Exited(_) | GroupKey::Comm(_)) && !keep(group) {
+                faded
+                    .iter_mut()
+                    .zip(group.load)
+                    .for_each(|(sum, load)| *sum += load);
+                return false;
+            }
+            true
+        });
+    }
+}

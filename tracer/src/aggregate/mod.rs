@@ -1,0 +1,343 @@
+//! Pure: (state, reading) -> state -> model. Time comes in with the readings;
+//! nothing here opens a file, reads a clock or knows BPF.
+//!
+//! `tasks.rs` turns counters of tasks into used time, `throttle.rs` tells held
+//! back from waiting, `groups.rs` adds it up, `samples.rs` names the kernel's own
+//! samples, `load.rs` keeps each group's part of the averages. `mod.rs` is the order
+//! of it all.
+
+pub mod blocked;
+pub mod groups;
+pub mod load;
+mod model;
+pub mod samples;
+pub mod tasks;
+pub mod throttle;
+
+use std::collections::HashMap;
+
+use tracer_common::{lost, task::ExitTotals};
+
+use self::{
+    blocked::Longest,
+    groups::{GroupKey, Groups},
+    load::Averages,
+    samples::Samples,
+    tasks::TaskTable,
+    throttle::Throttle,
+};
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    decode::{clock::ClockReading, fold::FoldReading, task::TaskReading},
+    host::{load::AveragesReading, users::Users},
+    snapshot::{GroupBy, KernelSample, TaskMean},
+    text::Text,
+};
+
+/// Everything read at one moment.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// When, by the kernel's clocks.
+    pub clock: ClockReading,
+    /// When, by the wall clock.
+    pub wall: WallNs,
+    /// The kernel's averages, read after the tasks.
+    pub averages: AveragesReading,
+    /// CPUs online.
+    pub cpus: u32,
+    /// Tasks that may have changed; all of them when `is_complete`.
+    pub tasks: Vec<TaskReading>,
+    /// Whether every task was read.
+    pub is_complete: bool,
+    /// Tasks that exited, in order.
+    pub exits: Vec<TaskReading>,
+    /// Exits by name that the ring could not take, cumulative.
+    pub exit_table: Vec<(Text, ExitTotals)>,
+    /// Folds of the kernel's samples.
+    pub folds: Vec<FoldReading>,
+    /// Counters of the kernel side, cumulative.
+    pub counters: [u64; lost::COUNTERS as usize],
+    /// Bytes that no reading could be made of.
+    pub undecodable: u64,
+    /// Names of cgroups that were not known before.
+    pub cgroup_names: Vec<(u64, Text)>,
+}
+
+/// What the aggregation is asked for.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// What a group is.
+    pub by: GroupBy,
+    /// At most this many groups in a snapshot.
+    pub top: usize,
+    /// Only this process, when given: the others become *other*.
+    pub pid: Option<u32>,
+    /// Blocked tasks younger than this are not listed, in ns.
+    pub min_block_ns: u64,
+    /// Names of users.
+    pub users: Users,
+}
+
+/// All that is known of the load.
+#[derive(Debug)]
+pub struct LoadAggregate {
+    options: Options,
+    began: MonotonicNs,
+    latest: MonotonicNs,
+    latest_wall: WallNs,
+    uptime_s: u64,
+    cpus: u32,
+    tasks: TaskTable,
+    throttle: Throttle,
+    groups: Groups,
+    samples: Samples,
+    averages: Averages,
+    longest: Longest,
+    exit_table: HashMap<Text, ExitTotals>,
+    cgroup_names: HashMap<u64, Text>,
+    counters: [u64; lost::COUNTERS as usize],
+    undecodable: u64,
+    interval: Interval,
+    totals: RunTotals,
+}
+
+/// What was gathered since the last snapshot.
+#[derive(Debug, Default)]
+struct Interval {
+    began: MonotonicNs,
+    samples: Vec<KernelSample>,
+}
+
+/// What was gathered since the start.
+#[derive(Debug, Default)]
+struct RunTotals {
+    snapshots: u64,
+    samples: u64,
+    samples_named: u64,
+    sample_error: u64,
+    exited: u64,
+    last_sample: Option<KernelSample>,
+}
+
+impl LoadAggregate {
+    /// Begins with a complete reading: what was used before it is not counted.
+    pub fn new(options: Options, first: &Reading) -> Self {
+        let now = first.clock.now;
+        let mut aggregate = Self {
+            groups: Groups::new(options.by),
+            options,
+            began: now,
+            latest: now,
+            latest_wall: first.wall,
+            uptime_s: first.averages.uptime_s,
+            cpus: first.cpus,
+            tasks: TaskTable::new(now),
+            throttle: Throttle::default(),
+            samples: Samples::new(&first.clock),
+            averages: Averages::new(first.averages.fixed),
+            longest: Longest::default(),
+            exit_table: first.exit_table.iter().cloned().collect(),
+            cgroup_names: HashMap::new(),
+            counters: [0; lost::COUNTERS as usize],
+            undecodable: 0,
+            interval: Interval {
+                began: now,
+                samples: Vec::new(),
+            },
+            totals: RunTotals::default(),
+        };
+        aggregate.observe(first);
+        aggregate
+    }
+
+    /// Takes a reading in.
+    pub fn observe(&mut self, reading: &Reading) {
+        let now = reading.clock.now;
+        self.latest = now;
+        self.latest_wall = reading.wall;
+        self.uptime_s = reading.averages.uptime_s;
+        self.cpus = reading.cpus;
+        self.counters = reading.counters;
+        self.undecodable += reading.undecodable;
+        self.cgroup_names
+            .extend(reading.cgroup_names.iter().cloned());
+
+        self.samples.begin(&reading.clock, &reading.folds);
+        let mut used = Vec::with_capacity(reading.tasks.len() + reading.exits.len());
+        self.tasks.read(reading, &mut used);
+        self.throttle.tell_apart(reading, &mut used);
+        for used in &used {
+            self.groups.credit(used);
+        }
+        for task in reading.tasks.iter().chain(&reading.exits) {
+            self.longest.see(task);
+            self.samples
+                .see(task, &reading.clock, || self.groups.key_of(task));
+        }
+        self.samples.name(|tid| {
+            let task = self.tasks.get(tid)?;
+            Some((self.groups.key_of_known(task), task.identity.clone()))
+        });
+        self.fold_averages(reading);
+        self.totals.exited += reading.exits.len() as u64;
+        for (pid, process) in self.tasks.take_ended() {
+            if let Some(key) = self.groups.retire(pid, process.as_ref()) {
+                self.samples.rename(&GroupKey::Process(pid), &key);
+            }
+        }
+        self.take_exit_table(&reading.exit_table);
+    }
+
+    /// When the next reading is due, so that no sample of the kernel's is missed.
+    pub fn next_sample_due(&self) -> Option<MonotonicNs> {
+        self.samples.next_due()
+    }
+
+    /// Whether the next reading should be of every task, because an exit was missed.
+    pub fn wants_complete(&self) -> bool {
+        self.tasks
+            .wants_complete(self.counters[lost::EXIT_RING as usize])
+    }
+
+    /// Applies the samples whose averages are out by now.
+    fn fold_averages(&mut self, reading: &Reading) {
+        if !self.samples.is_pending() {
+            self.averages.hold_against(reading.averages.fixed);
+        }
+        let due = self.samples.take_due(reading.clock.now);
+        let is_only = due.len() == 1;
+        for (i, sample) in due.iter().enumerate() {
+            let is_last = i + 1 == due.len();
+            let new = is_last.then_some(reading.averages.fixed);
+            let active = self.averages.fold(new, is_only, sample, &mut self.groups);
+            if let Some(active) = active {
+                let age = reading.clock.now.since_ns(sample.at);
+                self.count_sample(KernelSample {
+                    at: sample.at,
+                    time: WallNs(reading.wall.0.saturating_sub(age)),
+                    active,
+                    named: sample.named(),
+                });
+            }
+        }
+        self.samples
+            .count_missed(if is_only { 0 } else { due.len() as u64 });
+    }
+
+    fn count_sample(&mut self, sample: KernelSample) {
+        self.totals.samples += 1;
+        self.totals.samples_named += u64::from(sample.active == sample.named);
+        self.totals.sample_error += sample.active.abs_diff(sample.named);
+        self.totals.last_sample = Some(sample);
+        self.averages.watch_for_leak(sample.active - sample.named);
+        self.interval.samples.push(sample);
+    }
+
+    fn take_exit_table(&mut self, table: &[(Text, ExitTotals)]) {
+        for (comm, totals) in table {
+            let before = self
+                .exit_table
+                .insert(comm.clone(), *totals)
+                .unwrap_or_default();
+            let exits = totals.exits.saturating_sub(before.exits);
+            if exits > 0 {
+                self.totals.exited += exits;
+                self.groups.credit_exited(
+                    comm,
+                    exits,
+                    TaskTime {
+                        run_ns: totals.run_ns.saturating_sub(before.run_ns),
+                        wait_ns: totals.run_delay_ns.saturating_sub(before.run_delay_ns),
+                        throttled_ns: 0,
+                        blocked_ns: totals.blocked_ns.saturating_sub(before.blocked_ns),
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Time by what a task did with it, in ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskTime {
+    /// On a CPU.
+    pub run_ns: u64,
+    /// Runnable, not on a CPU.
+    pub wait_ns: u64,
+    /// Held by a bandwidth limit.
+    pub throttled_ns: u64,
+    /// In uninterruptible sleep.
+    pub blocked_ns: u64,
+}
+
+impl TaskTime {
+    /// All of it.
+    pub fn total_ns(&self) -> u64 {
+        self.run_ns + self.wait_ns + self.throttled_ns + self.blocked_ns
+    }
+
+    /// Averaged over a length of time, in tasks.
+    pub fn mean(&self, over_ns: u64) -> TaskMean {
+        let ratio = |ns: u64| {
+            if over_ns == 0 {
+                0.0
+            } else {
+                ns as f64 / over_ns as f64
+            }
+        };
+        TaskMean {
+            running: ratio(self.run_ns),
+            waiting: ratio(self.wait_ns),
+            throttled: ratio(self.throttled_ns),
+            blocked: ratio(self.blocked_ns),
+        }
+    }
+}
+
+impl std::ops::AddAssign for TaskTime {
+    fn add_assign(&mut self, other: Self) {
+        self.run_ns += other.run_ns;
+        self.wait_ns += other.wait_ns;
+        self.throttled_ns += other.throttled_ns;
+        self.blocked_ns += other.blocked_ns;
+    }
+}
+
+/// What one task used since the last reading.
+#[derive(Clone, Debug)]
+pub struct Used {
+    /// To whose account.
+    pub key: TaskIdentity,
+    /// How much.
+    pub time: TaskTime,
+    /// Its cgroup.
+    pub cgroup: u64,
+    /// The CPU it is on, or was on last.
+    pub cpu: u32,
+    /// Whether it exited.
+    pub has_exited: bool,
+}
+
+/// What a group can be made by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskIdentity {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the task.
+    pub comm: Text,
+    /// Identity of its cgroup.
+    pub cgroup: u64,
+    /// User id.
+    pub uid: u32,
+}
+
+impl From<&TaskReading> for TaskIdentity {
+    fn from(task: &TaskReading) -> Self {
+        Self {
+            pid: task.pid,
+            comm: task.comm.clone(),
+            cgroup: task.cgroup,
+            uid: task.uid,
+        }
+    }
+}

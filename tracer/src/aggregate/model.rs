@@ -1,0 +1,323 @@
+//! What is known, as the model that renderers show.
+
+use std::{cmp::Ordering, collections::HashMap};
+
+use tracer_common::lost;
+
+use super::{
+    LoadAggregate,
+    groups::{Group as Account, GroupKey},
+};
+use crate::{
+    snapshot::{
+        BlockedTask, Group, LoadBreakdown, LongEpisode, Lost, OtherGroups, OwnCost, Snapshot,
+        Summary, TaskMean, Verdict,
+    },
+    text::Text,
+};
+
+/// At most so many blocked tasks are listed; all are counted.
+const BLOCKED_LISTED: usize = 100;
+/// So many groups are in the summary.
+const SUMMARY_GROUPS: usize = 10;
+/// Below this many tasks a CPU there is nothing to speak of.
+const IDLE_PER_CPU: f64 = 0.1;
+
+impl LoadAggregate {
+    /// Ends the interval.
+    pub fn snapshot(&mut self, own: OwnCost, hooks_in_force: (usize, usize)) -> Snapshot {
+        let interval_ns = self.latest.since_ns(self.interval.began);
+        let mean = self.groups.all().0.mean(interval_ns);
+        let (groups, other) = self.rows(interval_ns);
+        let (blocked, blocked_total) = self.blocked_now();
+        let snapshot = Snapshot {
+            time: self.latest_wall,
+            interval_ns,
+            uptime_s: self.uptime_s,
+            cpus: self.cpus,
+            load: LoadBreakdown {
+                averages: self.averages.current(),
+                samples: std::mem::take(&mut self.interval.samples),
+                last_sample: self.totals.last_sample,
+                next_sample_in_ns: self.samples.next_at().map(|at| at.since_ns(self.latest)),
+                mean,
+                groups,
+                before_start: self.averages.before_start,
+                unexplained: self.averages.unexplained,
+                delayed: self.averages.delayed,
+                other,
+                verdict: verdict(&mean, self.cpus),
+                leaked: self.averages.leaked(),
+            },
+            blocked,
+            blocked_total,
+            lost: self.lost(),
+            hooks_in_force,
+            own,
+        };
+        self.totals.snapshots += 1;
+        self.interval.began = self.latest;
+        let floor = self.summary_floor();
+        self.groups
+            .begin_interval(|group| group.total.total_ns() >= floor);
+        snapshot
+    }
+
+    /// The whole run.
+    pub fn summary(&self, own: OwnCost) -> Summary {
+        let duration_ns = self.latest.since_ns(self.began);
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.total.total_ns()));
+        let in_run = |(key, group): &(&GroupKey, &Account)| Group {
+            mean: group.total.mean(duration_ns),
+            exited: group.exited_total,
+            ..self.row(key, group, duration_ns, 0)
+        };
+        let open: Vec<_> = self
+            .blocked_now()
+            .0
+            .into_iter()
+            .map(|task| LongEpisode {
+                pid: task.pid,
+                tid: task.tid,
+                comm: task.comm,
+                length_ns: task.age_ns,
+                began_ago_ns: task.age_ns,
+                is_open: true,
+            })
+            .collect();
+        let samples = self.totals.samples;
+        Summary {
+            duration_ns,
+            snapshots: self.totals.snapshots,
+            mean: self.groups.all().1.mean(duration_ns),
+            averages: self.averages.current(),
+            groups: groups
+                .iter()
+                .filter(|(_, group)| group.total.total_ns() > 0)
+                .take(SUMMARY_GROUPS)
+                .map(in_run)
+                .collect(),
+            episodes: self.longest.list(&open, self.latest),
+            samples,
+            samples_named: self.totals.samples_named,
+            sample_error: if samples == 0 {
+                0.0
+            } else {
+                self.totals.sample_error as f64 / samples as f64
+            },
+            exited: self.totals.exited,
+            lost: self.lost(),
+            own,
+        }
+    }
+
+    /// The table: the largest groups, and what the others come to.
+    fn rows(&self, interval_ns: u64) -> (Vec<Group>, OtherGroups) {
+        let threads = self.threads();
+        let mut rows: Vec<Group> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| group.interval.total_ns() > 0 || group.load != [0.0; 3])
+            .map(|(key, group)| {
+                self.row(
+                    key,
+                    group,
+                    interval_ns,
+                    threads.get(key).copied().unwrap_or(0),
+                )
+            })
+            .collect();
+        rows.sort_by(largest_first);
+        let is_wanted = |row: &Group| self.options.pid.is_none_or(|pid| row.pid == Some(pid));
+        let (mut shown, mut rest): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_wanted);
+        rest.extend(shown.split_off(shown.len().min(self.options.top)));
+        let mut other = OtherGroups {
+            groups: rest.len() as u64,
+            load: self.groups.faded(),
+            ..OtherGroups::default()
+        };
+        for row in &rest {
+            other.mean.running += row.mean.running;
+            other.mean.waiting += row.mean.waiting;
+            other.mean.throttled += row.mean.throttled;
+            other.mean.blocked += row.mean.blocked;
+            other
+                .load
+                .iter_mut()
+                .zip(row.load)
+                .for_each(|(sum, load)| *sum += load);
+        }
+        (shown, other)
+    }
+
+    fn row(&self, key: &GroupKey, group: &Account, interval_ns: u64, threads: u64) -> Group {
+        let process = match key {
+            GroupKey::Process(pid) => self.tasks.process(*pid),
+            _ => None,
+        };
+        let identity = process.map_or(&group.identity, |process| &process.identity);
+        let comm = || Some(identity.comm.clone());
+        let cgroup = |id: u64| self.cgroup_names.get(&id).cloned();
+        let user = |uid: u32| Some(self.options.users.name(uid));
+        let named = match key {
+            GroupKey::Process(pid) => Group {
+                pid: Some(*pid),
+                comm: comm(),
+                cgroup: cgroup(identity.cgroup),
+                user: user(identity.uid),
+                ..Group::default()
+            },
+            GroupKey::Exited(name) | GroupKey::Comm(name) => Group {
+                comm: Some(name.clone()),
+                ..Group::default()
+            },
+            GroupKey::Cgroup(id) => Group {
+                cgroup: Some(cgroup(*id).unwrap_or_else(|| Text::from("(unknown)"))),
+                ..Group::default()
+            },
+            GroupKey::User(uid) => Group {
+                user: user(*uid),
+                ..Group::default()
+            },
+            GroupKey::NameOnly => Group {
+                comm: Some(Text::from("(exited)")),
+                ..Group::default()
+            },
+        };
+        Group {
+            is_kernel: process.is_some_and(|process| process.is_kernel),
+            threads,
+            exited: group.exited,
+            mean: group.interval.mean(interval_ns),
+            load: group.load,
+            ..named
+        }
+    }
+
+    /// Living tasks by group.
+    fn threads(&self) -> HashMap<GroupKey, u64> {
+        let mut threads = HashMap::new();
+        for task in self.tasks.iter() {
+            *threads.entry(self.groups.key_of_known(task)).or_default() += 1;
+        }
+        threads
+    }
+
+    /// Blocked at the latest reading, longest first, and how many in all.
+    fn blocked_now(&self) -> (Vec<BlockedTask>, u64) {
+        let mut blocked: Vec<BlockedTask> = self
+            .tasks
+            .iter()
+            .filter(|task| self.options.pid.is_none_or(|pid| task.identity.pid == pid))
+            .filter_map(|task| {
+                Some(BlockedTask {
+                    pid: task.identity.pid,
+                    tid: task.tid,
+                    comm: task.identity.comm.clone(),
+                    age_ns: self.latest.since_ns(task.blocked_since?),
+                })
+            })
+            .filter(|task| task.age_ns >= self.options.min_block_ns)
+            .collect();
+        blocked.sort_by_key(|task| (std::cmp::Reverse(task.age_ns), task.tid));
+        let total = blocked.len() as u64;
+        blocked.truncate(BLOCKED_LISTED);
+        (blocked, total)
+    }
+
+    /// The least total that makes the summary.
+    fn summary_floor(&self) -> u64 {
+        let mut totals: Vec<u64> = self
+            .groups
+            .iter()
+            .map(|(_, group)| group.total.total_ns())
+            .collect();
+        totals.sort_unstable_by(|a, b| b.cmp(a));
+        totals.get(SUMMARY_GROUPS * 2).copied().unwrap_or(0)
+    }
+
+    fn lost(&self) -> Vec<Lost> {
+        let counter = |index: u32| self.counters.get(index as usize).copied().unwrap_or(0);
+        let lost = |reason, count, meaning| Lost {
+            reason,
+            count,
+            meaning,
+        };
+        vec![
+            lost(
+                "task_storage",
+                counter(lost::STORAGE),
+                "a blocked episode had no slot: it is known from the next snapshot on",
+            ),
+            lost(
+                "exit_ring_full",
+                counter(lost::EXIT_RING),
+                "an exited task is known by name and totals only",
+            ),
+            lost(
+                "exit_totals",
+                counter(lost::EXIT_TABLE),
+                "what an exited task did since the last snapshot is not counted",
+            ),
+            lost(
+                "fold_ring_full",
+                counter(lost::FOLD_RING),
+                "a kernel sample lacks one CPU's names",
+            ),
+            lost(
+                "fold_list_full",
+                counter(lost::FOLD_LIST),
+                "a CPU had more runnable tasks than a kernel sample can name",
+            ),
+            lost(
+                "kernel_sample",
+                self.samples.missed(),
+                "a sample of the kernel's passed unread: its count is not known",
+            ),
+            lost(
+                "exit_unseen",
+                self.tasks.vanished(),
+                "a task went without a word: its last moments are not counted",
+            ),
+            lost(
+                "undecodable_bytes",
+                self.undecodable,
+                "the kernel side wrote what this build does not know",
+            ),
+        ]
+    }
+}
+
+fn largest_first(a: &Group, b: &Group) -> Ordering {
+    let used =
+        |row: &Group| row.mean.running + row.mean.waiting + row.mean.throttled + row.mean.blocked;
+    b.load[0]
+        .total_cmp(&a.load[0])
+        .then(used(b).total_cmp(&used(a)))
+        .then(a.pid.cmp(&b.pid))
+        .then(a.comm.cmp(&b.comm))
+}
+
+/// What dominates. Running tasks alone are no trouble: they say something only
+/// when nothing else does.
+fn verdict(mean: &TaskMean, cpus: u32) -> Verdict {
+    let TaskMean {
+        running,
+        waiting,
+        throttled,
+        blocked,
+    } = *mean;
+    let total = running + waiting + throttled + blocked;
+    if total < IDLE_PER_CPU * f64::from(cpus) {
+        return Verdict::Idle;
+    }
+    let parts = [
+        (running, Verdict::MostlyRunning),
+        (waiting, Verdict::MostlyWaiting),
+        (throttled, Verdict::MostlyThrottled),
+        (blocked, Verdict::MostlyBlocked),
+    ];
+    let largest = parts.iter().max_by(|a, b| a.0.total_cmp(&b.0));
+    largest.map_or(Verdict::Idle, |(_, verdict)| *verdict)
+}

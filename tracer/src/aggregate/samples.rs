@@ -1,0 +1,335 @@
+//! The kernel's own samples: when each is taken, and who was counted.
+//!
+//! Every `LOAD_FREQ` (5 s and a tick) each CPU folds its count, and 10 ticks
+//! later the averages change (kernel/sched/loadavg.c). The folds name who was
+//! runnable; blocked episodes have a begin and an end, so who was blocked at
+//! that moment can be said even when the snapshot comes later.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::{TaskIdentity, groups::GroupKey};
+use crate::{
+    clock::MonotonicNs,
+    decode::{clock::ClockReading, fold::FoldReading, task::TaskReading},
+};
+
+/// The averages change this many ticks after the fold (`calc_global_load`).
+const FOLD_TO_AVERAGES_TICKS: u64 = 10;
+/// The moment of a fold is known to a tick, and the change comes within one.
+const MARGIN_TICKS: u64 = 2;
+/// A CPU can find out a tick or two late that a fold is due, no later.
+const LATE_FOLD_TICKS: u64 = 3;
+/// Tick rates that kernels are built with.
+const RATES_HZ: &[u64] = &[100, 200, 250, 256, 300, 500, 512, 1000, 1024, 1200];
+/// The rate is measured over at least this long: then 250 is told from 256.
+const RATE_WINDOW_NS: u64 = 400_000_000;
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// A sample that the averages do not show yet.
+#[derive(Debug)]
+pub struct Sample {
+    /// When the first CPU folded.
+    pub at: MonotonicNs,
+    jiffy: u64,
+    /// CPUs that reported who was queued.
+    cpus: HashSet<u32>,
+    counted: HashMap<u32, Counted>,
+}
+
+/// Why a task was counted.
+#[derive(Clone, Debug)]
+enum Counted {
+    /// It was queued; who it is is not known yet.
+    Unknown,
+    /// It was asleep, but still queued.
+    Delayed,
+    /// It was runnable or blocked.
+    Of(GroupKey, TaskIdentity),
+}
+
+impl Sample {
+    /// Tasks that can be named.
+    pub fn named(&self) -> i64 {
+        self.counted
+            .values()
+            .filter(|c| !matches!(c, Counted::Unknown))
+            .count() as i64
+    }
+
+    /// Delayed dequeues.
+    pub fn delayed(&self) -> i64 {
+        self.counted
+            .values()
+            .filter(|c| matches!(c, Counted::Delayed))
+            .count() as i64
+    }
+
+    /// Tasks by account.
+    pub fn by_group(&self) -> HashMap<&GroupKey, (u32, &TaskIdentity)> {
+        let mut groups = HashMap::new();
+        for counted in self.counted.values() {
+            if let Counted::Of(key, identity) = counted {
+                groups.entry(key).or_insert((0, identity)).0 += 1;
+            }
+        }
+        groups
+    }
+}
+
+/// The tick rate, and what follows from it.
+#[derive(Clone, Copy, Debug)]
+struct Ticks {
+    ns: u64,
+    per_period: u64,
+}
+
+impl Ticks {
+    fn new(hz: u64) -> Self {
+        // LOAD_FREQ, include/linux/sched/loadavg.h.
+        Self {
+            ns: NS_PER_S / hz,
+            per_period: 5 * hz + 1,
+        }
+    }
+}
+
+/// The samples since the start.
+#[derive(Debug)]
+pub struct Samples {
+    began: ClockReading,
+    ticks: Option<Ticks>,
+    /// Jiffy of the latest fold that is in the averages or pending.
+    latest_jiffy: Option<u64>,
+    pending: VecDeque<Sample>,
+    /// Folds that came in before the tick rate was known.
+    early: Vec<FoldReading>,
+    next_at: Option<MonotonicNs>,
+    missed: u64,
+}
+
+impl Samples {
+    /// Begins with the clocks of the first reading.
+    pub fn new(first: &ClockReading) -> Self {
+        Self {
+            began: *first,
+            ticks: None,
+            latest_jiffy: None,
+            pending: VecDeque::new(),
+            early: Vec::new(),
+            next_at: None,
+            missed: 0,
+        }
+    }
+
+    /// Finds out which samples have begun since the last reading.
+    pub fn begin(&mut self, clock: &ClockReading, folds: &[FoldReading]) {
+        self.early.extend_from_slice(folds);
+        self.ticks = self.ticks.or_else(|| self.measure(clock));
+        let Some(ticks) = self.ticks else { return };
+        if clock.next_fold_jiffy != 0 {
+            self.expect(clock, ticks);
+        }
+        for fold in std::mem::take(&mut self.early) {
+            self.take_fold(&fold, ticks);
+        }
+    }
+
+    /// Looks at a task: was it counted? Blocked tasks are; runnable ones of a
+    /// CPU that did not report are when they have been so since before.
+    pub fn see(&mut self, task: &TaskReading, clock: &ClockReading, key: impl Fn() -> GroupKey) {
+        for sample in self
+            .pending
+            .iter_mut()
+            .filter(|sample| sample.at <= clock.now)
+        {
+            let was_counted = match sample.counted.get(&task.tid) {
+                Some(Counted::Of(..)) => continue,
+                Some(Counted::Unknown) => true,
+                Some(Counted::Delayed) => task.was_blocked_at(sample.at),
+                None => task.was_blocked_at(sample.at) || sample.missed(task, clock),
+            };
+            // The number alone comes again: this one must have lived then.
+            if was_counted && task.start <= sample.at {
+                sample
+                    .counted
+                    .insert(task.tid, Counted::Of(key(), TaskIdentity::from(task)));
+            }
+        }
+    }
+
+    /// Asks for the names of those still unknown.
+    pub fn name(&mut self, find: impl Fn(u32) -> Option<(GroupKey, TaskIdentity)>) {
+        for sample in &mut self.pending {
+            for (tid, counted) in &mut sample.counted {
+                if matches!(counted, Counted::Unknown)
+                    && let Some((key, identity)) = find(*tid)
+                {
+                    *counted = Counted::Of(key, identity);
+                }
+            }
+        }
+    }
+
+    /// A group went on under another key.
+    pub fn rename(&mut self, from: &GroupKey, to: &GroupKey) {
+        for counted in self
+            .pending
+            .iter_mut()
+            .flat_map(|sample| sample.counted.values_mut())
+        {
+            if let Counted::Of(key, _) = counted
+                && key == from
+            {
+                key.clone_from(to);
+            }
+        }
+    }
+
+    /// Samples that are in the averages by now.
+    pub fn take_due(&mut self, now: MonotonicNs) -> Vec<Sample> {
+        let Some(ticks) = self.ticks else {
+            return Vec::new();
+        };
+        let mut due = Vec::new();
+        while self
+            .pending
+            .front()
+            .is_some_and(|sample| due_at(sample.at, ticks) <= now)
+        {
+            due.extend(self.pending.pop_front());
+        }
+        due
+    }
+
+    /// Whether averages read now may or may not contain the latest sample.
+    pub fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// When the next sample will be in the averages; soon, while the tick rate
+    /// is not known.
+    pub fn next_due(&self) -> Option<MonotonicNs> {
+        let Some(ticks) = self.ticks else {
+            return Some(self.began.now + RATE_WINDOW_NS);
+        };
+        let next = self
+            .pending
+            .front()
+            .map(|sample| sample.at)
+            .or(self.next_at)?;
+        Some(due_at(next, ticks))
+    }
+
+    /// When the kernel counts next.
+    pub fn next_at(&self) -> Option<MonotonicNs> {
+        self.next_at
+    }
+
+    /// Counts samples that could not be told apart, since no reading was between them.
+    pub fn count_missed(&mut self, samples: u64) {
+        self.missed += samples;
+    }
+
+    /// Samples missed.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    fn measure(&self, clock: &ClockReading) -> Option<Ticks> {
+        let elapsed = clock.now.since_ns(self.began.now);
+        if elapsed < RATE_WINDOW_NS {
+            return None;
+        }
+        let jiffies = clock.jiffies.wrapping_sub(self.began.jiffies);
+        let hz = (u128::from(jiffies) * u128::from(NS_PER_S) / u128::from(elapsed)) as u64;
+        RATES_HZ
+            .iter()
+            .min_by_key(|rate| rate.abs_diff(hz))
+            .map(|&rate| Ticks::new(rate))
+    }
+
+    /// Every fold up to now is pending, whether a CPU reported it or all were idle.
+    fn expect(&mut self, clock: &ClockReading, ticks: Ticks) {
+        let fold = clock.next_fold_jiffy.wrapping_sub(ticks.per_period);
+        let until_next = clock.next_fold_jiffy.wrapping_sub(clock.jiffies) as i64;
+        self.next_at = Some(MonotonicNs(
+            clock
+                .now
+                .0
+                .wrapping_add_signed(until_next * ticks.ns as i64),
+        ));
+        let first = *self.latest_jiffy.get_or_insert_with(|| {
+            // The latest fold before the start is in the averages, or about to be.
+            let since = self.began.next_fold_jiffy.wrapping_sub(ticks.per_period);
+            if self.began.next_fold_jiffy == 0 {
+                fold
+            } else {
+                since
+            }
+        });
+        let mut jiffy = first;
+        while (fold.wrapping_sub(jiffy) as i64) > 0 {
+            jiffy = jiffy.wrapping_add(ticks.per_period);
+            let age_ticks = clock.jiffies.wrapping_sub(jiffy);
+            let at = clock.now - age_ticks.saturating_mul(ticks.ns);
+            self.pending.push_back(Sample {
+                at,
+                jiffy,
+                cpus: HashSet::new(),
+                counted: HashMap::new(),
+            });
+        }
+        self.latest_jiffy = Some(jiffy);
+    }
+
+    fn take_fold(&mut self, fold: &FoldReading, ticks: Ticks) {
+        let jiffy = fold.next_fold_jiffy.wrapping_sub(ticks.per_period);
+        let late = fold.jiffies.wrapping_sub(jiffy);
+        if late > LATE_FOLD_TICKS {
+            // The CPU came out of idleness and took over the date; it folded nothing.
+            return;
+        }
+        let Some(sample) = self.pending.iter_mut().find(|sample| sample.jiffy == jiffy) else {
+            // The reading's own CPU has not come to it yet: it will be there next time.
+            if self
+                .latest_jiffy
+                .is_some_and(|latest| (jiffy.wrapping_sub(latest) as i64) > 0)
+            {
+                self.early.push(fold.clone());
+            }
+            return;
+        };
+        if sample.cpus.is_empty() || fold.at < sample.at {
+            sample.at = fold.at;
+        }
+        sample.cpus.insert(fold.cpu);
+        for task in &fold.tasks {
+            let counted = if task.is_delayed {
+                Counted::Delayed
+            } else {
+                Counted::Unknown
+            };
+            sample.counted.entry(task.tid).or_insert(counted);
+        }
+    }
+}
+
+impl Sample {
+    /// Runnable since before the fold, on a CPU that did not report.
+    fn missed(&self, task: &TaskReading, clock: &ClockReading) -> bool {
+        let since = if task.is_running {
+            task.last_arrival_sched
+        } else {
+            task.last_queued_sched
+        };
+        task.is_runnable
+            && !task.is_throttled
+            && since != 0
+            && clock.from_sched(since) <= self.at
+            && !self.cpus.contains(&task.cpu)
+    }
+}
+
+fn due_at(fold: MonotonicNs, ticks: Ticks) -> MonotonicNs {
+    fold + (FOLD_TO_AVERAGES_TICKS + MARGIN_TICKS) * ticks.ns
+}

@@ -1,0 +1,253 @@
+//! Every task that lives, and how much of its time was counted already.
+//!
+//! The kernel's counters only grow, so what a task used is the difference to
+//! what was counted. A task is named by thread id and fork time: the number
+//! alone comes again.
+
+use std::collections::HashMap;
+
+use super::{Reading, TaskIdentity, TaskTime, Used};
+use crate::{
+    clock::MonotonicNs,
+    decode::{clock::ClockReading, task::TaskReading},
+};
+
+/// A complete reading is wanted after this many partial ones at the latest.
+const PARTIAL_READINGS: u32 = 60;
+
+/// One living task.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// What groups are made by.
+    pub identity: TaskIdentity,
+    /// Thread id.
+    pub tid: u32,
+    /// Begin of the episode it is in, when it is blocked.
+    pub blocked_since: Option<MonotonicNs>,
+    start: MonotonicNs,
+    counted: TaskTime,
+    /// Number of the reading that saw it last.
+    seen: u64,
+}
+
+/// A process: the living tasks of one thread group.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Of its first task, else of the one that was seen first.
+    pub identity: TaskIdentity,
+    /// A kernel thread.
+    pub is_kernel: bool,
+    /// Tasks alive.
+    pub threads: u64,
+}
+
+/// The living tasks.
+#[derive(Debug)]
+pub struct TaskTable {
+    began: MonotonicNs,
+    tasks: HashMap<u32, Task>,
+    processes: HashMap<u32, Process>,
+    /// Processes that had an exit, and may be at their end.
+    touched: Vec<u32>,
+    readings: u64,
+    partial: u32,
+    /// `lost::EXIT_RING` at the last complete reading.
+    overflowed: u64,
+    /// Tasks that went without a word.
+    vanished: u64,
+}
+
+impl TaskTable {
+    /// An empty table; tasks forked before `began` bring counters that do not count.
+    pub fn new(began: MonotonicNs) -> Self {
+        Self {
+            began,
+            tasks: HashMap::new(),
+            processes: HashMap::new(),
+            touched: Vec::new(),
+            readings: 0,
+            partial: 0,
+            overflowed: 0,
+            vanished: 0,
+        }
+    }
+
+    /// A living task.
+    pub fn get(&self, tid: u32) -> Option<&Task> {
+        self.tasks.get(&tid)
+    }
+
+    /// All living tasks.
+    pub fn iter(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    /// A living process.
+    pub fn process(&self, pid: u32) -> Option<&Process> {
+        self.processes.get(&pid)
+    }
+
+    /// Tasks whose exit was never reported.
+    pub fn vanished(&self) -> u64 {
+        self.vanished
+    }
+
+    /// Whether exits went missing, or none were looked for in a long time.
+    pub fn wants_complete(&self, overflowed: u64) -> bool {
+        overflowed > self.overflowed || self.partial >= PARTIAL_READINGS
+    }
+
+    /// Takes a reading in: first the living, then the dead, since a task can
+    /// have died after it was looked at, but not the other way round.
+    pub fn read(&mut self, reading: &Reading, used: &mut Vec<Used>) {
+        let clock = &reading.clock;
+        let mut replaced = HashMap::new();
+        self.readings += 1;
+        for task in &reading.tasks {
+            if task.is_dead && !self.tasks.contains_key(&task.tid) {
+                // A zombie, already counted by its exit.
+                continue;
+            }
+            if self
+                .tasks
+                .get(&task.tid)
+                .is_some_and(|known| known.start != task.start)
+                && let Some(old) = self.remove(task.tid)
+            {
+                replaced.insert((task.tid, old.start), old);
+            }
+            self.count(task, clock, used);
+        }
+        for task in &reading.exits {
+            let known = match self.tasks.get(&task.tid) {
+                Some(known) if known.start == task.start => self.remove(task.tid),
+                _ => replaced.remove(&(task.tid, task.start)),
+            };
+            let before = known.map_or_else(|| self.baseline(task, clock), |known| known.counted);
+            used.push(Used {
+                has_exited: true,
+                ..Self::used(task, clock, before).0
+            });
+            self.touched.push(task.pid);
+        }
+        self.vanished += replaced.len() as u64;
+        if reading.is_complete {
+            self.drop_unseen();
+            self.partial = 0;
+            self.overflowed = reading.counters[tracer_common::lost::EXIT_RING as usize];
+        } else {
+            self.partial += 1;
+        }
+    }
+
+    /// Processes that have no task left, with what is known of them.
+    pub fn take_ended(&mut self) -> Vec<(u32, Option<Process>)> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        let is_alive = |pid: &u32| self.processes.get(pid).is_some_and(|p| p.threads > 0);
+        touched.retain(|pid| !is_alive(pid));
+        touched
+            .into_iter()
+            .map(|pid| (pid, self.processes.remove(&pid)))
+            .collect()
+    }
+
+    fn count(&mut self, task: &TaskReading, clock: &ClockReading, used: &mut Vec<Used>) {
+        let identity = TaskIdentity::from(task);
+        let known = self.tasks.get(&task.tid).map(|known| known.counted);
+        let before = known.unwrap_or_else(|| self.baseline(task, clock));
+        let (spent, counted) = Self::used(task, clock, before);
+        if spent.time != TaskTime::default() {
+            used.push(spent);
+        }
+        let process = self.processes.entry(task.pid).or_default();
+        process.threads += u64::from(known.is_none());
+        if task.tid == task.pid || process.identity.pid == 0 {
+            process.identity = identity.clone();
+            process.is_kernel = task.is_kernel;
+        }
+        self.tasks.insert(
+            task.tid,
+            Task {
+                identity,
+                tid: task.tid,
+                blocked_since: task.is_blocked.then_some(MonotonicNs(task.blocked.open_ns)),
+                start: task.start,
+                counted,
+                seen: self.readings,
+            },
+        );
+    }
+
+    /// What was used before tracer looked is not counted; a task forked since
+    /// then counts from its beginning.
+    fn baseline(&self, task: &TaskReading, clock: &ClockReading) -> TaskTime {
+        if task.start > self.began {
+            TaskTime::default()
+        } else {
+            so_far(task, clock)
+        }
+    }
+
+    /// What a task used beyond `before`, and what is counted after that.
+    fn used(task: &TaskReading, clock: &ClockReading, before: TaskTime) -> (Used, TaskTime) {
+        let now = so_far(task, clock);
+        // A wait in progress is known to a fraction of a millisecond only; what
+        // was counted too early is not counted again.
+        let counted = TaskTime {
+            run_ns: now.run_ns.max(before.run_ns),
+            wait_ns: now.wait_ns.max(before.wait_ns),
+            throttled_ns: 0,
+            blocked_ns: now.blocked_ns.max(before.blocked_ns),
+        };
+        let time = TaskTime {
+            run_ns: counted.run_ns - before.run_ns,
+            wait_ns: counted.wait_ns - before.wait_ns,
+            throttled_ns: 0,
+            blocked_ns: counted.blocked_ns - before.blocked_ns,
+        };
+        let used = Used {
+            key: TaskIdentity::from(task),
+            time,
+            cgroup: task.cgroup,
+            cpu: task.cpu,
+            has_exited: false,
+        };
+        (used, counted)
+    }
+
+    fn remove(&mut self, tid: u32) -> Option<Task> {
+        let task = self.tasks.remove(&tid)?;
+        if let Some(process) = self.processes.get_mut(&task.identity.pid) {
+            process.threads = process.threads.saturating_sub(1);
+        }
+        self.touched.push(task.identity.pid);
+        Some(task)
+    }
+
+    fn drop_unseen(&mut self) {
+        let unseen = |(tid, task): (&u32, &Task)| (task.seen != self.readings).then_some(*tid);
+        let gone: Vec<u32> = self.tasks.iter().filter_map(unseen).collect();
+        self.vanished += gone.len() as u64;
+        for tid in gone {
+            self.remove(tid);
+        }
+    }
+}
+
+/// All time of a task up to the reading, that in progress included.
+fn so_far(task: &TaskReading, clock: &ClockReading) -> TaskTime {
+    let is_waiting = task.last_queued_sched != 0 && !task.is_running && !task.is_dead;
+    let waiting = if is_waiting {
+        clock.now.since_ns(clock.from_sched(task.last_queued_sched))
+    } else {
+        0
+    };
+    TaskTime {
+        run_ns: task.run_ns,
+        wait_ns: task.run_delay_ns + waiting,
+        throttled_ns: 0,
+        blocked_ns: task.blocked_ns(clock.now),
+    }
+}

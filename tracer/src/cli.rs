@@ -1,0 +1,227 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::snapshot::GroupBy;
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo tracer run                              watch the load on a terminal
+  sudo tracer run --by cgroup --interval 5s    which service the load comes from
+  sudo tracer run --format json --duration 1m  JSON Lines, for a program
+  sudo tracer doctor                           what this kernel and these rights allow
+
+Exit status: 0 at the end, after Ctrl-C or SIGTERM too; 1 when something failed;
+2 for bad usage. NO_COLOR is obeyed.";
+
+/// Shows what the load average is made of, live, from the kernel's own events.
+#[derive(Debug, Parser)]
+#[command(name = "tracer", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the load, itemised, at every interval
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Tell what this kernel and these rights allow, and what to do about it
+    Doctor(DoctorArgs),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  sudo tracer run                                   until Ctrl-C, then a summary
+  sudo tracer run --duration 30s --by comm          half a minute, by name
+  sudo tracer run --format json | jq .load.mean     one figure for a program
+  sudo tracer run --pid 2211 --min-block 100ms      one process, long blocks only
+
+Words: running is on a CPU, waiting is runnable without one, throttled is held by a
+cgroup's CPU limit, blocked is uninterruptible sleep (D). 1.00 is one task all the time.";
+
+/// Options of `tracer run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Time between two snapshots, 100ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval,
+          allow_hyphen_values = true)]
+    pub interval: Duration,
+
+    /// Stop after this time [default: at Ctrl-C]
+    #[arg(long, value_name = "TIME", value_parser = positive, allow_hyphen_values = true)]
+    pub duration: Option<Duration>,
+
+    /// Stop after this many snapshots
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// How to show it: auto is tui on a terminal, else text
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// What a row of the table is
+    #[arg(long, value_enum, default_value_t)]
+    pub by: By,
+
+    /// At most this many rows; the rest is summed up as `other`
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub top: u16,
+
+    /// Only this process has a row; the rest is summed up as `other`
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+
+    /// List blocked tasks from this age on
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration)]
+    pub min_block: Duration,
+
+    /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
+    /// Write debug lines, those of the kernel programs too, to standard error
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// Options of `tracer doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// How to show it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: DoctorFormat,
+
+    /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+}
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// tui on a terminal, else text
+    #[default]
+    Auto,
+    /// A page that refreshes in place
+    Tui,
+    /// Plain text, a block a snapshot
+    Text,
+    /// JSON Lines
+    Json,
+}
+
+/// How the doctor's findings are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormat {
+    /// Plain text
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// What a row is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// A process; those that exited are put together by name
+    #[default]
+    Process,
+    /// All tasks of one name
+    Comm,
+    /// All tasks of one cgroup
+    Cgroup,
+    /// All tasks of one user
+    User,
+}
+
+impl From<By> for GroupBy {
+    fn from(by: By) -> Self {
+        match by {
+            By::Process => Self::Process,
+            By::Comm => Self::Comm,
+            By::Cgroup => Self::Cgroup,
+            By::User => Self::User,
+        }
+    }
+}
+
+const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+const MOST_INTERVAL: Duration = Duration::from_secs(3600);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = positive(text)?;
+    if time < LEAST_INTERVAL {
+        Err("shorter than 100ms; the kernel's averages move every 5 s".into())
+    } else if time > MOST_INTERVAL {
+        Err("longer than 1h; use --duration for the length of the run".into())
+    } else {
+        Ok(time)
+    }
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') {
+        return Err("a time cannot be negative".into());
+    }
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("a time of zero; give one such as 1s or 500ms".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("{error}; give a time such as 500ms, 1s or 2m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Cli, Command};
+
+    fn interval(text: &str) -> Result<Duration, String> {
+        match Cli::try_parse_from(["tracer", "run", "--interval", text]) {
+            Ok(Cli {
+                command: Command::Run(args),
+            }) => Ok(args.interval),
+            Ok(_) => unreachable!("run was asked for"),
+            Err(error) => {
+                assert_eq!(error.exit_code(), 2, "bad usage exits 2");
+                Err(error.to_string())
+            }
+        }
+    }
+
+    #[test]
+    fn intervals() {
+        assert_eq!(interval("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(interval("250ms"), Ok(Duration::from_millis(250)));
+        for (bad, word) in [
+            ("0s", "zero"),
+            ("-1s", "negative"),
+            ("1ms", "shorter than 100ms"),
+            ("10000h", "longer than 1h"),
+            ("99999999999999999999s", "such as 500ms"),
+            ("soon", "such as 500ms"),
+            ("5", "such as 500ms"),
+        ] {
+            let error = interval(bad).expect_err(bad);
+            assert!(error.contains(word), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn help() {
+        let mut command = Cli::command().term_width(100);
+        insta::assert_snapshot!("help", command.render_help());
+        for name in ["run", "doctor"] {
+            let sub = command.find_subcommand_mut(name).expect(name);
+            insta::assert_snapshot!(format!("help-{name}"), sub.render_help());
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The checks: rights, kernel, type information, then every probe for real.
+
+use std::{fs, path::Path};
+
+use super::{Check, State};
+use crate::{
+    host::{capabilities, cgroups::Cgroups, facts},
+    kernel::{
+        btf::{self, Btf},
+        fields::{self, FIELDS},
+        loader::{self, LoadOptions},
+        probes::PROBES,
+    },
+    session::LEAST_KERNEL,
+};
+
+/// Every check, in an order in which the first failure explains the later ones.
+pub(super) fn all(btf: Option<&Path>) -> Vec<Check> {
+    let mut checks = vec![rights(), kernel(), jit(), pid_namespace(), cgroups()];
+    checks.extend(type_information(btf));
+    checks.extend(probes(btf));
+    checks
+}
+
+fn check(
+    name: impl Into<String>,
+    state: State,
+    finding: impl Into<String>,
+    advice: impl Into<String>,
+) -> Check {
+    Check {
+        name: name.into(),
+        state,
+        finding: finding.into(),
+        advice: advice.into(),
+    }
+}
+
+fn rights() -> Check {
+    let missing = capabilities::missing();
+    if missing.is_empty() {
+        return check("rights", State::Ok, "CAP_BPF and CAP_PERFMON are there", "");
+    }
+    let finding = format!("{} missing", missing.join(" and "));
+    check(
+        "rights",
+        State::Failed,
+        finding,
+        "run it as root: sudo tracer doctor",
+    )
+}
+
+fn kernel() -> Check {
+    let release = facts::host().kernel;
+    let (major, minor) = LEAST_KERNEL;
+    match facts::version(release.as_str()) {
+        Some(version) if version >= LEAST_KERNEL => {
+            check("kernel", State::Ok, format!("Linux {release}"), "")
+        }
+        Some(_) => check(
+            "kernel",
+            State::Failed,
+            format!("Linux {release} is older than {major}.{minor}"),
+            "tracer needs task storage for tracing programs: a newer kernel",
+        ),
+        None => check(
+            "kernel",
+            State::Limited,
+            format!("Linux {release}: a version that is not understood"),
+            "",
+        ),
+    }
+}
+
+fn jit() -> Check {
+    let setting = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
+    match setting.trim() {
+        "0" => check(
+            "jit",
+            State::Limited,
+            "BPF programs are interpreted: every hook costs several times more",
+            "sysctl net.core.bpf_jit_enable=1",
+        ),
+        "" => check(
+            "jit",
+            State::Limited,
+            "whether BPF is compiled cannot be read",
+            "",
+        ),
+        _ => check("jit", State::Ok, "BPF programs are compiled", ""),
+    }
+}
+
+fn pid_namespace() -> Check {
+    if facts::in_initial_pid_namespace() {
+        return check(
+            "pid namespace",
+            State::Ok,
+            "the host's own: every process is seen",
+            "",
+        );
+    }
+    check(
+        "pid namespace",
+        State::Limited,
+        "not the host's own: processes outside of it are not seen, and are unexplained load",
+        "run it on the host, or the container with --pid=host",
+    )
+}
+
+fn cgroups() -> Check {
+    let finding = match Cgroups::new().version() {
+        fields::CgroupVersion::V2 => "named by the unified hierarchy (v2)",
+        fields::CgroupVersion::V1 => "named by the cpu controller's hierarchy (v1)",
+    };
+    check("cgroups", State::Ok, finding, "")
+}
+
+fn type_information(path: Option<&Path>) -> Vec<Check> {
+    let path = path.unwrap_or(Path::new(btf::VMLINUX));
+    let btf = match Btf::from_file(path, fields::STRUCTS) {
+        Ok(btf) => btf,
+        Err(error) => {
+            return vec![check(
+                "BTF",
+                State::Failed,
+                crate::error::KernelError::Btf { source: error }.to_string(),
+                "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE",
+            )];
+        }
+    };
+    let mut checks = vec![check("BTF", State::Ok, path.display().to_string(), "")];
+    for field in FIELDS {
+        let is_there = field
+            .paths
+            .iter()
+            .any(|(root, path)| btf.offset(root, path).is_some());
+        if is_there {
+            continue;
+        }
+        let (state, meaning) = match field.without {
+            Some(without) if without.starts_with("nothing") => (State::Ok, without),
+            Some(without) => (State::Limited, without),
+            None => (State::Failed, "tracer must read it"),
+        };
+        let finding = format!("not in this kernel; without it: {meaning}");
+        checks.push(check(format!("field {}", field.name), state, finding, ""));
+    }
+    checks
+}
+
+/// Loads and attaches everything once, as a run does.
+fn probes(btf: Option<&Path>) -> Vec<Check> {
+    let loaded = loader::load(&LoadOptions {
+        btf: btf.map(Into::into),
+        cgroups: Cgroups::new().version(),
+        cpus: facts::possible_cpus(),
+        verbose: false,
+    });
+    let hooks = match loaded {
+        Ok(loaded) => loaded.hooks,
+        Err(error) => return vec![check("probes", State::Failed, error.to_string(), "")],
+    };
+    let found = hooks.into_iter().zip(PROBES);
+    found
+        .map(|(hook, probe)| match hook.why {
+            None => check(
+                format!("probe {}", hook.name),
+                State::Ok,
+                format!("{}: {}", hook.via, probe.purpose),
+                "",
+            ),
+            Some(why) => check(
+                format!("probe {}", hook.name),
+                State::Limited,
+                format!(
+                    "{why}; without it: {}; instead: {}",
+                    probe.without, probe.fallback
+                ),
+                "",
+            ),
+        })
+        .collect()
+}

@@ -1,0 +1,113 @@
+//! The findings as text and as JSON.
+
+use serde::Serialize;
+
+use super::{Check, State};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    version: &'static str,
+    can_run: bool,
+    checks: Vec<Finding<'a>>,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    name: &'a str,
+    state: &'static str,
+    finding: &'a str,
+    advice: &'a str,
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Ok => "ok",
+        State::Limited => "limited",
+        State::Failed => "failed",
+    }
+}
+
+pub(super) fn json(checks: &[Check]) -> String {
+    let report = Report {
+        schema: 1,
+        version: env!("CARGO_PKG_VERSION"),
+        can_run: checks.iter().all(|check| check.state != State::Failed),
+        checks: checks
+            .iter()
+            .map(|check| Finding {
+                name: &check.name,
+                state: word(check.state),
+                finding: &check.finding,
+                advice: &check.advice,
+            })
+            .collect(),
+    };
+    // Strings and numbers only: it cannot fail.
+    serde_json::to_string(&report).unwrap_or_default() + "\n"
+}
+
+pub(super) fn text(checks: &[Check]) -> String {
+    let width = checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or(0);
+    let mut page = String::new();
+    for check in checks {
+        page += &format!(
+            "{:<8} {:<width$}  {}\n",
+            word(check.state),
+            check.name,
+            check.finding
+        );
+        if !check.advice.is_empty() {
+            page += &format!("{:<8} {:<width$}  -> {}\n", "", "", check.advice);
+        }
+    }
+    let count = |state| checks.iter().filter(|check| check.state == state).count();
+    let verdict = match (count(State::Failed), count(State::Limited)) {
+        (0, 0) => "tracer can run here, with everything".into(),
+        (0, limited) => format!("tracer can run here; {limited} of {} limited", checks.len()),
+        (failed, _) => format!(
+            "tracer cannot run here: {failed} of {} failed",
+            checks.len()
+        ),
+    };
+    page + "\n" + &verdict + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Check, State, json, text};
+
+    fn checks() -> Vec<Check> {
+        let check = |name: &str, state, finding: &str, advice: &str| Check {
+            name: name.into(),
+            state,
+            finding: finding.into(),
+            advice: advice.into(),
+        };
+        vec![
+            check("rights", State::Ok, "CAP_BPF and CAP_PERFMON are there", ""),
+            check(
+                "jit",
+                State::Limited,
+                "interpreted",
+                "sysctl net.core.bpf_jit_enable=1",
+            ),
+            check(
+                "BTF",
+                State::Failed,
+                "cannot read \"it\"",
+                "a kernel that has it",
+            ),
+        ]
+    }
+
+    #[test]
+    fn reports() {
+        insta::assert_snapshot!("text", text(&checks()));
+        insta::assert_snapshot!("json", json(&checks()));
+    }
+}

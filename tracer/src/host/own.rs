@@ -1,0 +1,35 @@
+//! What tracer itself takes.
+
+use std::{fs, mem};
+
+/// CPU time of this process so far, in ns.
+pub fn cpu_ns() -> u64 {
+    // SAFETY: all zeros is a valid struct of integers.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: the kernel fills in the struct, which is ours.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    let ns = |t: libc::timeval| t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
+    ns(usage.ru_utime) + ns(usage.ru_stime)
+}
+
+/// Resident memory of this process, in bytes (/proc/self/statm).
+pub fn rss_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|f| f.parse().ok())
+        .unwrap_or(0);
+    // SAFETY: no preconditions.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages * u64::try_from(page_bytes).unwrap_or(4096)
+}
+
+/// Gives memory back that only the start needed (type information, symbols).
+pub fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

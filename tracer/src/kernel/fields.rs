@@ -1,0 +1,205 @@
+//! THE table of kernel fields: what the kernel side reads, and where each
+//! kernel keeps it. Offsets are resolved from BTF at start and frozen into the
+//! object as read-only data, so one object serves all kernels.
+
+use tracer_common::NO_FIELD;
+
+use super::btf::Btf;
+use crate::error::KernelError;
+
+/// A path to a field, from a struct down through embedded structs.
+type FieldPath = (&'static str, &'static [&'static str]);
+
+/// A field of a kernel object.
+#[derive(Debug)]
+pub struct Field {
+    /// The constant of this name in tracer-ebpf/src/field.rs.
+    pub name: &'static str,
+    /// Where it is, the newest kernels first.
+    pub paths: &'static [FieldPath],
+    /// What is lost on a kernel that has none of them; `None`: nothing works then.
+    pub without: Option<&'static str>,
+}
+
+const fn needed(name: &'static str, paths: &'static [FieldPath]) -> Field {
+    Field {
+        name,
+        paths,
+        without: None,
+    }
+}
+
+const fn optional(name: &'static str, paths: &'static [FieldPath], without: &'static str) -> Field {
+    Field {
+        name,
+        paths,
+        without: Some(without),
+    }
+}
+
+const NO_DELAYED: &str = "nothing: before 6.12 no sleeping task stays queued";
+const NO_LIMITS: &str = "throttled is counted as waiting (a kernel without CONFIG_CFS_BANDWIDTH)";
+const NO_QUEUE: &str = "names of the kernel's sample come from the next snapshot \
+                        (a kernel without CONFIG_FAIR_GROUP_SCHED)";
+
+/// Every field but the cgroup's, which [`cgroup_fields`] adds.
+pub const FIELDS: &[Field] = &[
+    // 5.14 renamed `state`.
+    needed(
+        "TASK_STATE",
+        &[("task_struct", &["__state"]), ("task_struct", &["state"])],
+    ),
+    needed("TASK_FLAGS", &[("task_struct", &["flags"])]),
+    needed("TASK_TID", &[("task_struct", &["pid"])]),
+    needed("TASK_TGID", &[("task_struct", &["tgid"])]),
+    needed("TASK_COMM", &[("task_struct", &["comm"])]),
+    // 5.16 moved it, and each architecture had its own place before.
+    needed(
+        "TASK_CPU",
+        &[
+            ("task_struct", &["thread_info", "cpu"]),
+            ("task_struct", &["cpu"]),
+        ],
+    ),
+    needed("TASK_ON_CPU", &[("task_struct", &["on_cpu"])]),
+    needed("TASK_ON_RQ", &[("task_struct", &["on_rq"])]),
+    needed("TASK_START", &[("task_struct", &["start_time"])]),
+    needed("TASK_RUN", &[("task_struct", &["se", "sum_exec_runtime"])]),
+    needed("TASK_EXEC_START", &[("task_struct", &["se", "exec_start"])]),
+    optional(
+        "TASK_DELAYED",
+        &[("task_struct", &["se", "sched_delayed"])],
+        NO_DELAYED,
+    ),
+    optional(
+        "TASK_THROTTLED",
+        &[("task_struct", &["throttled"])],
+        "nothing: before 6.18 the queue's throttle_count says it",
+    ),
+    needed("TASK_GROUP_NODE", &[("task_struct", &["se", "group_node"])]),
+    optional(
+        "TASK_CFS_RQ",
+        &[("task_struct", &["se", "cfs_rq"])],
+        NO_QUEUE,
+    ),
+    needed(
+        "TASK_RUN_DELAY",
+        &[("task_struct", &["sched_info", "run_delay"])],
+    ),
+    needed(
+        "TASK_LAST_QUEUED",
+        &[("task_struct", &["sched_info", "last_queued"])],
+    ),
+    needed(
+        "TASK_LAST_ARRIVAL",
+        &[("task_struct", &["sched_info", "last_arrival"])],
+    ),
+    needed("TASK_CRED", &[("task_struct", &["cred"])]),
+    needed("TASK_CGROUPS", &[("task_struct", &["cgroups"])]),
+    optional(
+        "TASK_GROUP",
+        &[("task_struct", &["sched_task_group"])],
+        NO_LIMITS,
+    ),
+    needed("CRED_UID", &[("cred", &["uid"])]),
+    needed("CGROUP_NODE", &[("cgroup", &["kn"])]),
+    needed("NODE_ID", &[("kernfs_node", &["id"])]),
+    optional("GROUP_PARENT", &[("task_group", &["parent"])], NO_LIMITS),
+    optional(
+        "GROUP_THROTTLED_TIME",
+        &[("task_group", &["cfs_bandwidth", "throttled_time"])],
+        NO_LIMITS,
+    ),
+    optional("CFS_RQ_RQ", &[("cfs_rq", &["rq"])], NO_QUEUE),
+    optional(
+        "CFS_RQ_THROTTLE_COUNT",
+        &[("cfs_rq", &["throttle_count"])],
+        NO_LIMITS,
+    ),
+    needed("RQ_NR_RUNNING", &[("rq", &["nr_running"])]),
+    needed("RQ_CALC_LOAD_UPDATE", &[("rq", &["calc_load_update"])]),
+    needed("RQ_CALC_LOAD_ACTIVE", &[("rq", &["calc_load_active"])]),
+    needed("RQ_CFS_TASKS", &[("rq", &["cfs_tasks"])]),
+];
+
+/// The structs that [`FIELDS`] and [`cgroup_fields`] look into.
+pub const STRUCTS: &[&str] = &[
+    "task_struct",
+    "cred",
+    "css_set",
+    "cgroup_subsys_state",
+    "cgroup",
+    "kernfs_node",
+    "task_group",
+    "cfs_rq",
+    "rq",
+];
+
+/// Which hierarchy names a task's cgroup: the one that has the cpu controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupVersion {
+    /// The unified hierarchy.
+    V2,
+    /// The cpu controller's own hierarchy.
+    V1,
+}
+
+/// Offsets by name, as the loader freezes them.
+///
+/// # Errors
+/// A field that nothing works without is not in this kernel's BTF.
+pub fn resolve(btf: &Btf, version: CgroupVersion) -> Result<Vec<(&'static str, u32)>, KernelError> {
+    let mut offsets = Vec::with_capacity(FIELDS.len() + 2);
+    for field in FIELDS {
+        let found = field
+            .paths
+            .iter()
+            .find_map(|(root, path)| btf.offset(root, path));
+        let offset = match (found, field.without) {
+            (Some(offset), _) => offset,
+            (None, Some(_)) => NO_FIELD,
+            (None, None) => {
+                return Err(KernelError::Field {
+                    paths: describe(field.paths),
+                });
+            }
+        };
+        offsets.push((field.name, offset));
+    }
+    offsets.extend(cgroup_fields(btf, version)?);
+    Ok(offsets)
+}
+
+/// The way from a task's `css_set` to its cgroup.
+fn cgroup_fields(
+    btf: &Btf,
+    version: CgroupVersion,
+) -> Result<[(&'static str, u32); 2], KernelError> {
+    let need = |root: &'static str, path: &'static [&'static str]| {
+        btf.offset(root, path).ok_or_else(|| KernelError::Field {
+            paths: describe(&[(root, path)]),
+        })
+    };
+    let (first, then) = match version {
+        CgroupVersion::V2 => (need("css_set", &["dfl_cgrp"])?, NO_FIELD),
+        CgroupVersion::V1 => {
+            let index = btf
+                .enum_value("cgroup_subsys_id", "cpu_cgrp_id")
+                .ok_or_else(|| KernelError::Field {
+                    paths: "enum cgroup_subsys_id: cpu_cgrp_id".into(),
+                })?;
+            let pointer = size_of::<u64>() as u32;
+            let subsystems = need("css_set", &["subsys"])?;
+            (
+                subsystems + index * pointer,
+                need("cgroup_subsys_state", &["cgroup"])?,
+            )
+        }
+    };
+    Ok([("CSS_SET_CGROUP", first), ("CSS_CGROUP", then)])
+}
+
+fn describe(paths: &[FieldPath]) -> String {
+    let one = |(root, path): &FieldPath| format!("{root}.{}", path.join("."));
+    paths.iter().map(one).collect::<Vec<_>>().join(" or ")
+}

@@ -1,0 +1,150 @@
+//! Brings the kernel side up: offsets into frozen data, maps, programs, hooks.
+//!
+//! Nothing is pinned, so the kernel takes everything back when the process
+//! ends, however it ends.
+
+use std::path::PathBuf;
+
+use aya::{
+    Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
+    programs::{BtfTracePoint, Iter, ProgramError},
+};
+
+use super::{
+    btf::{self, Btf},
+    fields::{self, CgroupVersion},
+    probes::{Hook, PROBES, Probe},
+};
+use crate::error::KernelError;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer.bpf.o"));
+
+/// Room for this many folds of every CPU until user space reads them.
+const FOLDS_KEPT: usize = 8;
+
+/// What the kernel side is brought up with.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Type information; the running kernel's own when `None`.
+    pub btf: Option<PathBuf>,
+    /// Which cgroup hierarchy names a task's cgroup.
+    pub cgroups: CgroupVersion,
+    /// Number of possible CPUs.
+    pub cpus: usize,
+    /// Whether the kernel side writes debug lines.
+    pub verbose: bool,
+}
+
+/// What became of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookStatus {
+    /// The probe.
+    pub name: &'static str,
+    /// How it is attached, such as `tp_btf sched_switch`.
+    pub via: String,
+    /// Why it is not in force; `None` when it is.
+    pub why: Option<String>,
+}
+
+/// The loaded object and what became of each probe.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Programs and maps; dropping it detaches and frees all of them.
+    pub ebpf: Ebpf,
+    /// One for each of [`PROBES`], in its order.
+    pub hooks: Vec<HookStatus>,
+}
+
+/// Loads and attaches every probe of the table.
+///
+/// # Errors
+/// No type information, a needed field or a required probe that the kernel
+/// refuses. An optional probe that fails is told in `hooks`.
+pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
+    if OBJECT.is_empty() {
+        return Err(KernelError::NoObject);
+    }
+    let path = options.btf.clone().unwrap_or_else(|| btf::VMLINUX.into());
+    let offsets = {
+        let btf =
+            Btf::from_file(&path, fields::STRUCTS).map_err(|source| KernelError::Btf { source })?;
+        fields::resolve(&btf, options.cgroups)?
+    };
+    let types = AyaBtf::parse_file(&path, Endianness::default())
+        .map_err(|e| KernelError::bpf("parsing", path.display().to_string(), &e))?;
+    let mut ebpf = create(options, &offsets, &types)?;
+    let mut hooks = Vec::with_capacity(PROBES.len());
+    for probe in PROBES {
+        let why = match attach(&mut ebpf, probe, &types) {
+            Ok(()) => None,
+            Err(error) if probe.required => return Err(error),
+            Err(error) => Some(error.to_string()),
+        };
+        let via = format!("{} {}", probe.hook.kind(), probe.hook.target());
+        hooks.push(HookStatus {
+            name: probe.name,
+            via,
+            why,
+        });
+    }
+    Ok(Loaded { ebpf, hooks })
+}
+
+/// Creates the maps, with the offsets frozen into read-only data.
+fn create(
+    options: &LoadOptions,
+    offsets: &[(&'static str, u32)],
+    types: &AyaBtf,
+) -> Result<Ebpf, KernelError> {
+    let log_level = if options.verbose {
+        log::Level::Debug as u8
+    } else {
+        0
+    };
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(types));
+    // Task storage is only used by the kernel side; aya has no type for it.
+    loader.allow_unsupported_maps();
+    loader.verifier_log_level(VerifierLogLevel::DEBUG);
+    loader.map_max_entries("FOLDS", fold_ring_bytes(options.cpus));
+    loader.override_global(aya_log::LEVEL, &log_level, true);
+    for (name, offset) in offsets {
+        loader.override_global(name, offset, true);
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|e| KernelError::bpf("creating", "the maps", &e))
+}
+
+fn fold_ring_bytes(cpus: usize) -> u32 {
+    let wanted = cpus * FOLDS_KEPT * size_of::<tracer_common::fold::FoldRecord>();
+    u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 31)
+}
+
+fn attach(ebpf: &mut Ebpf, probe: &Probe, types: &AyaBtf) -> Result<(), KernelError> {
+    let failed = |operation, error: &ProgramError| {
+        KernelError::bpf(
+            operation,
+            format!("{} ({})", probe.name, probe.hook.target()),
+            error,
+        )
+    };
+    let program = ebpf.program_mut(probe.name).ok_or(KernelError::NoObject)?;
+    match probe.hook {
+        Hook::Tracepoint(name) => {
+            let program: &mut BtfTracePoint =
+                program.try_into().map_err(|e| failed("loading", &e))?;
+            program
+                .load(name, types)
+                .map_err(|e| failed("loading", &e))?;
+            program.attach().map_err(|e| failed("attaching", &e))?;
+        }
+        Hook::Iterator(name) => {
+            let program: &mut Iter = program.try_into().map_err(|e| failed("loading", &e))?;
+            program
+                .load(name, types)
+                .map_err(|e| failed("loading", &e))?;
+        }
+    }
+    Ok(())
+}

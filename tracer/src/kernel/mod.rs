@@ -1,0 +1,10 @@
+//! The only place that knows maps, programs and BTF.
+//!
+//! `probes.rs` is the table of hooks, `fields.rs` the table of kernel fields;
+//! `loader.rs` brings both into the kernel and `reader.rs` brings bytes back.
+
+pub mod btf;
+pub mod fields;
+pub mod loader;
+pub mod probes;
+pub mod reader;

@@ -1,0 +1,88 @@
+//! THE table of probes. Loading, `tracer doctor`, the `hooks` of every output
+//! and docs/hooks.md are all made from it; nothing else names a hook.
+
+/// Where a program is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A raw tracepoint with typed arguments (`tp_btf`).
+    Tracepoint(&'static str),
+    /// An iterator that user space reads.
+    Iterator(&'static str),
+}
+
+impl Hook {
+    /// The kind, as the outputs name it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Tracepoint(_) => "tp_btf",
+            Self::Iterator(_) => "iter",
+        }
+    }
+
+    /// The kernel's name for the place.
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::Tracepoint(name) | Self::Iterator(name) => name,
+        }
+    }
+}
+
+/// One probe.
+#[derive(Debug)]
+pub struct Probe {
+    /// Name of the program, and of the probe in every output.
+    pub name: &'static str,
+    /// Where it goes.
+    pub hook: Hook,
+    /// What it is for.
+    pub purpose: &'static str,
+    /// The least kernel that has it.
+    pub since: &'static str,
+    /// Whether tracer can do without it.
+    pub required: bool,
+    /// What does its work instead.
+    pub fallback: &'static str,
+    /// What is lost without it, fallback or not.
+    pub without: &'static str,
+}
+
+/// Every probe, in the order in which they are attached: an end without its
+/// begin is harmless, a begin without its end is not.
+pub const PROBES: &[Probe] = &[
+    Probe {
+        name: "each_task",
+        hook: Hook::Iterator("task"),
+        purpose: "run, wait and blocked time of every task at each snapshot",
+        since: "5.8",
+        required: true,
+        fallback: "none",
+        without: "everything",
+    },
+    Probe {
+        name: "sched_waking",
+        hook: Hook::Tracepoint("sched_waking"),
+        purpose: "ends a blocked episode",
+        since: "5.5, with task storage from 5.12",
+        required: true,
+        fallback: "none",
+        without: "blocked time",
+    },
+    Probe {
+        name: "sched_switch",
+        hook: Hook::Tracepoint("sched_switch"),
+        purpose: "begins a blocked episode; takes the final totals of an exiting task",
+        since: "5.5, with task storage from 5.12",
+        required: true,
+        fallback: "none",
+        without: "blocked time, and processes that live shorter than an interval",
+    },
+    Probe {
+        name: "hrtimer_expire_exit",
+        hook: Hook::Tracepoint("hrtimer_expire_exit"),
+        purpose: "names the runnable tasks at the tick at which the kernel takes its load sample",
+        since: "5.5",
+        required: false,
+        fallback: "the next snapshot, with the time since when each task is runnable",
+        without: "names of tasks that stopped running between the kernel's sample and the next snapshot",
+    },
+];

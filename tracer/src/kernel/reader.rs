@@ -1,0 +1,245 @@
+//! Brings bytes back from the kernel side: tasks, exits, folds and counters.
+//! Nothing is interpreted here.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    os::fd::{AsFd as _, AsRawFd as _},
+    thread,
+    time::Duration,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
+    programs::{Iter, Program},
+};
+use bytes::{Bytes, BytesMut};
+use tracer_common::{COMM_BYTES, lost};
+
+use super::loader::Loaded;
+use crate::error::KernelError;
+
+/// `SnapshotClock`, `SnapshotControl` and `ExitTotals` are plain arrays of u64.
+type ClockWords = [u64; 8];
+type ControlWords = [u64; 2];
+type TotalsWords = [u64; 4];
+
+/// The first snapshot begins with a short sleep: the offset between the
+/// scheduler's clock and CLOCK_MONOTONIC is taken from when the reader last got
+/// its CPU, which must be a moment ago, not the whole start-up.
+const FRESH_ARRIVAL: Duration = Duration::from_micros(50);
+
+/// Room for the largest answer of one read of the iterator.
+const READ_BYTES: usize = 64 << 10;
+
+/// Everything the kernel side had to say at one moment, as bytes.
+#[derive(Debug, Default)]
+pub struct RawReading {
+    /// `TaskRecord`s of the tasks that may have changed.
+    pub tasks: Bytes,
+    /// `SnapshotClock` of that run.
+    pub clock: ClockWords,
+    /// `TaskRecord`s of the tasks that exited.
+    pub exits: Bytes,
+    /// `FoldRecord`s.
+    pub folds: Bytes,
+    /// `ExitTotals` by comm, cumulative.
+    pub exit_table: Vec<([u8; COMM_BYTES], TotalsWords)>,
+    /// The counters of `tracer_common::lost`, cumulative.
+    pub counters: [u64; lost::COUNTERS as usize],
+}
+
+/// The open ends of the kernel side.
+pub struct Reader {
+    ebpf: Ebpf,
+    exits: RingBuf<MapData>,
+    folds: RingBuf<MapData>,
+    exit_table: PerCpuHashMap<MapData, [u8; COMM_BYTES], TotalsWords>,
+    counters: PerCpuArray<MapData, u64>,
+    control: Array<MapData, ControlWords>,
+    clock: Array<MapData, ClockWords>,
+    buffer: Vec<u8>,
+    map_ids: Vec<i32>,
+    is_first: bool,
+}
+
+impl Reader {
+    /// Takes the maps of a loaded object.
+    ///
+    /// # Errors
+    /// The object lacks a map, or has it in another form: a damaged build.
+    pub fn new(loaded: Loaded) -> Result<Self, KernelError> {
+        let mut ebpf = loaded.ebpf;
+        let map_ids = ebpf.maps().filter_map(|(_, map)| raw_fd(map)).collect();
+        Ok(Self {
+            exits: take(&mut ebpf, "EXITS")?,
+            folds: take(&mut ebpf, "FOLDS")?,
+            exit_table: take(&mut ebpf, "EXIT_TABLE")?,
+            counters: take(&mut ebpf, "COUNTERS")?,
+            control: take(&mut ebpf, "SNAPSHOT_CONTROL")?,
+            clock: take(&mut ebpf, "SNAPSHOT_CLOCK")?,
+            buffer: vec![0; READ_BYTES],
+            map_ids,
+            is_first: true,
+            ebpf,
+        })
+    }
+
+    /// Reads everything: first the tasks, then the exits, then the folds.
+    ///
+    /// `since` are the limits of `SnapshotControl`, zeros for every task;
+    /// `offset_limit_ns` is the largest clock offset that is believed, 0 for any.
+    ///
+    /// # Errors
+    /// The kernel refuses a read.
+    pub fn read(
+        &mut self,
+        since: ControlWords,
+        offset_limit_ns: u64,
+    ) -> Result<RawReading, KernelError> {
+        if std::mem::take(&mut self.is_first) {
+            thread::sleep(FRESH_ARRIVAL);
+        }
+        self.control
+            .set(0, since, 0)
+            .map_err(|e| KernelError::bpf("writing", "SNAPSHOT_CONTROL", &e))?;
+        let clock = [0, 0, 0, offset_limit_ns, 0, 0, 0, 0];
+        self.clock
+            .set(0, clock, 0)
+            .map_err(|e| KernelError::bpf("writing", "SNAPSHOT_CLOCK", &e))?;
+        let tasks = self.read_tasks()?;
+        let clock = self
+            .clock
+            .get(&0, 0)
+            .map_err(|e| KernelError::bpf("reading", "SNAPSHOT_CLOCK", &e))?;
+        let exits = drain(&mut self.exits);
+        let folds = drain(&mut self.folds);
+        let counters = self.read_counters()?;
+        // Only an exit that found its ring full can have written there.
+        let overflowed = counters[lost::EXIT_RING as usize] != 0;
+        let exit_table = if overflowed {
+            self.read_exit_table()
+        } else {
+            Vec::new()
+        };
+        Ok(RawReading {
+            tasks,
+            clock,
+            exits,
+            folds,
+            exit_table,
+            counters,
+        })
+    }
+
+    /// Time spent in each program so far, in ns; meaningful while the kernel's
+    /// BPF statistics are on.
+    pub fn program_run_ns(&self) -> u64 {
+        let run_time = |(_, program): (&str, &Program)| Some(program.info().ok()?.run_time());
+        self.ebpf
+            .programs()
+            .filter_map(run_time)
+            .map(|t| t.as_nanos() as u64)
+            .sum()
+    }
+
+    /// Memory of all maps, in bytes, as the kernel accounts it.
+    pub fn map_bytes(&self) -> u64 {
+        let memory = |fd: &i32| {
+            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let line = text.lines().find_map(|l| l.strip_prefix("memlock:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        self.map_ids.iter().filter_map(memory).sum()
+    }
+
+    /// The object, for its logger.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    fn read_tasks(&mut self) -> Result<Bytes, KernelError> {
+        let mut file = self.open_iterator()?;
+        let mut tasks = BytesMut::new();
+        loop {
+            // An iterator stops at a full page: only an empty read is the end.
+            match file.read(&mut self.buffer) {
+                Ok(0) => return Ok(tasks.freeze()),
+                Ok(n) => tasks.extend_from_slice(self.buffer.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(KernelError::bpf("reading", "each_task", &e)),
+            }
+        }
+    }
+
+    /// A new file each time: an iterator's cannot be rewound.
+    fn open_iterator(&mut self) -> Result<File, KernelError> {
+        let program = self
+            .ebpf
+            .program_mut("each_task")
+            .ok_or(KernelError::NoObject)?;
+        let failed = |e: &dyn std::error::Error| KernelError::bpf("opening", "each_task", e);
+        let program: &mut Iter = program
+            .try_into()
+            .map_err(|e: aya::programs::ProgramError| failed(&e))?;
+        let link = program.attach().map_err(|e| failed(&e))?;
+        let link = program.take_link(link).map_err(|e| failed(&e))?;
+        link.into_file().map_err(|e| failed(&e))
+    }
+
+    fn read_counters(&self) -> Result<[u64; lost::COUNTERS as usize], KernelError> {
+        let mut counters = [0; lost::COUNTERS as usize];
+        for (index, total) in (0..).zip(&mut counters) {
+            let values = self
+                .counters
+                .get(&index, 0)
+                .map_err(|e| KernelError::bpf("reading", "COUNTERS", &e))?;
+            *total = values.iter().sum();
+        }
+        Ok(counters)
+    }
+
+    fn read_exit_table(&self) -> Vec<([u8; COMM_BYTES], TotalsWords)> {
+        let sum = |cpus: &[TotalsWords]| {
+            cpus.iter().fold([0; 4], |mut sum: TotalsWords, one| {
+                sum.iter_mut().zip(one).for_each(|(s, v)| *s += v);
+                sum
+            })
+        };
+        self.exit_table
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(comm, cpus)| (comm, sum(&cpus)))
+            .collect()
+    }
+}
+
+fn raw_fd(map: &Map) -> Option<i32> {
+    let (Map::Array(data)
+    | Map::PerCpuArray(data)
+    | Map::PerCpuHashMap(data)
+    | Map::RingBuf(data)
+    | Map::Unsupported(data)) = map
+    else {
+        return None;
+    };
+    Some(data.fd().as_fd().as_raw_fd())
+}
+
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+where
+    T: TryFrom<Map>,
+    T::Error: std::error::Error,
+{
+    let map = ebpf.take_map(name).ok_or(KernelError::NoObject)?;
+    T::try_from(map).map_err(|e| KernelError::bpf("using", name, &e))
+}
+
+fn drain(ring: &mut RingBuf<MapData>) -> Bytes {
+    let mut all = BytesMut::new();
+    while let Some(item) = ring.next() {
+        all.extend_from_slice(&item);
+    }
+    all.freeze()
+}

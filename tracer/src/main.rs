@@ -1,0 +1,23 @@
+//! The `tracer` program: parse, do, and say what failed.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracer::{
+    cli::{Cli, Command},
+    doctor, session,
+};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => session::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tracer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

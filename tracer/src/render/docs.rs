@@ -1,0 +1,121 @@
+//! Pages of the documentation that are made from the tables in the code, so
+//! that they cannot say anything else.
+
+use std::fmt::Write;
+
+use super::table;
+use crate::{
+    figures::FIGURES,
+    kernel::{fields::FIELDS, probes::PROBES},
+};
+
+/// docs/figures.md: every figure, and the columns of the text.
+pub fn figures_page() -> String {
+    let mut page = String::from(
+        "# Figures\n\n\
+         Made by `cargo run -p tracer --example docs -- docs` from tracer/src/figures.rs; do not edit.\n\n\
+         What `--format json` writes, one object a line. `[]` stands for each element of a list, \
+         `{reason}` for each key of a map. A number that is not known is null, never zero.\n",
+    );
+    for (line, title) in [
+        ("start", "`start`: the first line"),
+        ("snapshot", "`snapshot`: one line an interval"),
+        ("end", "`end`: the last line"),
+    ] {
+        let figures = FIGURES
+            .iter()
+            .filter_map(|figure| Some((figure, figure.path.strip_prefix(line)?)))
+            .map(|(figure, path)| [code(path), figure.unit.to_owned(), cell(figure.help)]);
+        section(&mut page, title, ["path", "unit", "what it says"], figures);
+    }
+    let columns = table::headings().map(|(heading, path)| {
+        let figure = FIGURES.iter().find(|figure| figure.path == path);
+        let help = figure.map(|figure| cell(figure.help)).unwrap_or_default();
+        [code(heading), code(path), help]
+    });
+    section(
+        &mut page,
+        "Columns of the text",
+        ["column", "path", "what it says"],
+        columns,
+    );
+    page.push_str(
+        "\nA dash is a number that rounds to 0.00. Each row is rounded by itself, so the rows can \
+         differ from the total in the last digit; the total row is the kernel's own figure.\n",
+    );
+    page
+}
+
+/// docs/hooks.md: every probe, and every kernel field that one reads.
+pub fn hooks_page() -> String {
+    let mut page = String::from(
+        "# Hooks\n\n\
+         Made by `cargo run -p tracer --example docs -- docs` from tracer/src/kernel/probes.rs and \
+         fields.rs; do not edit.\n",
+    );
+    let probes = PROBES.iter().map(|probe| {
+        [
+            code(probe.name),
+            code(&format!("{}/{}", probe.hook.kind(), probe.hook.target())),
+            cell(probe.purpose),
+            cell(probe.since),
+            if probe.required { "yes" } else { "no" }.to_owned(),
+            cell(probe.fallback),
+            cell(probe.without),
+        ]
+    });
+    section(
+        &mut page,
+        "Probes",
+        [
+            "probe",
+            "hook",
+            "what for",
+            "least kernel",
+            "required",
+            "fallback",
+            "lost without it",
+        ],
+        probes,
+    );
+    let fields = FIELDS.iter().map(|field| {
+        let paths = field
+            .paths
+            .iter()
+            .map(|(root, path)| code(&format!("{root}.{}", path.join("."))));
+        let paths: Vec<_> = paths.collect();
+        let without = field
+            .without
+            .map_or_else(|| "tracer does not start".to_owned(), cell);
+        [code(field.name), paths.join(", else "), without]
+    });
+    section(
+        &mut page,
+        "Kernel fields",
+        ["name", "where", "lost without it"],
+        fields,
+    );
+    page
+}
+
+fn section<const N: usize>(
+    page: &mut String,
+    title: &str,
+    head: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) {
+    let row = |cells: &[String; N]| format!("| {} |\n", cells.join(" | "));
+    // Writing to a string cannot fail.
+    let _ = write!(page, "\n## {title}\n\n{}", row(&head.map(str::to_owned)));
+    page.push_str(&row(&[const { "---" }; N].map(str::to_owned)));
+    page.extend(rows.map(|cells| row(&cells)));
+}
+
+fn code(text: &str) -> String {
+    format!("`{}`", cell(text))
+}
+
+/// Text that does not end its cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}

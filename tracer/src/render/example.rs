@@ -1,0 +1,196 @@
+//! A host in trouble, as a model: what the tests of the outputs show.
+
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    snapshot::{
+        BlockedTask, Group, GroupBy, HookState, Host, KernelSample, LoadBreakdown, LongEpisode,
+        Lost, OtherGroups, OwnCost, Snapshot, Start, Summary, TaskMean, Verdict,
+    },
+};
+
+const S: u64 = 1_000_000_000;
+
+pub(crate) fn start() -> Start {
+    Start {
+        version: "0.1.0",
+        host: Host {
+            cpus: 16,
+            kernel: "6.12.117".into(),
+            hostname: "db-7".into(),
+        },
+        interval_ns: S,
+        by: GroupBy::Process,
+        hooks: vec![
+            HookState {
+                name: "sched_switch",
+                via: "tp_btf".to_owned(),
+                why: None,
+                without: "blocked time",
+            },
+            HookState {
+                name: "hrtimer_expire_exit",
+                via: "tp_btf".to_owned(),
+                why: Some("no such tracepoint in this kernel".to_owned()),
+                without: "names of tasks that stopped running between the kernel's sample and the \
+                          next snapshot",
+            },
+        ],
+        notes: vec!["this pid namespace is not the host's: only its own tasks are seen".to_owned()],
+    }
+}
+
+fn group(pid: u32, comm: &str, threads: u64, load: [f64; 3], mean: [f64; 4]) -> Group {
+    Group {
+        pid: Some(pid),
+        comm: Some(comm.into()),
+        cgroup: Some(format!("/system.slice/{comm}.service").as_str().into()),
+        user: Some(comm.into()),
+        threads,
+        load,
+        mean: task_mean(mean),
+        ..Group::default()
+    }
+}
+
+fn task_mean([running, waiting, throttled, blocked]: [f64; 4]) -> TaskMean {
+    TaskMean {
+        running,
+        waiting,
+        throttled,
+        blocked,
+    }
+}
+
+pub(crate) fn groups() -> Vec<Group> {
+    vec![
+        group(
+            2211,
+            "mysqld",
+            14,
+            [11.8, 7.2, 3.1],
+            [0.11, 0.02, 0.0, 10.9],
+        ),
+        Group {
+            pid: None,
+            exited: 40,
+            threads: 0,
+            ..group(0, "php-fpm", 0, [2.31, 1.1, 0.4], [2.2, 0.11, 0.0, 0.0])
+        },
+        Group {
+            exited: 3,
+            ..group(991, "api", 212, [1.5, 1.2, 0.9], [0.5, 0.6, 0.8, 0.0])
+        },
+        Group {
+            is_kernel: true,
+            cgroup: Some("/".into()),
+            user: Some("root".into()),
+            ..group(
+                412,
+                "jbd2/vda-8",
+                1,
+                [1.004, 0.7, 0.2],
+                [0.003, 0.0, 0.0, 1.7],
+            )
+        },
+    ]
+}
+
+fn lost() -> Vec<Lost> {
+    vec![
+        Lost {
+            reason: "ring_full",
+            count: 0,
+            meaning: "episodes that are not listed",
+        },
+        Lost {
+            reason: "storage_busy",
+            count: 1_204,
+            meaning: "blocked episodes whose begin is known only from the time the task last ran",
+        },
+    ]
+}
+
+fn own() -> OwnCost {
+    OwnCost {
+        cpu_ratio: 0.003,
+        bpf_ns: Some(1_200_000),
+        rss_bytes: 9_542_042,
+        map_bytes: 524_288,
+    }
+}
+
+pub(crate) fn snapshot() -> Snapshot {
+    let sample = KernelSample {
+        at: MonotonicNs(7 * S),
+        time: WallNs(1_795_439_120 * S + 4_000_000),
+        active: 17,
+        named: 16,
+    };
+    let task = |pid, tid, comm: &str, age_ns| BlockedTask {
+        pid,
+        tid,
+        comm: comm.into(),
+        age_ns,
+    };
+    Snapshot {
+        time: WallNs(1_795_439_121 * S + 123_456_789),
+        interval_ns: S + 42,
+        uptime_s: 41 * 86_400 + 3 * 3_600 + 59,
+        cpus: 16,
+        load: LoadBreakdown {
+            averages: [18.42, 12.1, 6.310_000_4],
+            samples: vec![sample],
+            last_sample: Some(sample),
+            next_sample_in_ns: Some(3_240_000_000),
+            mean: task_mean([3.9, 1.2, 0.8, 12.6]),
+            groups: groups(),
+            before_start: [0.31, 1.0, 1.5],
+            unexplained: [0.02, -0.01, 0.0],
+            delayed: [0.5, 0.2, 0.0],
+            other: OtherGroups {
+                groups: 131,
+                mean: task_mean([1.087, 0.47, 0.0, 0.0]),
+                load: [0.98, 0.71, 0.21],
+            },
+            verdict: Verdict::MostlyBlocked,
+            leaked: Some(1),
+        },
+        blocked: vec![
+            task(2211, 2290, "mysqld", 252 * S),
+            task(412, 412, "jbd2/vda-8", 850_000_000),
+            task(2211, 2291, "mysqld", 3_200_000),
+        ],
+        blocked_total: 14,
+        lost: lost(),
+        hooks_in_force: (3, 4),
+        own: own(),
+    }
+}
+
+pub(crate) fn summary() -> Summary {
+    let episode = |tid, length_ns, began_ago_ns, is_open| LongEpisode {
+        pid: 2211,
+        tid,
+        comm: "mysqld".into(),
+        length_ns,
+        began_ago_ns,
+        is_open,
+    };
+    Summary {
+        duration_ns: 30 * S,
+        snapshots: 30,
+        mean: task_mean([3.9, 1.2, 0.8, 12.6]),
+        averages: [18.42, 12.1, 6.31],
+        groups: groups(),
+        episodes: vec![
+            episode(2290, 252 * S, 252 * S, true),
+            episode(2291, 850_000_000, 12 * S, false),
+        ],
+        samples: 6,
+        samples_named: 5,
+        sample_error: 1.0 / 6.0,
+        exited: 43,
+        lost: lost(),
+        own: own(),
+    }
+}

@@ -1,0 +1,386 @@
+//! JSON Lines: one `start`, a `snapshot` a tick, one `end`. The only place that
+//! knows the names on the wire; [`crate::figures`] has the meaning of each.
+//!
+//! Additions are allowed, a change raises [`SCHEMA`].
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use super::{Render, time::rfc3339, words};
+use crate::snapshot::{self, KernelSample, Lost};
+
+/// Version of the names and meanings on the wire.
+pub const SCHEMA: u32 = 1;
+
+/// JSON Lines.
+#[derive(Debug, Default)]
+pub struct JsonRenderer {}
+
+impl JsonRenderer {
+    /// A renderer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Render for JsonRenderer {
+    fn start(&mut self, start: &snapshot::Start) -> Vec<u8> {
+        line(&Line::Start(start.into()))
+    }
+
+    fn snapshot(&mut self, snapshot: &snapshot::Snapshot) -> Vec<u8> {
+        line(&Line::Snapshot(snapshot.into()))
+    }
+
+    fn end(&mut self, summary: &snapshot::Summary) -> Vec<u8> {
+        line(&Line::End(summary.into()))
+    }
+}
+
+fn line(line: &Line<'_>) -> Vec<u8> {
+    // Maps have text for keys and no value refuses: this cannot fail.
+    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line<'a> {
+    Start(Start<'a>),
+    Snapshot(Box<Snapshot<'a>>),
+    End(End<'a>),
+}
+
+/// A number with six decimals at most. What is no number is null: a zero would
+/// claim that something was measured.
+#[derive(Clone, Copy)]
+struct Number(f64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rounded = (self.0 * 1e6).round() / 1e6;
+        match rounded.is_finite() {
+            // Adding zero makes a negative zero positive.
+            true => serializer.serialize_f64(rounded + 0.0),
+            false => serializer.serialize_none(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Start<'a> {
+    schema: u32,
+    version: &'a str,
+    interval_ns: u64,
+    by: &'a str,
+    host: Host<'a>,
+    hooks: Vec<Hook<'a>>,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Host<'a> {
+    cpus: u32,
+    kernel: &'a str,
+    hostname: &'a str,
+}
+
+#[derive(Serialize)]
+struct Hook<'a> {
+    name: &'a str,
+    via: &'a str,
+    state: &'a str,
+    why: Option<&'a str>,
+    without: &'a str,
+}
+
+impl<'a> From<&'a snapshot::Start> for Start<'a> {
+    fn from(start: &'a snapshot::Start) -> Self {
+        let hook = |hook: &'a snapshot::HookState| Hook {
+            name: hook.name,
+            via: &hook.via,
+            state: if hook.why.is_none() { "ok" } else { "missing" },
+            why: hook.why.as_deref(),
+            without: hook.without,
+        };
+        Self {
+            schema: SCHEMA,
+            version: start.version,
+            interval_ns: start.interval_ns,
+            by: words::group_by(start.by),
+            host: Host {
+                cpus: start.host.cpus,
+                kernel: start.host.kernel.as_str(),
+                hostname: start.host.hostname.as_str(),
+            },
+            hooks: start.hooks.iter().map(hook).collect(),
+            notes: &start.notes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Snapshot<'a> {
+    time: String,
+    interval_ns: u64,
+    host: HostNow,
+    load: Load<'a>,
+    blocked: Vec<Blocked<'a>>,
+    blocked_total: u64,
+    lost: BTreeMap<&'a str, u64>,
+    #[serde(rename = "self")]
+    own: OwnCost,
+}
+
+#[derive(Serialize)]
+struct HostNow {
+    cpus: u32,
+    uptime_s: u64,
+}
+
+#[derive(Serialize)]
+struct Load<'a> {
+    averages: [Number; 3],
+    kernel_samples: Vec<Sample>,
+    mean: TaskMean,
+    groups: Vec<Group<'a>>,
+    before_start: Averages,
+    unexplained: Averages,
+    delayed: Averages,
+    other: Other,
+    verdict: &'a str,
+    advice: &'a str,
+    leaked: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct Sample {
+    time: String,
+    active: i64,
+    named: i64,
+}
+
+#[derive(Serialize)]
+struct TaskMean {
+    running: Number,
+    waiting: Number,
+    throttled: Number,
+    blocked: Number,
+}
+
+#[derive(Serialize)]
+struct Averages {
+    load1: Number,
+    load5: Number,
+    load15: Number,
+}
+
+#[derive(Serialize)]
+struct Group<'a> {
+    pid: Option<u32>,
+    comm: Option<&'a str>,
+    cgroup: Option<&'a str>,
+    user: Option<&'a str>,
+    threads: u64,
+    exited: u64,
+    #[serde(flatten)]
+    mean: TaskMean,
+    #[serde(flatten)]
+    load: Averages,
+}
+
+#[derive(Serialize)]
+struct Other {
+    groups: u64,
+    #[serde(flatten)]
+    mean: TaskMean,
+    #[serde(flatten)]
+    load: Averages,
+}
+
+#[derive(Serialize)]
+struct Blocked<'a> {
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+    age_ns: u64,
+}
+
+#[derive(Serialize)]
+struct OwnCost {
+    cpu_ratio: Number,
+    bpf_ns: Option<u64>,
+    rss_bytes: u64,
+    map_bytes: u64,
+}
+
+impl<'a> From<&'a snapshot::Snapshot> for Box<Snapshot<'a>> {
+    fn from(snapshot: &'a snapshot::Snapshot) -> Self {
+        let blocked = |task: &'a snapshot::BlockedTask| Blocked {
+            pid: task.pid,
+            tid: task.tid,
+            comm: task.comm.as_str(),
+            age_ns: task.age_ns,
+        };
+        Box::new(Snapshot {
+            time: rfc3339(snapshot.time),
+            interval_ns: snapshot.interval_ns,
+            host: HostNow {
+                cpus: snapshot.cpus,
+                uptime_s: snapshot.uptime_s,
+            },
+            load: (&snapshot.load).into(),
+            blocked: snapshot.blocked.iter().map(blocked).collect(),
+            blocked_total: snapshot.blocked_total,
+            lost: by_reason(&snapshot.lost),
+            own: snapshot.own.into(),
+        })
+    }
+}
+
+impl<'a> From<&'a snapshot::LoadBreakdown> for Load<'a> {
+    fn from(load: &'a snapshot::LoadBreakdown) -> Self {
+        Self {
+            averages: load.averages.map(Number),
+            kernel_samples: load.samples.iter().map(Sample::from).collect(),
+            mean: load.mean.into(),
+            groups: load.groups.iter().map(Group::from).collect(),
+            before_start: load.before_start.into(),
+            unexplained: load.unexplained.into(),
+            delayed: load.delayed.into(),
+            other: Other {
+                groups: load.other.groups,
+                mean: load.other.mean.into(),
+                load: load.other.load.into(),
+            },
+            verdict: words::verdict(load.verdict),
+            advice: words::advice(load.verdict),
+            leaked: load.leaked,
+        }
+    }
+}
+
+impl From<&KernelSample> for Sample {
+    fn from(sample: &KernelSample) -> Self {
+        Self {
+            time: rfc3339(sample.time),
+            active: sample.active,
+            named: sample.named,
+        }
+    }
+}
+
+impl From<snapshot::TaskMean> for TaskMean {
+    fn from(mean: snapshot::TaskMean) -> Self {
+        Self {
+            running: Number(mean.running),
+            waiting: Number(mean.waiting),
+            throttled: Number(mean.throttled),
+            blocked: Number(mean.blocked),
+        }
+    }
+}
+
+impl From<[f64; 3]> for Averages {
+    fn from(load: [f64; 3]) -> Self {
+        let [load1, load5, load15] = load.map(Number);
+        Self {
+            load1,
+            load5,
+            load15,
+        }
+    }
+}
+
+impl<'a> From<&'a snapshot::Group> for Group<'a> {
+    fn from(group: &'a snapshot::Group) -> Self {
+        Self {
+            pid: group.pid,
+            comm: group.comm.as_ref().map(|text| text.as_str()),
+            cgroup: group.cgroup.as_ref().map(|text| text.as_str()),
+            user: group.user.as_ref().map(|text| text.as_str()),
+            threads: group.threads,
+            exited: group.exited,
+            mean: group.mean.into(),
+            load: group.load.into(),
+        }
+    }
+}
+
+impl From<snapshot::OwnCost> for OwnCost {
+    fn from(own: snapshot::OwnCost) -> Self {
+        Self {
+            cpu_ratio: Number(own.cpu_ratio),
+            bpf_ns: own.bpf_ns,
+            rss_bytes: own.rss_bytes,
+            map_bytes: own.map_bytes,
+        }
+    }
+}
+
+fn by_reason(lost: &[Lost]) -> BTreeMap<&str, u64> {
+    lost.iter().map(|lost| (lost.reason, lost.count)).collect()
+}
+
+#[derive(Serialize)]
+struct End<'a> {
+    totals: Totals<'a>,
+    lost: BTreeMap<&'a str, u64>,
+}
+
+#[derive(Serialize)]
+struct Totals<'a> {
+    duration_ns: u64,
+    snapshots: u64,
+    mean: TaskMean,
+    averages: [Number; 3],
+    groups: Vec<Group<'a>>,
+    episodes: Vec<Episode<'a>>,
+    kernel_samples: u64,
+    kernel_samples_named: u64,
+    kernel_sample_error: Number,
+    exited: u64,
+    #[serde(rename = "self")]
+    own: OwnCost,
+}
+
+#[derive(Serialize)]
+struct Episode<'a> {
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+    length_ns: u64,
+    began_ago_ns: u64,
+    open: bool,
+}
+
+impl<'a> From<&'a snapshot::Summary> for End<'a> {
+    fn from(summary: &'a snapshot::Summary) -> Self {
+        let episode = |episode: &'a snapshot::LongEpisode| Episode {
+            pid: episode.pid,
+            tid: episode.tid,
+            comm: episode.comm.as_str(),
+            length_ns: episode.length_ns,
+            began_ago_ns: episode.began_ago_ns,
+            open: episode.is_open,
+        };
+        Self {
+            totals: Totals {
+                duration_ns: summary.duration_ns,
+                snapshots: summary.snapshots,
+                mean: summary.mean.into(),
+                averages: summary.averages.map(Number),
+                groups: summary.groups.iter().map(Group::from).collect(),
+                episodes: summary.episodes.iter().map(episode).collect(),
+                kernel_samples: summary.samples,
+                kernel_samples_named: summary.samples_named,
+                kernel_sample_error: Number(summary.sample_error),
+                exited: summary.exited,
+                own: summary.own.into(),
+            },
+            lost: by_reason(&summary.lost),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The outputs. Each renderer turns the model into bytes and does nothing else:
+//! it formats, aligns and chooses what fits, but never computes a figure, never
+//! writes and never asks for the time.
+
+pub mod docs;
+pub mod json;
+mod line;
+mod quantity;
+mod sections;
+mod summary;
+mod table;
+pub mod text;
+mod time;
+mod words;
+
+#[cfg(test)]
+mod example;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+use crate::snapshot::{Snapshot, Start, Summary};
+
+/// An output format. A run is one `start`, any number of `snapshot`s, one `end`.
+pub trait Render {
+    /// What is known before the first figure.
+    fn start(&mut self, start: &Start) -> Vec<u8>;
+    /// One tick.
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Vec<u8>;
+    /// The whole run.
+    fn end(&mut self, summary: &Summary) -> Vec<u8>;
+}
+
+/// What the text for people depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextOptions {
+    /// Whether to colour; without, no colour code is ever written.
+    pub color: bool,
+    /// Columns of the screen; 0 is no limit.
+    pub width: u16,
+    /// Rows of the screen; 0 is no limit. Only a page heeds it.
+    pub height: u16,
+    /// Whether each snapshot takes the place of the last one on the screen.
+    pub page: bool,
+}

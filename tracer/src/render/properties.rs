@@ -1,0 +1,182 @@
+//! What holds for every model: no text wider than the screen, no page higher, no
+//! line of JSON that does not parse.
+
+use proptest::{
+    collection::vec,
+    prelude::{Just, Strategy, any, prop_oneof, proptest},
+};
+use serde_json::Value;
+
+use super::{Render, TextOptions, example, json::JsonRenderer, line, text::TextRenderer};
+use crate::{
+    snapshot::{
+        BlockedTask, Group, LoadBreakdown, LongEpisode, OtherGroups, OwnCost, Snapshot, Summary,
+        TaskMean, Verdict,
+    },
+    text::Text,
+};
+
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(0.0), -1.0..1e6, any::<f64>()]
+}
+
+fn mean() -> impl Strategy<Value = TaskMean> {
+    (number(), number(), number(), number()).prop_map(|(running, waiting, throttled, blocked)| {
+        TaskMean {
+            running,
+            waiting,
+            throttled,
+            blocked,
+        }
+    })
+}
+
+fn name() -> impl Strategy<Value = Text> {
+    prop_oneof!["[a-z/]{0,40}", ".{0,20}", "[漢字데이터]{0,15}"]
+        .prop_map(|name| name.as_str().into())
+}
+
+fn group() -> impl Strategy<Value = Group> {
+    let load = [number(), number(), number()];
+    (
+        any::<Option<u32>>(),
+        name(),
+        name(),
+        any::<u64>(),
+        0..3_u64,
+        mean(),
+        load,
+    )
+        .prop_map(|(pid, comm, cgroup, threads, exited, mean, load)| Group {
+            pid,
+            comm: Some(comm),
+            cgroup: Some(cgroup.clone()),
+            user: Some(cgroup),
+            is_kernel: false,
+            threads,
+            exited,
+            mean,
+            load,
+        })
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let averages = [number(), number(), number()];
+    let blocked =
+        (any::<u32>(), any::<u32>(), name(), any::<u64>()).prop_map(|(pid, tid, comm, age_ns)| {
+            BlockedTask {
+                pid,
+                tid,
+                comm,
+                age_ns,
+            }
+        });
+    let lists = (vec(group(), 0..30), vec(blocked, 0..30));
+    (
+        lists,
+        averages,
+        mean(),
+        any::<u32>(),
+        any::<Option<i64>>(),
+        any::<u64>(),
+    )
+        .prop_map(
+            |((groups, blocked), averages, mean, cpus, leaked, number)| Snapshot {
+                uptime_s: number,
+                cpus,
+                load: LoadBreakdown {
+                    averages,
+                    mean,
+                    groups,
+                    other: OtherGroups {
+                        groups: number,
+                        mean,
+                        load: averages,
+                    },
+                    verdict: Verdict::MostlyWaiting,
+                    leaked,
+                    next_sample_in_ns: Some(number),
+                    ..LoadBreakdown::default()
+                },
+                blocked,
+                blocked_total: number % 40,
+                own: OwnCost {
+                    cpu_ratio: averages[0],
+                    bpf_ns: Some(number),
+                    ..OwnCost::default()
+                },
+                ..Snapshot::default()
+            },
+        )
+}
+
+fn summary_of(snapshot: &Snapshot) -> Summary {
+    let episode = |task: &BlockedTask| LongEpisode {
+        pid: task.pid,
+        tid: task.tid,
+        comm: task.comm.clone(),
+        length_ns: task.age_ns,
+        began_ago_ns: task.age_ns,
+        is_open: task.pid.is_multiple_of(2),
+    };
+    Summary {
+        groups: snapshot.load.groups.clone(),
+        episodes: snapshot.blocked.iter().map(episode).collect(),
+        mean: snapshot.load.mean,
+        ..example::summary()
+    }
+}
+
+/// What a terminal shows of a text.
+fn without_codes(text: &str) -> String {
+    let mut pieces = text.split('\x1b');
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |shown, piece| {
+        let end = piece.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+        shown + &piece[end + 1..]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_line_is_wider_than_the_screen(
+        snapshot in snapshot(),
+        width in 1..200_u16,
+        height in 0..60_u16,
+        page in any::<bool>(),
+        color in any::<bool>(),
+    ) {
+        let mut renderer = TextRenderer::new(TextOptions { color, width, height, page });
+        let start = renderer.start(&example::start());
+        let tick = renderer.snapshot(&snapshot);
+        let end = renderer.end(&summary_of(&snapshot));
+        let [start, tick, end] = [start, tick, end].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!((start + &tick + &end).contains('\x1b'), color || page);
+        let shown = without_codes(&tick);
+        for line in shown.lines().chain(without_codes(&end).lines()) {
+            assert!(line::width(line) <= width.into(), "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+        if page && height > 0 {
+            assert!(shown.lines().count() <= height.into());
+            assert!(!shown.ends_with('\n'));
+        }
+    }
+
+    #[test]
+    fn every_json_line_parses(snapshot in snapshot()) {
+        let mut renderer = JsonRenderer::new();
+        let summary = summary_of(&snapshot);
+        let text = [
+            renderer.start(&example::start()),
+            renderer.snapshot(&snapshot),
+            renderer.end(&summary),
+        ];
+        let text = String::from_utf8(text.concat()).unwrap();
+        let types: Vec<_> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone())
+            .collect();
+        assert_eq!(types, ["start", "snapshot", "end"]);
+    }
+}

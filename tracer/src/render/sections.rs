@@ -1,0 +1,251 @@
+//! The parts of a tick's text, from the host line down to tracer's own cost.
+//! What does not fit goes to a line of its own; nothing is dropped but blanks.
+
+use super::{
+    line::{Line, Style, left, right, width, wrap},
+    quantity::{age, bytes, counted, cpu_percent, cpu_percent_of_ns, grouped, tasks},
+    time::clock,
+    words,
+};
+use crate::{
+    clock::WallNs,
+    snapshot::{BlockedTask, LoadBreakdown, Lost, OwnCost, Snapshot, Start, TaskMean},
+};
+
+/// Blanks between two parts of a line.
+const GAP: usize = 3;
+/// Blanks before what continues a line.
+const INDENT: usize = 6;
+
+/// Puts parts on as few lines as hold them, in order.
+pub(super) fn flow(parts: impl IntoIterator<Item = Line>, columns: usize) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.width() + GAP + part.width() <= columns => {
+                line.push(Style::Plain, " ".repeat(GAP));
+                line.append(part);
+            }
+            Some(_) => {
+                let mut line = Line::plain(" ".repeat(INDENT));
+                line.append(part);
+                lines.push(line);
+            }
+            None => lines.push(part),
+        }
+    }
+    lines
+}
+
+/// What is known before the first tick: the host, what is missing, notes.
+pub(super) fn start(start: &Start, columns: usize) -> Vec<Line> {
+    let interval = Line::plain(format!("every {}", age(start.interval_ns)));
+    let mut lines = flow(
+        host_parts(start, start.host.cpus)
+            .into_iter()
+            .chain([interval]),
+        columns,
+    );
+    lines.extend(caveats(start, columns));
+    lines
+}
+
+/// A sentence for each probe that is missing, and the notes.
+pub(super) fn caveats(start: &Start, columns: usize) -> Vec<Line> {
+    let hooks = start.hooks.iter().filter_map(|hook| {
+        let why = hook.why.as_ref()?;
+        Some(format!(
+            "hook {} missing: {why}; without it: {}",
+            hook.name, hook.without
+        ))
+    });
+    let notes = start.notes.iter().map(|note| format!("note: {note}"));
+    hooks
+        .chain(notes)
+        .flat_map(|sentence| wrap(&sentence, columns, INDENT))
+        .collect()
+}
+
+fn host_parts(start: &Start, cpus: u32) -> Vec<Line> {
+    vec![
+        Line::styled(Style::Bold, format!("tracer {}", start.version)),
+        Line::plain(start.host.hostname.as_str()),
+        Line::plain(format!("Linux {}", start.host.kernel)),
+        Line::plain(counted(cpus.into(), "CPU")),
+    ]
+}
+
+/// The host and the moment.
+pub(super) fn host(start: Option<&Start>, snapshot: &Snapshot, columns: usize) -> Vec<Line> {
+    let mut parts = start.map_or_else(Vec::new, |start| host_parts(start, snapshot.cpus));
+    let uptime_ns = snapshot.uptime_s.saturating_mul(1_000_000_000);
+    parts.push(Line::plain(format!("up {}", age(uptime_ns))));
+    parts.push(moment(snapshot.time));
+    if let Some(start) = start {
+        parts.push(Line::plain(format!("every {}", age(start.interval_ns))));
+    }
+    flow(parts, columns)
+}
+
+fn moment(time: WallNs) -> Line {
+    Line::plain(format!("{} UTC", clock(time)))
+}
+
+/// The averages, the verdict, the kernel's last sample, the mean.
+pub(super) fn load(load: &LoadBreakdown, cpus: u32, columns: usize) -> Vec<Line> {
+    let [load1, load5, load15] = load.averages.map(tasks);
+    let mut line = Line::styled(Style::Bold, format!("load  {load1}  {load5}  {load15}"));
+    if cpus > 0 {
+        let per_cpu = load.averages[0] / f64::from(cpus);
+        line.push(Style::Plain, format!("   {} a CPU", tasks(per_cpu)));
+    }
+    let advice = words::advice(load.verdict);
+    let mut lines = if line.width() + GAP + width(advice) <= columns {
+        vec![line.with(Style::Plain, format!("   {advice}"))]
+    } else {
+        let mut lines = vec![line];
+        lines.extend(indented(wrap(advice, columns.saturating_sub(INDENT), 0)));
+        lines
+    };
+    lines.extend(flow(sample(load), columns));
+    lines.extend(flow(mean(&load.mean), columns));
+    if let Some(tasks) = load.leaked {
+        lines.extend(wrap(&words::leaked(tasks), columns, INDENT));
+    }
+    lines
+}
+
+fn indented(lines: Vec<Line>) -> impl Iterator<Item = Line> {
+    lines.into_iter().map(|line| {
+        let mut indented = Line::plain(" ".repeat(INDENT));
+        indented.append(line);
+        indented
+    })
+}
+
+fn sample(load: &LoadBreakdown) -> Vec<Line> {
+    let mut parts = match load.last_sample {
+        Some(sample) => {
+            let all_named = sample.active == sample.named;
+            let style = if all_named {
+                Style::Plain
+            } else {
+                Style::Magenta
+            };
+            let noun = if sample.active == 1 { "task" } else { "tasks" };
+            vec![
+                Line::plain(format!("kernel's sample {}", clock(sample.time))),
+                Line::styled(
+                    style,
+                    format!("{} {noun}, {} named", sample.active, sample.named),
+                ),
+            ]
+        }
+        None => vec![Line::plain("kernel's sample: none yet")],
+    };
+    if let Some(ns) = load.next_sample_in_ns {
+        parts.push(Line::plain(format!("next in {}", age(ns))));
+    }
+    parts
+}
+
+/// The four numbers of a mean, with their names.
+pub(super) fn mean(mean: &TaskMean) -> Vec<Line> {
+    let named = |name, value| format!("{name} {}", tasks(value));
+    vec![
+        Line::plain(format!("mean   {}", named("running", mean.running))),
+        Line::plain(named("waiting", mean.waiting)),
+        Line::plain(named("throttled", mean.throttled)),
+        Line::plain(named("blocked", mean.blocked)),
+    ]
+}
+
+/// A name as people say it: the process, and the thread where it is another.
+pub(super) fn task(comm: &str, pid: u32, tid: u32) -> String {
+    if pid == tid {
+        format!("{comm}[{pid}]")
+    } else {
+        format!("{comm}[{pid}] tid {tid}")
+    }
+}
+
+const BLOCKED: &str = "BLOCKED NOW";
+
+/// The blocked tasks, the longest first; how many more are said by the caller.
+pub(super) fn blocked(tasks: &[BlockedTask]) -> Vec<Line> {
+    if tasks.is_empty() {
+        return vec![blocked_row(true, "none")];
+    }
+    let ages: Vec<_> = tasks.iter().map(|task| age(task.age_ns)).collect();
+    let wide = ages.iter().map(|age| width(age)).max().unwrap_or(0);
+    let row = |(at, (blocked, age)): (usize, (&BlockedTask, &String))| {
+        let name = task(blocked.comm.as_str(), blocked.pid, blocked.tid);
+        let mut line = blocked_row(at == 0, "");
+        line.push(Style::Red, right(age, wide));
+        line.with(Style::Plain, format!("  {name}"))
+    };
+    tasks.iter().zip(&ages).enumerate().map(row).collect()
+}
+
+/// A row below [`BLOCKED`], or beside it.
+pub(super) fn blocked_row(is_first: bool, text: &str) -> Line {
+    let heading = left(if is_first { BLOCKED } else { "" }, width(BLOCKED) + GAP);
+    Line::styled(Style::Bold, heading).with(Style::Plain, text)
+}
+
+/// What says that rows were left out.
+pub(super) fn left_out(rows: u64) -> String {
+    format!(".. {}", counted(rows, "more row"))
+}
+
+/// What was lost, the probes, tracer's own cost.
+pub(super) fn footer(snapshot: &Snapshot, columns: usize) -> Vec<Line> {
+    let (in_force, all) = snapshot.hooks_in_force;
+    let style = if in_force < all {
+        Style::Red
+    } else {
+        Style::Plain
+    };
+    let mut parts = lost(&snapshot.lost);
+    parts.push(Line::styled(style, format!("hooks {in_force} of {all}")));
+    parts.extend(own_cost(&snapshot.own));
+    flow(parts, columns)
+}
+
+fn lost(lost: &[Lost]) -> Vec<Line> {
+    let parts: Vec<_> = lost
+        .iter()
+        .filter(|lost| lost.count > 0)
+        .map(|lost| {
+            Line::styled(
+                Style::Red,
+                format!("lost {} {}", grouped(lost.count), lost.reason),
+            )
+        })
+        .collect();
+    if parts.is_empty() {
+        vec![Line::plain("lost 0")]
+    } else {
+        parts
+    }
+}
+
+/// What tracer takes, in parts.
+pub(super) fn own_cost(own: &OwnCost) -> Vec<Line> {
+    let programs = match own.bpf_ns {
+        Some(ns) => cpu_percent_of_ns(ns),
+        None => "not measured yet".to_owned(),
+    };
+    vec![
+        Line::plain(format!(
+            "tracer itself: {} of a CPU",
+            cpu_percent(own.cpu_ratio)
+        )),
+        Line::plain(format!("its probes: {programs}")),
+        Line::plain(format!(
+            "{}, maps {}",
+            bytes(own.rss_bytes),
+            bytes(own.map_bytes)
+        )),
+    ]
+}

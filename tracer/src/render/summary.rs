@@ -1,0 +1,114 @@
+//! The text at the end of a run.
+
+use super::{
+    line::{Line, Style, right, width, wrap},
+    quantity::{age, counted, grouped, tasks},
+    sections::{flow, mean, own_cost, task},
+    table,
+};
+use crate::snapshot::{GroupBy, LongEpisode, Lost, Summary};
+
+/// The whole run.
+pub(super) fn lines(summary: &Summary, by: GroupBy, columns: usize) -> Vec<Line> {
+    let [load1, load5, load15] = summary.averages.map(tasks);
+    let mut lines = flow(
+        [
+            Line::styled(
+                Style::Bold,
+                format!("SUMMARY of {}", age(summary.duration_ns)),
+            ),
+            Line::plain(counted(summary.snapshots, "snapshot")),
+            Line::plain(format!("{} exited", counted(summary.exited, "task"))),
+            Line::plain(format!("load at the end  {load1}  {load5}  {load15}")),
+        ],
+        columns,
+    );
+    lines.extend(flow(mean(&summary.mean), columns));
+    lines.extend(flow(samples(summary), columns));
+    if !summary.groups.is_empty() {
+        let table = table::of_run(&summary.groups, by, columns);
+        lines.extend([
+            Line::default(),
+            Line::styled(Style::Bold, "TOP CONTRIBUTORS"),
+        ]);
+        lines.extend(wrap(
+            "load as at the end, the rest averaged over the run",
+            columns,
+            0,
+        ));
+        lines.push(table.head);
+        lines.extend(table.groups);
+    }
+    if !summary.episodes.is_empty() {
+        lines.extend([
+            Line::default(),
+            Line::styled(Style::Bold, "LONGEST BLOCKED"),
+        ]);
+        lines.extend(episodes(&summary.episodes));
+    }
+    lines.push(Line::default());
+    lines.extend(lost(&summary.lost, columns));
+    lines.extend(flow(own_cost(&summary.own), columns));
+    lines
+}
+
+fn samples(summary: &Summary) -> Vec<Line> {
+    if summary.samples == 0 {
+        return vec![Line::plain("kernel's samples: none fell into the run")];
+    }
+    vec![
+        Line::plain(format!("kernel's samples: {}", grouped(summary.samples))),
+        Line::plain(format!(
+            "{} with every task named",
+            grouped(summary.samples_named)
+        )),
+        Line::plain(format!(
+            "{} tasks off on average",
+            tasks(summary.sample_error)
+        )),
+    ]
+}
+
+fn episodes(episodes: &[LongEpisode]) -> Vec<Line> {
+    let lengths: Vec<_> = episodes
+        .iter()
+        .map(|episode| age(episode.length_ns))
+        .collect();
+    let wide = lengths
+        .iter()
+        .map(|length| width(length))
+        .max()
+        .unwrap_or(0);
+    let row = |(episode, length): (&LongEpisode, &String)| {
+        let name = task(episode.comm.as_str(), episode.pid, episode.tid);
+        let line = Line::styled(Style::Red, format!("  {}", right(length, wide)))
+            .with(Style::Plain, format!("  {name}"));
+        if episode.is_open {
+            line.with(Style::Red, "   still blocked")
+        } else {
+            let began = age(episode.began_ago_ns);
+            line.with(Style::Plain, format!("   began {began} before the end"))
+        }
+    };
+    episodes.iter().zip(&lengths).map(row).collect()
+}
+
+fn lost(lost: &[Lost], columns: usize) -> Vec<Line> {
+    let lines: Vec<_> = lost
+        .iter()
+        .filter(|lost| lost.count > 0)
+        .flat_map(|lost| {
+            let count = grouped(lost.count);
+            wrap(
+                &format!("lost {count} {}: {}", lost.reason, lost.meaning),
+                columns,
+                6,
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        vec![Line::plain("lost 0")]
+    } else {
+        lines
+    }
+}

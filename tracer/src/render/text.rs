@@ -1,0 +1,226 @@
+//! Text for people: a block a tick, or a page that takes the place of the last.
+//!
+//! A block is all there is to say. A page is cut to the screen: rows of the two
+//! lists are left out, with a line that says how many.
+
+use super::{
+    Render, TextOptions,
+    line::{Line, Style},
+    sections, summary,
+    table::{self, Table},
+};
+use crate::snapshot::{Snapshot, Start, Summary};
+
+const CLEAR: &str = "\x1b[2J";
+const HOME: &str = "\x1b[H";
+const ERASE_TO_LINE_END: &str = "\x1b[K";
+const ERASE_TO_SCREEN_END: &str = "\x1b[J";
+const HIDE_CURSOR: &str = "\x1b[?25l";
+const SHOW_CURSOR: &str = "\x1b[?25h";
+
+/// Text for people.
+#[derive(Debug)]
+pub struct TextRenderer {
+    options: TextOptions,
+    start: Option<Start>,
+}
+
+impl TextRenderer {
+    /// A renderer for a screen like this.
+    pub fn new(options: TextOptions) -> Self {
+        Self {
+            options,
+            start: None,
+        }
+    }
+
+    /// The screen has a new size, in columns and rows.
+    pub fn resize(&mut self, width: u16, height: u16) {
+        self.options.width = width;
+        self.options.height = height;
+    }
+
+    fn columns(&self) -> usize {
+        if self.options.width == 0 {
+            u16::MAX.into()
+        } else {
+            self.options.width.into()
+        }
+    }
+
+    fn rows(&self) -> usize {
+        if self.options.page && self.options.height > 0 {
+            self.options.height.into()
+        } else {
+            usize::MAX
+        }
+    }
+
+    fn write(&self, lines: &[Line], out: &mut String) {
+        for line in lines {
+            line.write(out, self.columns(), self.options.color);
+            out.push('\n');
+        }
+    }
+
+    /// The page's last line has no end, or a full screen would scroll. To erase
+    /// on a line that is full would erase its last character.
+    fn write_page(&self, lines: &[Line], out: &mut String) {
+        out.push_str(HOME);
+        for (at, line) in lines.iter().enumerate() {
+            let is_last = at + 1 == lines.len();
+            out.push_str(if is_last { ERASE_TO_SCREEN_END } else { "" });
+            line.write(out, self.columns(), self.options.color);
+            if !is_last {
+                out.push_str(if line.width() < self.columns() {
+                    ERASE_TO_LINE_END
+                } else {
+                    ""
+                });
+                out.push('\n');
+            }
+        }
+    }
+
+    fn lines(&self, snapshot: &Snapshot) -> Vec<Line> {
+        let (columns, rows) = (self.columns(), self.rows());
+        let start = self.start.as_ref();
+        let by = start.map(|start| start.by).unwrap_or_default();
+        let table = table::of_tick(&snapshot.load, by, columns);
+
+        let mut lines = sections::host(start, snapshot, columns);
+        lines.push(Line::default());
+        lines.extend(sections::load(&snapshot.load, snapshot.cpus, columns));
+        lines.push(Line::default());
+        let mut footer = vec![Line::default()];
+        footer.extend(sections::footer(snapshot, columns));
+
+        // The headings of the table, and the blank line before the blocked.
+        let fixed = lines.len() + 1 + table.tail.len() + 1 + footer.len();
+        let free = rows.saturating_sub(fixed);
+        let (group_rows, blocked_rows) =
+            share(free, table.groups.len(), blocked_rows_needed(snapshot));
+
+        lines.extend(group_lines(table, group_rows));
+        lines.push(Line::default());
+        lines.extend(blocked_lines(snapshot, blocked_rows));
+        lines.extend(footer);
+        if self.options.page
+            && let Some(start) = start
+        {
+            let caveats = sections::caveats(start, columns);
+            if lines.len() + caveats.len() <= rows {
+                lines.extend(caveats);
+            }
+        }
+        // A screen too low even for the headings: blanks go, then the end.
+        if lines.len() > rows {
+            lines.retain(|line| line.width() > 0);
+            lines.truncate(rows);
+        }
+        lines
+    }
+}
+
+impl Render for TextRenderer {
+    fn start(&mut self, start: &Start) -> Vec<u8> {
+        self.start = Some(start.clone());
+        let mut out = String::new();
+        if self.options.page {
+            out.extend([HIDE_CURSOR, CLEAR, HOME]);
+        }
+        self.write(&sections::start(start, self.columns()), &mut out);
+        out.into_bytes()
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Vec<u8> {
+        let lines = self.lines(snapshot);
+        let mut out = String::new();
+        if self.options.page {
+            self.write_page(&lines, &mut out);
+        } else {
+            out.push('\n');
+            self.write(&lines, &mut out);
+        }
+        out.into_bytes()
+    }
+
+    fn end(&mut self, summary: &Summary) -> Vec<u8> {
+        let mut out = String::from("\n");
+        if self.options.page {
+            out.extend([SHOW_CURSOR, "\n"]);
+        }
+        let by = self
+            .start
+            .as_ref()
+            .map(|start| start.by)
+            .unwrap_or_default();
+        let mut lines = summary::lines(summary, by, self.columns());
+        if self.options.page
+            && let Some(start) = &self.start
+        {
+            // The first page took their place.
+            lines.extend(sections::caveats(start, self.columns()));
+        }
+        self.write(&lines, &mut out);
+        out.into_bytes()
+    }
+}
+
+/// How many rows each list gets: all it has, or the blocked tasks a third and
+/// the groups the rest, with what one leaves over going to the other.
+fn share(free: usize, groups: usize, blocked: usize) -> (usize, usize) {
+    if groups.saturating_add(blocked) <= free {
+        return (groups, blocked);
+    }
+    let blocked_rows = blocked.min((free / 3).max(free.saturating_sub(groups)).max(1));
+    (groups.min(free.saturating_sub(blocked_rows)), blocked_rows)
+}
+
+fn group_lines(table: Table, rows: usize) -> Vec<Line> {
+    let all = table.groups.len();
+    let mut lines = vec![table.head];
+    if all <= rows {
+        lines.extend(table.groups);
+    } else if rows > 0 {
+        lines.extend(table.groups.into_iter().take(rows - 1));
+        let left_out = sections::left_out((all - (rows - 1)) as u64);
+        lines.push(Line::plain(format!("  {left_out}")));
+    }
+    lines.extend(table.tail);
+    lines
+}
+
+/// Rows that the blocked tasks would take: one each, one for those that the
+/// list has no room for, one to say that there are none.
+fn blocked_rows_needed(snapshot: &Snapshot) -> usize {
+    let listed = snapshot.blocked.len();
+    (listed + usize::from(snapshot.blocked_total > listed as u64)).max(1)
+}
+
+fn blocked_lines(snapshot: &Snapshot, rows: usize) -> Vec<Line> {
+    let listed = snapshot.blocked.len();
+    let all = snapshot.blocked_total.max(listed as u64);
+    // On a single row the longest blocked task stands beside the count.
+    let shown = if blocked_rows_needed(snapshot) <= rows {
+        listed
+    } else {
+        rows.saturating_sub(1).max(1)
+    };
+    let shown = snapshot.blocked.get(..shown).unwrap_or(&snapshot.blocked);
+    let left_out = all - shown.len() as u64;
+    let mut lines = Vec::new();
+    if !shown.is_empty() || left_out == 0 {
+        lines.extend(sections::blocked(shown));
+    }
+    let words = sections::left_out(left_out);
+    match lines.last_mut() {
+        _ if left_out == 0 => {}
+        Some(last) if rows == 1 => last.push(Style::Plain, format!("   {words}")),
+        last => {
+            let row = sections::blocked_row(last.is_none(), &words);
+            lines.push(row);
+        }
+    }
+    lines
+}

@@ -1,0 +1,114 @@
+//! Standard output: which renderer writes there, and what happens when nobody
+//! reads any more.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::Context as _;
+
+use crate::{
+    cli::Format,
+    render::{Render, TextOptions, json::JsonRenderer, text::TextRenderer},
+    snapshot::{Snapshot, Start, Summary},
+};
+
+/// The width of text that goes into a pipe or file: nobody cuts it there.
+const PIPE_WIDTH: u16 = 160;
+/// A terminal that does not tell its size.
+const UNKNOWN_TERMINAL: (u16, u16) = (100, 40);
+
+pub(super) struct Output {
+    kind: Kind,
+}
+
+enum Kind {
+    Text {
+        renderer: TextRenderer,
+        follows_terminal: bool,
+    },
+    Json(JsonRenderer),
+}
+
+impl Output {
+    pub(super) fn new(format: Format) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let page = match format {
+            Format::Auto => is_terminal,
+            Format::Tui => true,
+            Format::Text => false,
+            Format::Json => {
+                return Self {
+                    kind: Kind::Json(JsonRenderer::new()),
+                };
+            }
+        };
+        let (width, height) = if is_terminal {
+            terminal_size()
+        } else {
+            (PIPE_WIDTH, 0)
+        };
+        let renderer = TextRenderer::new(TextOptions {
+            color: is_terminal && allows_color(),
+            width,
+            height: if page { height } else { 0 },
+            page,
+        });
+        Self {
+            kind: Kind::Text {
+                renderer,
+                follows_terminal: is_terminal && page,
+            },
+        }
+    }
+
+    /// Writes the beginning; false when nobody reads any more.
+    pub(super) fn start(&mut self, start: &Start) -> anyhow::Result<bool> {
+        let bytes = self.renderer().start(start);
+        write(&bytes)
+    }
+
+    /// Writes a snapshot; false when nobody reads any more.
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot) -> anyhow::Result<bool> {
+        if let Kind::Text {
+            renderer,
+            follows_terminal: true,
+        } = &mut self.kind
+        {
+            let (width, height) = terminal_size();
+            renderer.resize(width, height);
+        }
+        let bytes = self.renderer().snapshot(snapshot);
+        write(&bytes)
+    }
+
+    /// Writes the summary.
+    pub(super) fn end(&mut self, summary: &Summary) -> anyhow::Result<bool> {
+        let bytes = self.renderer().end(summary);
+        write(&bytes)
+    }
+
+    fn renderer(&mut self) -> &mut dyn Render {
+        match &mut self.kind {
+            Kind::Text { renderer, .. } => renderer,
+            Kind::Json(renderer) => renderer,
+        }
+    }
+}
+
+fn write(bytes: &[u8]) -> anyhow::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to standard output"),
+    }
+}
+
+fn terminal_size() -> (u16, u16) {
+    let size = terminal_size::terminal_size_of(io::stdout());
+    size.map_or(UNKNOWN_TERMINAL, |(width, height)| (width.0, height.0))
+}
+
+fn allows_color() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}

@@ -1,0 +1,149 @@
+//! Everything that is read, put together as one reading.
+
+use anyhow::Context as _;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::{
+    aggregate::Reading,
+    cli::RunArgs,
+    clock,
+    decode::{clock::ClockReading, fold, task},
+    error::KernelError,
+    host::{capabilities, cgroups::Cgroups, facts, load, own},
+    kernel::{
+        loader::{self, HookStatus, LoadOptions},
+        reader::Reader,
+    },
+    text::Text,
+};
+
+/// The oldest kernel: task storage for tracing programs, and its fixes.
+pub const LEAST_KERNEL: (u32, u32) = (5, 14);
+
+/// CLOCK_MONOTONIC is steered by at most 500 ppm against the scheduler's clock
+/// (`MAXFREQ`, include/linux/timex.h), so the offset between them can have grown by that.
+const STEERING: u64 = 2000;
+
+/// The kernel side and the host, ready to be read.
+pub(super) struct Source {
+    reader: Reader,
+    cgroups: Cgroups,
+    in_force: usize,
+    latest: ClockReading,
+}
+
+impl Source {
+    /// Checks the rights and attaches every probe.
+    pub(super) fn attach(args: &RunArgs) -> Result<(Self, Vec<HookStatus>), KernelError> {
+        check_host()?;
+        let cgroups = Cgroups::new();
+        let loaded = loader::load(&LoadOptions {
+            btf: args.btf.clone(),
+            cgroups: cgroups.version(),
+            cpus: facts::possible_cpus(),
+            verbose: args.verbose,
+        })?;
+        own::trim_memory();
+        let hooks = loaded.hooks.clone();
+        let source = Self {
+            in_force: hooks.iter().filter(|hook| hook.why.is_none()).count(),
+            reader: Reader::new(loaded)?,
+            cgroups,
+            latest: ClockReading::default(),
+        };
+        Ok((source, hooks))
+    }
+
+    /// Every task, for the first time.
+    pub(super) fn read_first(&mut self) -> anyhow::Result<Reading> {
+        self.read(true)
+    }
+
+    /// What changed since the last reading, or every task.
+    pub(super) fn read(&mut self, is_complete: bool) -> anyhow::Result<Reading> {
+        let since = if is_complete {
+            [0; 2]
+        } else {
+            self.latest.changed_since
+        };
+        let raw = self.reader.read(since, self.offset_limit())?;
+        let averages = load::read().context("cannot read the load averages")?;
+        let clock = ClockReading::new(raw.clock);
+        self.latest = clock;
+        let (tasks, exits) = (task::decode(&raw.tasks), task::decode(&raw.exits));
+        let folds = fold::decode(&raw.folds);
+        let seen = tasks.readings.iter().chain(&exits.readings);
+        let cgroup_names = self.cgroups.resolve(seen.map(|task| task.cgroup));
+        Ok(Reading {
+            clock,
+            wall: clock::wall(),
+            averages,
+            cpus: facts::online_cpus(),
+            is_complete,
+            undecodable: (tasks.undecodable + exits.undecodable + folds.undecodable) as u64,
+            tasks: tasks.readings,
+            exits: exits.readings,
+            exit_table: raw
+                .exit_table
+                .into_iter()
+                .map(|(comm, words)| (Text::from_bytes(&comm), task::exit_totals(words)))
+                .collect(),
+            folds: folds.readings,
+            counters: raw.counters,
+            cgroup_names,
+        })
+    }
+
+    /// Probes in force.
+    pub(super) fn hooks_in_force(&self) -> usize {
+        self.in_force
+    }
+
+    /// The kernel side, for its cost.
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Sends what the kernel programs log to this process's log.
+    pub(super) fn forward_log(&mut self) -> anyhow::Result<()> {
+        let logger = aya_log::EbpfLogger::init(self.reader.ebpf_mut())
+            .context("cannot read the kernel programs' log")?;
+        // SAFETY: the logger owns the descriptor it shows, for as long as it lives.
+        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
+            .context("cannot wait for the kernel programs' log")?;
+        tokio::spawn(async move {
+            while let Ok(mut guard) = logger.readable_mut().await {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+        });
+        Ok(())
+    }
+
+    /// The largest clock offset that is believed: the last one, and what the
+    /// clocks can have drifted since.
+    fn offset_limit(&self) -> u64 {
+        let known = self.latest.sched_offset_ns;
+        if known == 0 {
+            return 0;
+        }
+        known.wrapping_add(clock::monotonic().since_ns(self.latest.now) / STEERING)
+    }
+}
+
+/// Whether this process and this kernel can do it at all.
+fn check_host() -> Result<(), KernelError> {
+    let missing = capabilities::missing();
+    if !missing.is_empty() {
+        return Err(KernelError::Rights {
+            missing: missing.join(" and "),
+        });
+    }
+    let release = facts::host().kernel;
+    match facts::version(release.as_str()) {
+        Some(version) if version < LEAST_KERNEL => Err(KernelError::OldKernel {
+            release: release.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,280 @@
+//! The model of one tick: every figure an output shows, computed. Renderers
+//! choose, order and format, but never calculate.
+//!
+//! Rates are in tasks (1.0 = one task all the time), times in ns, sizes in
+//! bytes. [`crate::figures`] says of each figure what it is and where it comes from.
+
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    text::Text,
+};
+
+/// The run's unchanging facts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Version of tracer.
+    pub version: &'static str,
+    /// The host.
+    pub host: Host,
+    /// Time between two snapshots that was asked for.
+    pub interval_ns: u64,
+    /// What the table groups by.
+    pub by: GroupBy,
+    /// Each probe, and whether it is in force.
+    pub hooks: Vec<HookState>,
+    /// What is worth knowing of this host before any figure, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The host's facts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Host {
+    /// CPUs online.
+    pub cpus: u32,
+    /// `uname -r`.
+    pub kernel: Text,
+    /// `uname -n`.
+    pub hostname: Text,
+}
+
+/// A probe's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookState {
+    /// Name of the probe.
+    pub name: &'static str,
+    /// How it is attached.
+    pub via: String,
+    /// Why it is not in force, and `None` when it is.
+    pub why: Option<String>,
+    /// What is lost without it.
+    pub without: &'static str,
+}
+
+/// What a group is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum GroupBy {
+    /// A thread group; those that exited are put together by name.
+    #[default]
+    Process,
+    /// All tasks of one name.
+    Comm,
+    /// All tasks of one cgroup.
+    Cgroup,
+    /// All tasks of one user.
+    User,
+}
+
+/// One tick.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Wall clock at the snapshot.
+    pub time: WallNs,
+    /// Length of the interval it speaks of; the mean is over this.
+    pub interval_ns: u64,
+    /// Time since boot, in seconds.
+    pub uptime_s: u64,
+    /// CPUs online.
+    pub cpus: u32,
+    /// What the load is made of.
+    pub load: LoadBreakdown,
+    /// Blocked at the snapshot, longest first.
+    pub blocked: Vec<BlockedTask>,
+    /// How many are blocked, those beyond the limit of the list included.
+    pub blocked_total: u64,
+    /// What was lost since the start, by reason; every reason, zeros too.
+    pub lost: Vec<Lost>,
+    /// Probes in force, of how many.
+    pub hooks_in_force: (usize, usize),
+    /// What tracer itself takes.
+    pub own: OwnCost,
+}
+
+/// Load, itemised.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadBreakdown {
+    /// load1, load5, load15 as the kernel has them, at full precision.
+    pub averages: [f64; 3],
+    /// The kernel's samples that fell into this interval.
+    pub samples: Vec<KernelSample>,
+    /// The latest sample since the start.
+    pub last_sample: Option<KernelSample>,
+    /// When the kernel takes its next sample, in ns from the snapshot; `None` while unknown.
+    pub next_sample_in_ns: Option<u64>,
+    /// Time-averaged over the interval, all tasks.
+    pub mean: TaskMean,
+    /// The groups, the largest first, at most as many as asked for.
+    pub groups: Vec<Group>,
+    /// What the averages held when tracer began, fading.
+    pub before_start: [f64; 3],
+    /// What the kernel counted and tracer could not name.
+    pub unexplained: [f64; 3],
+    /// Asleep, yet still queued and counted (from 6.12).
+    pub delayed: [f64; 3],
+    /// The groups that did not fit.
+    pub other: OtherGroups,
+    /// What dominates, and what that suggests.
+    pub verdict: Verdict,
+    /// The same whole number missing from sample after sample: the kernel's
+    /// `nr_uninterruptible` has leaked by so many tasks.
+    pub leaked: Option<i64>,
+}
+
+/// One sample of the kernel's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KernelSample {
+    /// When (CLOCK_MONOTONIC).
+    pub at: MonotonicNs,
+    /// When (wall clock).
+    pub time: WallNs,
+    /// Tasks the kernel folded into the averages, recovered from them.
+    pub active: i64,
+    /// Tasks that tracer can name for that moment, delayed dequeues included.
+    pub named: i64,
+}
+
+/// Time-averaged numbers of tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TaskMean {
+    /// On a CPU.
+    pub running: f64,
+    /// Runnable, not on a CPU, not throttled.
+    pub waiting: f64,
+    /// Runnable, held by a bandwidth limit.
+    pub throttled: f64,
+    /// In uninterruptible sleep.
+    pub blocked: f64,
+}
+
+/// One row of the table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    /// Process id; `None` for exited processes and for other groupings.
+    pub pid: Option<u32>,
+    /// Name of the process, or of all tasks of the group.
+    pub comm: Option<Text>,
+    /// cgroup path.
+    pub cgroup: Option<Text>,
+    /// User.
+    pub user: Option<Text>,
+    /// Whether it is a kernel thread.
+    pub is_kernel: bool,
+    /// Tasks alive.
+    pub threads: u64,
+    /// Tasks that exited within the interval.
+    pub exited: u64,
+    /// Time-averaged over the interval.
+    pub mean: TaskMean,
+    /// Its part of load1, load5, load15.
+    pub load: [f64; 3],
+}
+
+/// The rest of the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OtherGroups {
+    /// How many groups.
+    pub groups: u64,
+    /// Time-averaged over the interval, together.
+    pub mean: TaskMean,
+    /// Their part of the averages, together.
+    pub load: [f64; 3],
+}
+
+/// What a performance engineer would say of the load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing to speak of.
+    #[default]
+    Idle,
+    /// Tasks run, and few wait.
+    MostlyRunning,
+    /// Tasks wait for a CPU.
+    MostlyWaiting,
+    /// Tasks are held by their own limits.
+    MostlyThrottled,
+    /// Tasks are blocked.
+    MostlyBlocked,
+}
+
+/// A task that is blocked right now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BlockedTask {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the task.
+    pub comm: Text,
+    /// Since when, in ns before the snapshot.
+    pub age_ns: u64,
+}
+
+/// Something that was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Why; a fixed word.
+    pub reason: &'static str,
+    /// How often since the start.
+    pub count: u64,
+    /// What that means for the figures.
+    pub meaning: &'static str,
+}
+
+/// What tracer itself takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OwnCost {
+    /// CPU time of the process over the interval (1.0 = one CPU).
+    pub cpu_ratio: f64,
+    /// Time in tracer's kernel programs, in ns a second, as last measured;
+    /// `None` until it was.
+    pub bpf_ns: Option<u64>,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Memory of the BPF maps.
+    pub map_bytes: u64,
+}
+
+/// The whole run, for the end.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// Length of the run.
+    pub duration_ns: u64,
+    /// Snapshots taken.
+    pub snapshots: u64,
+    /// Time-averaged over the run.
+    pub mean: TaskMean,
+    /// The kernel's averages at the end.
+    pub averages: [f64; 3],
+    /// Top contributors over the whole run; their `load` is that of the end.
+    pub groups: Vec<Group>,
+    /// The longest episodes, one a task; those still open included.
+    pub episodes: Vec<LongEpisode>,
+    /// Kernel samples taken during the run.
+    pub samples: u64,
+    /// Of those, how many had every task named.
+    pub samples_named: u64,
+    /// Mean over all samples of |tasks counted less tasks named|.
+    pub sample_error: f64,
+    /// Tasks that exited.
+    pub exited: u64,
+    /// What was lost.
+    pub lost: Vec<Lost>,
+    /// What tracer took, over the whole run.
+    pub own: OwnCost,
+}
+
+/// A long blocked episode.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LongEpisode {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the task.
+    pub comm: Text,
+    /// Length, in ns.
+    pub length_ns: u64,
+    /// Begin, in ns before the end of the run.
+    pub began_ago_ns: u64,
+    /// Whether it still lasts.
+    pub is_open: bool,
+}

@@ -1,0 +1,131 @@
+//! The one sanitiser of foreign text. A process may name itself with escape
+//! codes, a mount can carry any bytes: what does not come through here does not
+//! reach an output.
+
+use std::{fmt, sync::Arc};
+
+/// Text that is safe to print: valid UTF-8, without control characters (C0, DEL,
+/// C1), line and paragraph separators, bidirectional and other invisible
+/// formatting, private-use or unassigned-by-design code points.
+///
+/// Every offending byte or character became one U+FFFD. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(Arc<str>);
+
+impl Text {
+    /// Makes foreign bytes safe. A kernel string's terminating zero and what
+    /// follows are cut off.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let bytes = bytes.split(|&b| b == 0).next().unwrap_or_default();
+        if bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
+            return Self(String::from_utf8_lossy(bytes).into());
+        }
+        let safe = |c| {
+            if is_safe(c) {
+                c
+            } else {
+                char::REPLACEMENT_CHARACTER
+            }
+        };
+        Self(
+            String::from_utf8_lossy(bytes)
+                .chars()
+                .map(safe)
+                .collect::<String>()
+                .into(),
+        )
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_safe(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c,
+            '\u{00ad}'                  // soft hyphen
+            | '\u{034f}'                // combining grapheme joiner
+            | '\u{061c}'                // Arabic letter mark (bidi)
+            | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' // Hangul fillers: blank
+            | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}'   // Mongolian selectors and vowel separator
+            | '\u{200b}'..='\u{200f}'   // zero width, LRM, RLM
+            | '\u{2028}'..='\u{202e}'   // separators, bidi embeddings and overrides
+            | '\u{2060}'..='\u{206f}'   // invisible operators, bidi isolates
+            | '\u{e000}'..='\u{f8ff}'   // private use
+            | '\u{fe00}'..='\u{fe0f}'   // variation selectors
+            | '\u{feff}'                // byte order mark
+            | '\u{fff0}'..='\u{fffb}'   // specials, interlinear annotation
+            | '\u{fffe}' | '\u{ffff}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{10ffff}' // tags, selectors, private use
+        )
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self(Arc::from(""))
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self::from_bytes(text.as_bytes())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::{Text, is_safe};
+
+    #[test]
+    fn hostile_corpus() {
+        for (hostile, safe) in [
+            (&b"bash"[..], "bash"),
+            (b"mysqld\0\0rest", "mysqld"),
+            (b"\x1b[31mred\x1b[0m", "\u{fffd}[31mred\u{fffd}[0m"),
+            (b"a\nb\tc\rd", "a\u{fffd}b\u{fffd}c\u{fffd}d"),
+            (b"bell\x07del\x7f", "bell\u{fffd}del\u{fffd}"),
+            ("c1\u{9b}31m".as_bytes(), "c1\u{fffd}31m"),
+            (b"c1\x9b31m", "c1\u{fffd}31m"),
+            ("\u{202e}drowssap".as_bytes(), "\u{fffd}drowssap"),
+            ("a\u{2066}b\u{2069}".as_bytes(), "a\u{fffd}b\u{fffd}"),
+            ("zero\u{200b}width".as_bytes(), "zero\u{fffd}width"),
+            ("line\u{2028}sep".as_bytes(), "line\u{fffd}sep"),
+            ("tag\u{e0041}".as_bytes(), "tag\u{fffd}"),
+            (b"\xff\xfe\xc3\x28", "\u{fffd}\u{fffd}\u{fffd}("),
+            (b"cut\xe2\x82", "cut\u{fffd}"),
+            (
+                "\"quoted\" 'name' \\ ünï 漢字".as_bytes(),
+                "\"quoted\" 'name' \\ ünï 漢字",
+            ),
+        ] {
+            assert_eq!(Text::from_bytes(hostile).as_str(), safe);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_unsafe_comes_through(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let text = Text::from_bytes(&bytes);
+            assert!(text.as_str().chars().all(|c| is_safe(c) || c == char::REPLACEMENT_CHARACTER));
+        }
+    }
+}

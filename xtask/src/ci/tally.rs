@@ -1,0 +1,149 @@
+//! Counting tests from what libtest prints.
+//!
+//! The counts are those of the `test result:` lines. libtest knows no test that
+//! finds at run time that it cannot run; ours print `SKIPPED <test>: <reason>`
+//! and return, and libtest takes them for passed. They are moved to the skipped
+//! ones, and so are ignored tests: a test that did not run is never a pass.
+
+/// A test that did not run, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Skip {
+    pub(super) test: String,
+    pub(super) reason: String,
+}
+
+/// The tests of any number of test programs, counted line by line.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// Tests that ran and succeeded.
+    pub(super) passed: usize,
+    /// Tests that failed.
+    pub(super) failed: usize,
+    /// Tests that did not run.
+    pub(super) skipped: Vec<Skip>,
+    program: Program,
+}
+
+/// What is known of the test program whose verdict is not there yet.
+#[derive(Default)]
+struct Program {
+    skipped: Vec<Skip>,
+    ignored: Vec<Skip>,
+    failures: Vec<String>,
+    in_failures: bool,
+    running: bool,
+}
+
+impl Tally {
+    /// Takes in one line of a test program's stdout.
+    pub(super) fn read(&mut self, line: &str) {
+        if let Some((passed, failed)) = verdict(line) {
+            self.close_program(passed, failed);
+        } else if is_start(line) {
+            self.end();
+            self.program.running = true;
+        } else if let Some(skip) = skip(line) {
+            // A test may find several reasons; it is one test all the same.
+            if self
+                .program
+                .skipped
+                .iter()
+                .all(|seen| seen.test != skip.test)
+            {
+                self.program.skipped.push(skip);
+            }
+        } else if let Some(ignored) = ignored(line) {
+            self.program.ignored.push(ignored);
+        } else if line == "failures:" {
+            // Printed twice: before what the tests wrote, then before the names.
+            self.program.failures.clear();
+            self.program.in_failures = true;
+        } else if self.program.in_failures
+            && let Some(name) = line.strip_prefix("    ")
+        {
+            self.program.failures.push(name.to_owned());
+        }
+    }
+
+    /// Takes in the end of a test program: one without a verdict was taken down
+    /// by a test, which is counted as failed.
+    pub(super) fn end(&mut self) {
+        let program = std::mem::take(&mut self.program);
+        self.failed += usize::from(program.running);
+    }
+
+    /// How many tests there were, run or not.
+    pub(super) fn tests(&self) -> usize {
+        self.passed + self.failed + self.skipped.len()
+    }
+
+    fn close_program(&mut self, passed: usize, failed: usize) {
+        let Program {
+            mut skipped,
+            ignored,
+            failures,
+            ..
+        } = std::mem::take(&mut self.program);
+        // A test that says it is skipped and fails afterwards has failed.
+        skipped.retain(|skip| !failures.iter().any(|name| same_test(name, &skip.test)));
+        self.passed += passed.saturating_sub(skipped.len());
+        self.failed += failed;
+        self.skipped.append(&mut skipped);
+        self.skipped.extend(ignored);
+    }
+}
+
+/// Whether libtest's name, with its modules, is that of a test which may have
+/// named itself without them.
+fn same_test(libtest: &str, own: &str) -> bool {
+    libtest
+        .strip_suffix(own)
+        .is_some_and(|modules| modules.is_empty() || modules.ends_with("::"))
+}
+
+/// Whether a line is libtest's `running 3 tests`.
+fn is_start(line: &str) -> bool {
+    let count = line
+        .strip_prefix("running ")
+        .and_then(|rest| rest.split_once(" test"));
+    count
+        .is_some_and(|(count, plural)| count.parse::<usize>().is_ok() && matches!(plural, "" | "s"))
+}
+
+/// The counts of `test result: ok. 3 passed; 1 failed; ...`: passed and failed.
+fn verdict(line: &str) -> Option<(usize, usize)> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |what| {
+        let mut parts = counts.split("; ");
+        parts.find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
+    };
+    Some((count("passed")?, count("failed")?))
+}
+
+/// The skip of `SKIPPED <test>: <reason>`, which with one test thread and no
+/// capture stands behind libtest's own `test <name> ... `.
+fn skip(line: &str) -> Option<Skip> {
+    let own = match line.strip_prefix("test ") {
+        Some(rest) => rest.split_once(" ... ")?.1,
+        None => line,
+    };
+    let (test, reason) = own.strip_prefix("SKIPPED ")?.split_once(": ")?;
+    Some(Skip {
+        test: test.to_owned(),
+        reason: reason.to_owned(),
+    })
+}
+
+/// The skip of `test <name> ... ignored, <reason>`; the reason may be missing.
+fn ignored(line: &str) -> Option<Skip> {
+    let (test, rest) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
+    let reason = rest.strip_prefix(", ").unwrap_or("marked #[ignore]");
+    Some(Skip {
+        test: test.to_owned(),
+        reason: reason.to_owned(),
+    })
+}
+
+#[cfg(test)]
+#[path = "tally_tests.rs"]
+mod tests;

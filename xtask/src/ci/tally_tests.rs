@@ -1,0 +1,104 @@
+//! Output of libtest, as it really looks, and what is counted from it.
+
+use super::*;
+
+fn tally(output: &str) -> Tally {
+    let mut tally = Tally::default();
+    output.lines().for_each(|line| tally.read(line));
+    tally
+}
+
+fn counts(tally: &Tally) -> (usize, usize, usize) {
+    (tally.passed, tally.failed, tally.skipped.len())
+}
+
+#[test]
+fn several_programs_are_summed() {
+    let tally = tally(
+        "running 2 tests\n\
+         test a ... ok\n\
+         test b ... ok\n\n\
+         test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\n\
+         running 0 tests\n\n\
+         test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 0.00s\n\
+         test result: FAILED. 10 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s\n",
+    );
+    assert_eq!(counts(&tally), (12, 3, 0));
+}
+
+#[test]
+fn a_test_that_says_skipped_is_not_a_pass() {
+    let tally = tally(
+        "running 3 tests\n\
+         test oom::global ... SKIPPED oom::global: no swap: and no memory\n\
+         ok\n\
+         SKIPPED oom::memcg: cgroup v1 only\n\
+         SKIPPED oom::memcg: and read-only\n\
+         test sched::wait ... ok\n\
+         test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s\n",
+    );
+    assert_eq!(counts(&tally), (1, 0, 2));
+    assert_eq!(
+        tally.skipped[0],
+        Skip {
+            test: "oom::global".to_owned(),
+            reason: "no swap: and no memory".to_owned()
+        }
+    );
+    assert_eq!(tally.skipped[1].reason, "cgroup v1 only");
+}
+
+#[test]
+fn a_test_that_says_skipped_and_fails_has_failed() {
+    let tally = tally(
+        "test oom::global ... SKIPPED global: no swap\n\
+         FAILED\n\n\
+         failures:\n\n\
+         ---- oom::global stdout ----\n\
+         \x20   not a name\n\n\
+         failures:\n\
+         \x20   oom::global\n\n\
+         test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s\n",
+    );
+    assert_eq!(counts(&tally), (4, 1, 0));
+}
+
+#[test]
+fn ignored_tests_are_skipped_with_their_reason() {
+    let tally = tally(
+        "test slow ... ignored, takes an hour\n\
+         test src/lib.rs - f (line 3) ... ignored\n\
+         test result: ok. 5 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.10s\n",
+    );
+    assert_eq!(counts(&tally), (5, 0, 2));
+    assert_eq!(tally.skipped[0].reason, "takes an hour");
+    assert_eq!(tally.skipped[1].reason, "marked #[ignore]");
+}
+
+#[test]
+fn a_program_that_died_is_one_failure_and_leaves_nothing_for_the_next() {
+    let mut tally = tally(
+        "running 2 tests\n\
+         test a ... SKIPPED a: no reason that counts\n\
+         running 1 test\n\
+         test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+    );
+    assert_eq!(counts(&tally), (1, 1, 0));
+    tally.end();
+    assert_eq!(counts(&tally), (1, 1, 0));
+    tally.read("running 1 test");
+    tally.end();
+    assert_eq!(counts(&tally), (1, 2, 0));
+}
+
+#[test]
+fn lines_that_only_look_alike_are_not_counted() {
+    let tally = tally(
+        "running late tests\n\
+         test result: none of yours\n\
+         a line about SKIPPED tests: none\n\
+         test result: ok. many passed; 0 failed\n",
+    );
+    assert_eq!(counts(&tally), (0, 0, 0));
+    assert!(!tally.program.running);
+}

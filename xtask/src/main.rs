@@ -1,0 +1,72 @@
+//! The project's own tasks, run as `cargo xtask <task>`.
+//!
+//! Cargo builds one target with one compiler; tracer needs two of each, a
+//! linker that no toolchain brings, and root to try it. That is all this
+//! program does, and CI runs the same tasks as a person at a desk. This file
+//! is the index: one module a task, and the few things they share.
+//!
+//! What xtask says goes to stderr, so that stdout belongs to tracer (`run`)
+//! or to the test report (`test`, `ci`).
+
+mod build;
+mod ci;
+mod clock;
+mod docs;
+mod process;
+mod progress;
+mod root;
+mod run;
+mod setup;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask setup                          make this machine able to build
+  cargo xtask run                            build tracer and start it as root
+  cargo xtask run -- --format json | jq      the same, with options for `tracer run`
+  cargo xtask run -- doctor                  another of tracer's commands
+  cargo xtask test                           everything CI checks
+  cargo xtask test oom                       only the tests named *oom*";
+
+/// Tasks of the tracer project
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Make this machine able to build tracer: compiler and linker for the kernel side
+    Setup(setup::Options),
+    /// Build the kernel side, then tracer with it inside
+    Build(build::Options),
+    /// Build tracer and run it as root
+    Run(run::Options),
+    /// Install what is missing, then run all that `ci` runs
+    Test(ci::Options),
+    /// Run every check and test in order, installing nothing
+    Ci(ci::Options),
+    /// Write the generated pages under docs/ anew
+    Docs,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup(options) => setup::task(&options).map(|()| ExitCode::SUCCESS),
+        Task::Build(options) => build::task(&options).map(|()| ExitCode::SUCCESS),
+        Task::Run(options) => run::task(&options).map(|never| match never {}),
+        Task::Test(options) => ci::task(&options, setup::Missing::Install),
+        Task::Ci(options) => ci::task(&options, setup::Missing::Refuse),
+        Task::Docs => docs::task().map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
