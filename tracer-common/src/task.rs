@@ -105,4 +105,6 @@ pub struct ExitTotals {
     pub run_delay_ns: u64,
     /// Their blocked time, in ns.
     pub blocked_ns: u64,
+    /// Their blocked episodes.
+    pub episodes: u64,
 }

@@ -7,6 +7,7 @@
 #![no_main]
 
 mod field;
+mod floor;
 mod fold;
 mod maps;
 mod sched;

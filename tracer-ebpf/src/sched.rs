@@ -144,6 +144,7 @@ fn keep_totals(record: &TaskRecord) {
         totals.run_ns += record.run_ns;
         totals.run_delay_ns += record.run_delay_ns;
         totals.blocked_ns += record.blocked.total_ns;
+        totals.episodes += record.blocked.episodes;
         return;
     }
     let first = ExitTotals {
@@ -151,6 +152,7 @@ fn keep_totals(record: &TaskRecord) {
         run_ns: record.run_ns,
         run_delay_ns: record.run_delay_ns,
         blocked_ns: record.blocked.total_ns,
+        episodes: record.blocked.episodes,
     };
     if EXIT_TABLE.insert(&record.comm, &first, 0).is_err() {
         count(lost::EXIT_TABLE);

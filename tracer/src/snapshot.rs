@@ -162,6 +162,8 @@ pub struct Group {
     pub threads: u64,
     /// Tasks that exited within the interval.
     pub exited: u64,
+    /// Blocked episodes that ended within the interval.
+    pub episodes: u64,
     /// Time-averaged over the interval.
     pub mean: TaskMean,
     /// Its part of load1, load5, load15.

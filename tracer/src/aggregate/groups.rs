@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    TaskIdentity, TaskTime, Used,
+    Spent, TaskIdentity, Used,
     tasks::{Process, Task},
 };
 use crate::{decode::task::TaskReading, snapshot::GroupBy, text::Text};
@@ -33,9 +33,9 @@ pub enum GroupKey {
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     /// Since the last snapshot.
-    pub interval: TaskTime,
+    pub interval: Spent,
     /// Since the start.
-    pub total: TaskTime,
+    pub total: Spent,
     /// Its part of load1, load5, load15.
     pub load: [f64; 3],
     /// Tasks that exited since the last snapshot.
@@ -52,8 +52,8 @@ pub struct Groups {
     by: GroupBy,
     groups: HashMap<GroupKey, Group>,
     /// All tasks together since the last snapshot, and since the start.
-    interval: TaskTime,
-    total: TaskTime,
+    interval: Spent,
+    total: Spent,
     /// Parts of the averages that faded from accounts no longer kept.
     faded: [f64; 3],
 }
@@ -64,8 +64,8 @@ impl Groups {
         Self {
             by,
             groups: HashMap::new(),
-            interval: TaskTime::default(),
-            total: TaskTime::default(),
+            interval: Spent::default(),
+            total: Spent::default(),
             faded: [0.0; 3],
         }
     }
@@ -105,7 +105,7 @@ impl Groups {
     }
 
     /// Puts the time of exited tasks on the account of their name.
-    pub fn credit_exited(&mut self, comm: &Text, exits: u64, time: TaskTime) {
+    pub fn credit_exited(&mut self, comm: &Text, exits: u64, time: Spent) {
         self.interval += time;
         self.total += time;
         let key = match self.by {
@@ -187,7 +187,7 @@ impl Groups {
     }
 
     /// All tasks together: since the last snapshot, and since the start.
-    pub fn all(&self) -> (TaskTime, TaskTime) {
+    pub fn all(&self) -> (Spent, Spent) {
         (self.interval, self.total)
     }
 
@@ -199,10 +199,10 @@ impl Groups {
     /// Begins a new interval. Accounts of the dead that faded are closed, but
     /// for those that `keep` says are among the largest of the run.
     pub fn begin_interval(&mut self, keep: impl Fn(&Group) -> bool) {
-        self.interval = TaskTime::default();
+        self.interval = Spent::default();
         let faded = &mut self.faded;
         self.groups.retain(|key, group| {
-            group.interval = TaskTime::default();
+            group.interval = Spent::default();
             group.exited = 0;
             let has_faded = group.load.iter().all(|load| load.abs() < FADED);
             if has_faded && matches!(key, GroupKey::Exited(_) | GroupKey::Comm(_)) && !keep(group) {

@@ -245,11 +245,12 @@ impl LoadAggregate {
                 self.groups.credit_exited(
                     comm,
                     exits,
-                    TaskTime {
+                    Spent {
                         run_ns: totals.run_ns.saturating_sub(before.run_ns),
                         wait_ns: totals.run_delay_ns.saturating_sub(before.run_delay_ns),
                         throttled_ns: 0,
                         blocked_ns: totals.blocked_ns.saturating_sub(before.blocked_ns),
+                        episodes: totals.episodes.saturating_sub(before.episodes),
                     },
                 );
             }
@@ -257,9 +258,9 @@ impl LoadAggregate {
     }
 }
 
-/// Time by what a task did with it, in ns.
+/// What a task did with its time, in ns, and how often it blocked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TaskTime {
+pub struct Spent {
     /// On a CPU.
     pub run_ns: u64,
     /// Runnable, not on a CPU.
@@ -268,9 +269,11 @@ pub struct TaskTime {
     pub throttled_ns: u64,
     /// In uninterruptible sleep.
     pub blocked_ns: u64,
+    /// Blocked episodes that ended.
+    pub episodes: u64,
 }
 
-impl TaskTime {
+impl Spent {
     /// All of it.
     pub fn total_ns(&self) -> u64 {
         self.run_ns + self.wait_ns + self.throttled_ns + self.blocked_ns
@@ -294,12 +297,13 @@ impl TaskTime {
     }
 }
 
-impl std::ops::AddAssign for TaskTime {
+impl std::ops::AddAssign for Spent {
     fn add_assign(&mut self, other: Self) {
         self.run_ns += other.run_ns;
         self.wait_ns += other.wait_ns;
         self.throttled_ns += other.throttled_ns;
         self.blocked_ns += other.blocked_ns;
+        self.episodes += other.episodes;
     }
 }
 
@@ -309,7 +313,7 @@ pub struct Used {
     /// To whose account.
     pub key: TaskIdentity,
     /// How much.
-    pub time: TaskTime,
+    pub time: Spent,
     /// Its cgroup.
     pub cgroup: u64,
     /// The CPU it is on, or was on last.

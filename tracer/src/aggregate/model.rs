@@ -20,6 +20,8 @@ use crate::{
 const BLOCKED_LISTED: usize = 100;
 /// So many groups are in the summary.
 const SUMMARY_GROUPS: usize = 10;
+/// The least figure that two decimals show.
+const VISIBLE: f64 = 0.005;
 /// Below this many tasks a CPU there is nothing to speak of.
 const IDLE_PER_CPU: f64 = 0.1;
 
@@ -71,6 +73,7 @@ impl LoadAggregate {
         let in_run = |(key, group): &(&GroupKey, &Account)| Group {
             mean: group.total.mean(duration_ns),
             exited: group.exited_total,
+            episodes: group.total.episodes,
             ..self.row(key, group, duration_ns, 0)
         };
         let open: Vec<_> = self
@@ -129,7 +132,10 @@ impl LoadAggregate {
             })
             .collect();
         rows.sort_by(largest_first);
-        let is_wanted = |row: &Group| self.options.pid.is_none_or(|pid| row.pid == Some(pid));
+        let is_wanted = |row: &Group| match self.options.pid {
+            Some(pid) => row.pid == Some(pid),
+            None => is_visible(row),
+        };
         let (mut shown, mut rest): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_wanted);
         rest.extend(shown.split_off(shown.len().min(self.options.top)));
         let mut other = OtherGroups {
@@ -189,6 +195,7 @@ impl LoadAggregate {
             is_kernel: process.is_some_and(|process| process.is_kernel),
             threads,
             exited: group.exited,
+            episodes: group.interval.episodes,
             mean: group.interval.mean(interval_ns),
             load: group.load,
             ..named
@@ -297,6 +304,22 @@ fn largest_first(a: &Group, b: &Group) -> Ordering {
         .then(used(b).total_cmp(&used(a)))
         .then(a.pid.cmp(&b.pid))
         .then(a.comm.cmp(&b.comm))
+}
+
+/// Whether any figure of a row shows at two decimals; a busy host has hundreds
+/// of rows of which none does.
+fn is_visible(row: &Group) -> bool {
+    let TaskMean {
+        running,
+        waiting,
+        throttled,
+        blocked,
+    } = row.mean;
+    let figures = row
+        .load
+        .into_iter()
+        .chain([running, waiting, throttled, blocked]);
+    figures.into_iter().any(|figure| figure.abs() >= VISIBLE)
 }
 
 /// What dominates. Running tasks alone are no trouble: they say something only

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::{Reading, TaskIdentity, TaskTime, Used};
+use super::{Reading, Spent, TaskIdentity, Used};
 use crate::{
     clock::MonotonicNs,
     decode::{clock::ClockReading, task::TaskReading},
@@ -25,7 +25,7 @@ pub struct Task {
     /// Begin of the episode it is in, when it is blocked.
     pub blocked_since: Option<MonotonicNs>,
     start: MonotonicNs,
-    counted: TaskTime,
+    counted: Spent,
     /// Number of the reading that saw it last.
     seen: u64,
 }
@@ -158,7 +158,7 @@ impl TaskTable {
         let known = self.tasks.get(&task.tid).map(|known| known.counted);
         let before = known.unwrap_or_else(|| self.baseline(task, clock));
         let (spent, counted) = Self::used(task, clock, before);
-        if spent.time != TaskTime::default() {
+        if spent.time != Spent::default() {
             used.push(spent);
         }
         let process = self.processes.entry(task.pid).or_default();
@@ -182,30 +182,32 @@ impl TaskTable {
 
     /// What was used before tracer looked is not counted; a task forked since
     /// then counts from its beginning.
-    fn baseline(&self, task: &TaskReading, clock: &ClockReading) -> TaskTime {
+    fn baseline(&self, task: &TaskReading, clock: &ClockReading) -> Spent {
         if task.start > self.began {
-            TaskTime::default()
+            Spent::default()
         } else {
             so_far(task, clock)
         }
     }
 
     /// What a task used beyond `before`, and what is counted after that.
-    fn used(task: &TaskReading, clock: &ClockReading, before: TaskTime) -> (Used, TaskTime) {
+    fn used(task: &TaskReading, clock: &ClockReading, before: Spent) -> (Used, Spent) {
         let now = so_far(task, clock);
         // A wait in progress is known to a fraction of a millisecond only; what
         // was counted too early is not counted again.
-        let counted = TaskTime {
+        let counted = Spent {
             run_ns: now.run_ns.max(before.run_ns),
             wait_ns: now.wait_ns.max(before.wait_ns),
             throttled_ns: 0,
             blocked_ns: now.blocked_ns.max(before.blocked_ns),
+            episodes: now.episodes.max(before.episodes),
         };
-        let time = TaskTime {
+        let time = Spent {
             run_ns: counted.run_ns - before.run_ns,
             wait_ns: counted.wait_ns - before.wait_ns,
             throttled_ns: 0,
             blocked_ns: counted.blocked_ns - before.blocked_ns,
+            episodes: counted.episodes - before.episodes,
         };
         let used = Used {
             key: TaskIdentity::from(task),
@@ -237,17 +239,18 @@ impl TaskTable {
 }
 
 /// All time of a task up to the reading, that in progress included.
-fn so_far(task: &TaskReading, clock: &ClockReading) -> TaskTime {
+fn so_far(task: &TaskReading, clock: &ClockReading) -> Spent {
     let is_waiting = task.last_queued_sched != 0 && !task.is_running && !task.is_dead;
     let waiting = if is_waiting {
         clock.now.since_ns(clock.from_sched(task.last_queued_sched))
     } else {
         0
     };
-    TaskTime {
+    Spent {
         run_ns: task.run_ns,
         wait_ns: task.run_delay_ns + waiting,
         throttled_ns: 0,
         blocked_ns: task.blocked_ns(clock.now),
+        episodes: task.blocked.episodes,
     }
 }

@@ -89,12 +89,14 @@ pub fn decode(bytes: &Bytes) -> Decoded<TaskReading> {
 }
 
 /// Totals of exited tasks out of the words of an `ExitTotals`.
-pub fn exit_totals([exits, run_ns, run_delay_ns, blocked_ns]: [u64; 4]) -> ExitTotals {
+pub fn exit_totals(words: [u64; 5]) -> ExitTotals {
+    let [exits, run_ns, run_delay_ns, blocked_ns, episodes] = words;
     ExitTotals {
         exits,
         run_ns,
         run_delay_ns,
         blocked_ns,
+        episodes,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::error::KernelError;
 /// `SnapshotClock`, `SnapshotControl` and `ExitTotals` are plain arrays of u64.
 type ClockWords = [u64; 8];
 type ControlWords = [u64; 2];
-type TotalsWords = [u64; 4];
+type TotalsWords = [u64; 5];
 
 /// The first snapshot begins with a short sleep: the offset between the
 /// scheduler's clock and CLOCK_MONOTONIC is taken from when the reader last got
@@ -202,7 +202,7 @@ impl Reader {
 
     fn read_exit_table(&self) -> Vec<([u8; COMM_BYTES], TotalsWords)> {
         let sum = |cpus: &[TotalsWords]| {
-            cpus.iter().fold([0; 4], |mut sum: TotalsWords, one| {
+            cpus.iter().fold([0; 5], |mut sum: TotalsWords, one| {
                 sum.iter_mut().zip(one).for_each(|(s, v)| *s += v);
                 sum
             })

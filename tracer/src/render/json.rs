@@ -185,6 +185,7 @@ struct Group<'a> {
     user: Option<&'a str>,
     threads: u64,
     exited: u64,
+    episodes: u64,
     #[serde(flatten)]
     mean: TaskMean,
     #[serde(flatten)]
@@ -303,6 +304,7 @@ impl<'a> From<&'a snapshot::Group> for Group<'a> {
             user: group.user.as_ref().map(|text| text.as_str()),
             threads: group.threads,
             exited: group.exited,
+            episodes: group.episodes,
             mean: group.mean.into(),
             load: group.load.into(),
         }

@@ -55,6 +55,7 @@ fn group() -> impl Strategy<Value = Group> {
             is_kernel: false,
             threads,
             exited,
+            episodes: exited,
             mean,
             load,
         })

@@ -159,7 +159,10 @@ impl Row {
             _ => String::new(),
         };
         if by == GroupBy::Process && group.pid.is_none() && group.threads == 0 {
-            suffix.push_str(&format!(" x{} exited", grouped(group.exited)));
+            if group.exited > 0 {
+                suffix.push_str(&format!(" x{}", grouped(group.exited)));
+            }
+            suffix.push_str(" exited");
         } else {
             if group.threads > 1 && !shows_threads {
                 suffix.push_str(&format!(" x{}", grouped(group.threads)));
