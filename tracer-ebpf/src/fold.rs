@@ -22,8 +22,8 @@ use tracer_common::{
 use crate::{
     field::{
         CFS_RQ_RQ, CFS_RQ_THROTTLE_COUNT, Object, RQ_CALC_LOAD_ACTIVE, RQ_CALC_LOAD_UPDATE,
-        RQ_CFS_TASKS, RQ_NR_RUNNING, TASK_CFS_RQ, TASK_CPU, TASK_DELAYED, TASK_GROUP_NODE,
-        TASK_THROTTLED, TASK_TID, field, has, read,
+        RQ_CFS_TASKS, RQ_NR_RUNNING, RQ_NR_UNINTERRUPTIBLE, TASK_CFS_RQ, TASK_CPU, TASK_DELAYED,
+        TASK_GROUP_NODE, TASK_THROTTLED, TASK_TID, field, has, read,
     },
     maps::{FOLD_DUE, FOLD_TIME, FOLDS, count},
 };
@@ -55,14 +55,26 @@ pub(crate) fn hrtimer_expire_exit(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn folded(ctx: &BtfTracePointContext, current: Object, rq: Object, due: u64) {
-    // SAFETY: rq is a struct rq; the helpers have no preconditions.
-    let (now, jiffies, cpu, nr_running, active): (u64, u64, u32, u32, i64) = unsafe {
+    // SAFETY: rq is a struct rq. Its nr_uninterruptible is unsigned, and of 32
+    // bits up to 6.16, but below zero where more tasks woke than went to sleep.
+    let (nr_running, nr_uninterruptible, active): (u32, i32, i64) = unsafe {
+        (
+            field(rq, &RQ_NR_RUNNING),
+            field(rq, &RQ_NR_UNINTERRUPTIBLE),
+            field(rq, &RQ_CALC_LOAD_ACTIVE),
+        )
+    };
+    // A CPU that comes out of idleness takes over the date of the next fold and
+    // folds nothing (`calc_load_nohz_stop`): what it runs now was not counted.
+    if active != i64::from(nr_running) + i64::from(nr_uninterruptible) {
+        return;
+    }
+    // SAFETY: the helpers have no preconditions.
+    let (now, jiffies, cpu): (u64, u64, u32) = unsafe {
         (
             bpf_ktime_get_ns(),
             bpf_jiffies64(),
             bpf_get_smp_processor_id(),
-            field(rq, &RQ_NR_RUNNING),
-            field(rq, &RQ_CALC_LOAD_ACTIVE),
         )
     };
     if let Some(time) = FOLD_TIME.get_ptr_mut(0) {

@@ -97,9 +97,9 @@ impl LoadAggregate {
             averages: self.averages.current(),
             groups: groups
                 .iter()
-                .filter(|(_, group)| group.total.total_ns() > 0)
-                .take(SUMMARY_GROUPS)
                 .map(in_run)
+                .filter(is_visible)
+                .take(SUMMARY_GROUPS)
                 .collect(),
             episodes: self.longest.list(&open, self.latest),
             samples,

@@ -33,7 +33,9 @@ pub struct Sample {
     jiffy: u64,
     /// CPUs that reported who was queued.
     cpus: HashSet<u32>,
-    counted: HashMap<u32, Counted>,
+    /// By thread id, and how often: CPUs fold some microseconds apart, and a task
+    /// that moves from one to the other between is counted by both.
+    counted: HashMap<u32, (Counted, u32)>,
 }
 
 /// Why a task was counted.
@@ -50,26 +52,28 @@ enum Counted {
 impl Sample {
     /// Tasks that can be named.
     pub fn named(&self) -> i64 {
-        self.counted
-            .values()
-            .filter(|c| !matches!(c, Counted::Unknown))
-            .count() as i64
+        self.sum(|counted| !matches!(counted, Counted::Unknown))
     }
 
     /// Delayed dequeues.
     pub fn delayed(&self) -> i64 {
-        self.counted
+        self.sum(|counted| matches!(counted, Counted::Delayed))
+    }
+
+    fn sum(&self, is_wanted: impl Fn(&Counted) -> bool) -> i64 {
+        let wanted = self
+            .counted
             .values()
-            .filter(|c| matches!(c, Counted::Delayed))
-            .count() as i64
+            .filter(|(counted, _)| is_wanted(counted));
+        wanted.map(|(_, times)| i64::from(*times)).sum()
     }
 
     /// Tasks by account.
     pub fn by_group(&self) -> HashMap<&GroupKey, (u32, &TaskIdentity)> {
         let mut groups = HashMap::new();
-        for counted in self.counted.values() {
+        for (counted, times) in self.counted.values() {
             if let Counted::Of(key, identity) = counted {
-                groups.entry(key).or_insert((0, identity)).0 += 1;
+                groups.entry(key).or_insert((0, identity)).0 += times;
             }
         }
         groups
@@ -104,6 +108,9 @@ pub struct Samples {
     /// Folds that came in before the tick rate was known.
     early: Vec<FoldReading>,
     next_at: Option<MonotonicNs>,
+    /// When jiffy 0 would have been, as the best fold tells (CLOCK_MONOTONIC, ns,
+    /// wrapping).
+    jiffy_zero: Option<u64>,
     missed: u64,
 }
 
@@ -117,6 +124,7 @@ impl Samples {
             pending: VecDeque::new(),
             early: Vec::new(),
             next_at: None,
+            jiffy_zero: None,
             missed: 0,
         }
     }
@@ -126,6 +134,7 @@ impl Samples {
         self.early.extend_from_slice(folds);
         self.ticks = self.ticks.or_else(|| self.measure(clock));
         let Some(ticks) = self.ticks else { return };
+        self.hold_ticks(ticks);
         if clock.next_fold_jiffy != 0 {
             self.expect(clock, ticks);
         }
@@ -142,7 +151,11 @@ impl Samples {
             .iter_mut()
             .filter(|sample| sample.at <= clock.now)
         {
-            let was_counted = match sample.counted.get(&task.tid) {
+            let (known, times) = match sample.counted.get(&task.tid) {
+                Some((counted, times)) => (Some(counted), *times),
+                None => (None, 1),
+            };
+            let was_counted = match known {
                 Some(Counted::Of(..)) => continue,
                 Some(Counted::Unknown) => true,
                 Some(Counted::Delayed) => task.was_blocked_at(sample.at),
@@ -150,9 +163,8 @@ impl Samples {
             };
             // The number alone comes again: this one must have lived then.
             if was_counted && task.start <= sample.at {
-                sample
-                    .counted
-                    .insert(task.tid, Counted::Of(key(), TaskIdentity::from(task)));
+                let counted = Counted::Of(key(), TaskIdentity::from(task));
+                sample.counted.insert(task.tid, (counted, times));
             }
         }
     }
@@ -160,7 +172,7 @@ impl Samples {
     /// Asks for the names of those still unknown.
     pub fn name(&mut self, find: impl Fn(u32) -> Option<(GroupKey, TaskIdentity)>) {
         for sample in &mut self.pending {
-            for (tid, counted) in &mut sample.counted {
+            for (tid, (counted, _)) in &mut sample.counted {
                 if matches!(counted, Counted::Unknown)
                     && let Some((key, identity)) = find(*tid)
                 {
@@ -177,7 +189,7 @@ impl Samples {
             .iter_mut()
             .flat_map(|sample| sample.counted.values_mut())
         {
-            if let Counted::Of(key, _) = counted
+            if let (Counted::Of(key, _), _) = counted
                 && key == from
             {
                 key.clone_from(to);
@@ -251,13 +263,7 @@ impl Samples {
     /// Every fold up to now is pending, whether a CPU reported it or all were idle.
     fn expect(&mut self, clock: &ClockReading, ticks: Ticks) {
         let fold = clock.next_fold_jiffy.wrapping_sub(ticks.per_period);
-        let until_next = clock.next_fold_jiffy.wrapping_sub(clock.jiffies) as i64;
-        self.next_at = Some(MonotonicNs(
-            clock
-                .now
-                .0
-                .wrapping_add_signed(until_next * ticks.ns as i64),
-        ));
+        self.next_at = Some(self.time_of(clock.next_fold_jiffy, clock, ticks));
         let first = *self.latest_jiffy.get_or_insert_with(|| {
             // The latest fold before the start is in the averages, or about to be.
             let since = self.began.next_fold_jiffy.wrapping_sub(ticks.per_period);
@@ -270,8 +276,7 @@ impl Samples {
         let mut jiffy = first;
         while (fold.wrapping_sub(jiffy) as i64) > 0 {
             jiffy = jiffy.wrapping_add(ticks.per_period);
-            let age_ticks = clock.jiffies.wrapping_sub(jiffy);
-            let at = clock.now - age_ticks.saturating_mul(ticks.ns);
+            let at = self.time_of(jiffy, clock, ticks);
             self.pending.push_back(Sample {
                 at,
                 jiffy,
@@ -282,11 +287,34 @@ impl Samples {
         self.latest_jiffy = Some(jiffy);
     }
 
+    /// When a jiffy begins: to some microseconds once a fold was seen, which runs
+    /// within the tick; before that to a tick, of which the earlier end is taken.
+    fn time_of(&self, jiffy: u64, clock: &ClockReading, ticks: Ticks) -> MonotonicNs {
+        match self.jiffy_zero {
+            Some(zero) => MonotonicNs(zero.wrapping_add(jiffy.wrapping_mul(ticks.ns))),
+            None => {
+                let ahead = jiffy.wrapping_sub(clock.jiffies).wrapping_mul(ticks.ns);
+                MonotonicNs(clock.now.0.wrapping_add(ahead))
+            }
+        }
+    }
+
+    /// A fold comes a little after its tick began, and can find `jiffies` not yet
+    /// moved on: the earliest beginning that any fold tells is the best.
+    fn hold_ticks(&mut self, ticks: Ticks) {
+        for fold in &self.early {
+            let zero = fold.at.0.wrapping_sub(fold.jiffies.wrapping_mul(ticks.ns));
+            let is_earlier = |known: u64| (zero.wrapping_sub(known) as i64) < 0;
+            if self.jiffy_zero.is_none_or(is_earlier) {
+                self.jiffy_zero = Some(zero);
+            }
+        }
+    }
+
     fn take_fold(&mut self, fold: &FoldReading, ticks: Ticks) {
         let jiffy = fold.next_fold_jiffy.wrapping_sub(ticks.per_period);
         let late = fold.jiffies.wrapping_sub(jiffy);
         if late > LATE_FOLD_TICKS {
-            // The CPU came out of idleness and took over the date; it folded nothing.
             return;
         }
         let Some(sample) = self.pending.iter_mut().find(|sample| sample.jiffy == jiffy) else {
@@ -309,7 +337,7 @@ impl Samples {
             } else {
                 Counted::Unknown
             };
-            sample.counted.entry(task.tid).or_insert(counted);
+            sample.counted.entry(task.tid).or_insert((counted, 0)).1 += 1;
         }
     }
 }

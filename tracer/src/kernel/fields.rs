@@ -117,6 +117,7 @@ pub const FIELDS: &[Field] = &[
         NO_LIMITS,
     ),
     needed("RQ_NR_RUNNING", &[("rq", &["nr_running"])]),
+    needed("RQ_NR_UNINTERRUPTIBLE", &[("rq", &["nr_uninterruptible"])]),
     needed("RQ_CALC_LOAD_UPDATE", &[("rq", &["calc_load_update"])]),
     needed("RQ_CALC_LOAD_ACTIVE", &[("rq", &["calc_load_active"])]),
     needed("RQ_CFS_TASKS", &[("rq", &["cfs_tasks"])]),

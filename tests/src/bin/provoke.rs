@@ -1,0 +1,162 @@
+//! Workloads with a known outcome, each in a process of its own.
+//!
+//! Says `ready` when it is set up, begins at the first line of its standard
+//! input, says `done` at its end and lives on until its input is closed, so that
+//! nothing of its beginning or end falls into what is measured.
+
+use std::{
+    ffi::c_void,
+    io::{self, BufRead as _, Write as _},
+    ptr, thread,
+    time::Duration,
+};
+
+use tests::time::{clock_ns, monotonic_ns, wall_ns};
+
+const NS_PER_MS: u64 = 1_000_000;
+const CHILD_STACK: usize = 64 << 10;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let word = |i: usize| args.get(i).map_or("", String::as_str);
+    let number = |i: usize| {
+        word(i)
+            .parse::<u64>()
+            .unwrap_or_else(|_| panic!("argument {i}"))
+    };
+    match word(0) {
+        "vfork" => paced(|| blocked_once(number(1))),
+        "burst" => paced(|| burst(number(1), number(2), number(3))),
+        "hog" => paced(|| hog(number(1), number(2))),
+        "storm" => paced(|| storm(number(1), number(2), number(3))),
+        "name" => {
+            name(&bytes_of_hex(word(1)));
+            paced(|| blocked_once(number(2)));
+        }
+        "spend" => {
+            name(word(1).as_bytes());
+            paced(|| spin_cpu(number(2)));
+        }
+        "sleepers" => {
+            let _threads: Vec<_> = (0..number(1)).map(|_| sleeper()).collect();
+            paced(|| {});
+        }
+        mode => panic!("no workload {mode}"),
+    }
+}
+
+fn paced(work: impl FnOnce()) {
+    let mut input = io::stdin().lock();
+    let mut line = String::new();
+    say("ready");
+    if input.read_line(&mut line).is_ok_and(|n| n > 0) {
+        work();
+        say("done");
+        while input.read_line(&mut line).is_ok_and(|n| n > 0) {}
+    }
+}
+
+fn say(word: &str) {
+    println!("{word}");
+    let _ = io::stdout().flush();
+}
+
+/// Says when, then blocks for so many ms.
+fn blocked_once(ms: u64) {
+    say(&wall_ns().to_string());
+    block(ms);
+}
+
+/// Blocks `count` times for `ms`, a time every `every_ms`.
+fn burst(ms: u64, every_ms: u64, count: u64) {
+    let begin = monotonic_ns();
+    for i in 0..count {
+        block(ms);
+        let next = begin + (i + 1) * every_ms * NS_PER_MS;
+        thread::sleep(Duration::from_nanos(next.saturating_sub(monotonic_ns())));
+    }
+}
+
+/// Spins in `threads` threads for `ms`.
+fn hog(threads: u64, ms: u64) {
+    let end = monotonic_ns() + ms * NS_PER_MS;
+    let spin = move || while monotonic_ns() < end {};
+    let all: Vec<_> = (1..threads).map(|_| thread::spawn(spin)).collect();
+    spin();
+    all.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+/// Forks `rate` processes a second for `ms`, each spends `cpu_ms` of CPU.
+fn storm(rate: u64, cpu_ms: u64, ms: u64) {
+    name(b"storm");
+    // SAFETY: children are reaped by the kernel; no handler runs.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let begin = monotonic_ns();
+    for i in 0..rate * ms / 1000 {
+        // SAFETY: the child only spins and exits; there is one thread.
+        if unsafe { libc::fork() } == 0 {
+            spin_cpu(cpu_ms);
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(0) };
+        }
+        let next = begin + (i + 1) * 1000 * NS_PER_MS / rate;
+        thread::sleep(Duration::from_nanos(next.saturating_sub(monotonic_ns())));
+    }
+}
+
+/// Spends so many ms of this process's CPU time.
+fn spin_cpu(ms: u64) {
+    let now = || clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID);
+    let end = now() + ms * NS_PER_MS;
+    while now() < end {}
+}
+
+fn name(bytes: &[u8]) {
+    let mut comm = [0_u8; 16];
+    comm.iter_mut()
+        .zip(bytes.iter().take(15))
+        .for_each(|(to, from)| *to = *from);
+    // SAFETY: the name is ended by a zero.
+    unsafe { libc::prctl(libc::PR_SET_NAME, comm.as_ptr()) };
+}
+
+fn bytes_of_hex(text: &str) -> Vec<u8> {
+    let pair = |i: usize| {
+        text.get(i..i + 2)
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+    };
+    (0..text.len()).step_by(2).filter_map(pair).collect()
+}
+
+fn sleeper() -> thread::JoinHandle<()> {
+    let sleeper = thread::Builder::new().stack_size(CHILD_STACK);
+    let sleep = || thread::sleep(Duration::from_secs(3600));
+    sleeper.spawn(sleep).expect("a thread")
+}
+
+/// Blocks in D as a parent of vfork does: until the child, which sleeps, ends.
+fn block(ms: u64) {
+    let mut stack = vec![0_u8; CHILD_STACK];
+    // SAFETY: the stack is the child's alone and outlives it, since the parent
+    // sleeps until the child has ended.
+    unsafe {
+        let top = stack.as_mut_ptr().add(CHILD_STACK);
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let child = libc::clone(sleep_and_exit, top.cast(), flags, ms as *mut c_void);
+        assert!(child > 0, "clone: {}", io::Error::last_os_error());
+        libc::waitpid(child, ptr::null_mut(), 0);
+    }
+}
+
+extern "C" fn sleep_and_exit(ms: *mut c_void) -> i32 {
+    let ns = ms as u64 * NS_PER_MS;
+    let time = libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as i64,
+        tv_nsec: (ns % 1_000_000_000) as i64,
+    };
+    // SAFETY: a plain system call, and the end of the child.
+    unsafe {
+        libc::nanosleep(&raw const time, ptr::null_mut());
+        libc::_exit(0)
+    }
+}

@@ -1,0 +1,95 @@
+//! What the kernel holds of BPF, and the program that does nothing.
+
+use std::{collections::BTreeSet, os::fd::OwnedFd};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::loaded_maps,
+    programs::{BtfTracePoint, ProgramInfo, loaded_links, loaded_programs},
+    sys::{Stats, enable_stats},
+};
+
+/// Identities of all programs, maps and links in the kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inventory {
+    programs: BTreeSet<u32>,
+    maps: BTreeSet<u32>,
+    links: BTreeSet<u32>,
+}
+
+/// Takes stock.
+pub fn inventory() -> Inventory {
+    Inventory {
+        programs: loaded_programs()
+            .filter_map(Result::ok)
+            .map(|p| p.id())
+            .collect(),
+        maps: loaded_maps()
+            .filter_map(Result::ok)
+            .map(|m| m.id())
+            .collect(),
+        links: loaded_links()
+            .filter_map(Result::ok)
+            .map(|l| l.id())
+            .collect(),
+    }
+}
+
+/// Calls and time of a program, while statistics are on.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Calls so far.
+    pub calls: u64,
+    /// Time so far, in ns.
+    pub ns: u64,
+}
+
+impl Cost {
+    /// ns a call since an earlier look.
+    pub fn ns_a_call_since(&self, earlier: &Self) -> f64 {
+        (self.ns - earlier.ns) as f64 / (self.calls - earlier.calls).max(1) as f64
+    }
+}
+
+/// Cost of the youngest program of a name.
+pub fn cost_of(name: &str) -> Cost {
+    let youngest = loaded_programs()
+        .filter_map(Result::ok)
+        .filter(|program| {
+            program
+                .name_as_str()
+                .is_some_and(|n| name.starts_with(n) && !n.is_empty())
+        })
+        .max_by_key(ProgramInfo::id);
+    let program = youngest.unwrap_or_else(|| panic!("no program {name} is loaded"));
+    Cost {
+        calls: program.run_count(),
+        ns: program.run_time().as_nanos() as u64,
+    }
+}
+
+/// The program that does nothing, on `sched_switch`, with statistics on.
+pub struct Floor {
+    _ebpf: Ebpf,
+    _stats: OwnedFd,
+}
+
+/// Attaches it: `TRACER_BPF_OBJECT`, as xtask sets it, has the program.
+pub fn floor() -> Floor {
+    let object = std::env::var_os("TRACER_BPF_OBJECT").expect("TRACER_BPF_OBJECT names the object");
+    let mut loader = EbpfLoader::new();
+    loader.allow_unsupported_maps();
+    let mut ebpf = loader.load_file(object).expect("the object loads");
+    let program: &mut BtfTracePoint = ebpf
+        .program_mut("floor")
+        .expect("it is there")
+        .try_into()
+        .expect("a tracepoint");
+    let types = Btf::from_sys_fs().expect("BTF");
+    program.load("sched_switch", &types).expect("it loads");
+    program.attach().expect("it attaches");
+    Floor {
+        _ebpf: ebpf,
+        _stats: enable_stats(Stats::RunTime).expect("statistics"),
+    }
+}

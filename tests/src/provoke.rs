@@ -1,0 +1,73 @@
+//! Workloads, as processes of their own: `provoke MODE ..` (src/bin/provoke.rs).
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+/// A workload that runs; it is killed when dropped.
+pub struct Workload {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Workload {
+    /// Starts a workload and waits until it says that it is ready to go.
+    pub fn ready(program: &str, args: &[&str]) -> Self {
+        Self::ready_in(program, args, &[])
+    }
+
+    /// The same in cgroups, given as directories.
+    pub fn ready_in(program: &str, args: &[&str], cgroups: &[&Path]) -> Self {
+        let mut child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the workload starts");
+        for cgroup in cgroups {
+            let procs = cgroup.join("cgroup.procs");
+            std::fs::write(procs, child.id().to_string()).expect("a task can be moved");
+        }
+        let mut workload = Self {
+            stdin: child.stdin.take(),
+            stdout: BufReader::new(child.stdout.take().expect("stdout is a pipe")),
+            child,
+        };
+        assert_eq!(workload.line(), "ready");
+        workload
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets it begin.
+    pub fn go(&mut self) {
+        let stdin = self.stdin.as_mut().expect("it was not ended yet");
+        stdin.write_all(b"go\n").expect("the workload listens");
+    }
+
+    /// Its next word.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("UTF-8");
+        line.trim_end().to_owned()
+    }
+
+    /// Lets it end by itself.
+    pub fn end(mut self) {
+        self.stdin = None;
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,20 @@
+//! Run and wait time of a process, as the kernel has it: /proc/PID/task/*/schedstat.
+
+use std::fs;
+
+/// (on a CPU, runnable and not on one), in ns.
+pub fn of_process(pid: u32) -> (u64, u64) {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    tasks
+        .filter_map(Result::ok)
+        .fold((0, 0), |(run, wait), task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let mut words = text
+                .split_whitespace()
+                .map(|word| word.parse::<u64>().unwrap_or(0));
+            (
+                run + words.next().unwrap_or(0),
+                wait + words.next().unwrap_or(0),
+            )
+        })
+}

@@ -1,0 +1,238 @@
+//! A run of tracer, read line by line.
+
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{assert_near, time::parse_utc};
+
+/// The program under test: `TRACER_BIN`, as xtask sets it.
+pub fn command() -> Command {
+    let path = std::env::var_os("TRACER_BIN").expect("TRACER_BIN names the tracer to test");
+    Command::new(path)
+}
+
+/// A running `tracer run --format json`.
+pub struct Tracer {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    /// Its first line.
+    pub start: Value,
+    /// Whether losses are expected, and not failures.
+    pub may_lose: bool,
+}
+
+impl Tracer {
+    /// Starts it and waits until every hook is attached.
+    pub fn start(args: &[&str]) -> Self {
+        let mut child = command()
+            .args(["run", "--format", "json", "--top", "1000"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tracer starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        let start = read_line(&mut lines).expect("tracer says how it began");
+        assert_eq!(start["type"], "start");
+        for hook in start["hooks"].as_array().expect("hooks") {
+            assert_eq!(hook["state"], "ok", "this kernel has every hook: {hook}");
+        }
+        Self {
+            child,
+            lines,
+            start,
+            may_lose: false,
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: no memory is touched.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// The next snapshot, checked for what is always true.
+    pub fn snapshot(&mut self) -> Snapshot {
+        let line = read_line(&mut self.lines).expect("tracer goes on");
+        assert_eq!(line["type"], "snapshot", "{line}");
+        let snapshot = Snapshot(line);
+        snapshot.check(self.may_lose);
+        snapshot
+    }
+
+    /// The next `n` snapshots.
+    pub fn snapshots(&mut self, n: usize) -> Vec<Snapshot> {
+        (0..n).map(|_| self.snapshot()).collect()
+    }
+
+    /// Ends it by SIGTERM: the snapshots still to come, the last line, the status.
+    pub fn finish(self) -> (Vec<Snapshot>, Value, ExitStatus) {
+        self.signal(libc::SIGTERM);
+        self.wait()
+    }
+
+    /// Reads to the end.
+    pub fn wait(mut self) -> (Vec<Snapshot>, Value, ExitStatus) {
+        let mut snapshots = Vec::new();
+        let mut end = Value::Null;
+        while let Some(line) = read_line(&mut self.lines) {
+            if line["type"] == "snapshot" {
+                let snapshot = Snapshot(line);
+                snapshot.check(self.may_lose);
+                snapshots.push(snapshot);
+            } else {
+                end = line;
+            }
+        }
+        (
+            snapshots,
+            end,
+            self.child.wait().expect("tracer can be waited for"),
+        )
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // A failed test leaves nothing behind; after wait() this does nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_line(lines: &mut BufReader<ChildStdout>) -> Option<Value> {
+    let mut line = String::new();
+    let length = lines.read_line(&mut line).expect("tracer writes UTF-8");
+    (length > 0).then(|| serde_json::from_str(&line).expect("every line is JSON"))
+}
+
+/// Runs tracer to its end: status, standard output, standard error.
+pub fn run(args: &[&str]) -> (ExitStatus, String, String) {
+    output(command().args(args))
+}
+
+/// The same for a command made ready by the test.
+pub fn output(command: &mut Command) -> (ExitStatus, String, String) {
+    let output = command.output().expect("tracer starts");
+    (
+        output.status,
+        String::from_utf8(output.stdout).expect("UTF-8"),
+        String::from_utf8(output.stderr).expect("UTF-8"),
+    )
+}
+
+/// A snapshot, as JSON.
+pub struct Snapshot(pub Value);
+
+impl Snapshot {
+    /// Length of its interval, in s.
+    pub fn seconds(&self) -> f64 {
+        number(&self.0["interval_ns"]) / 1e9
+    }
+
+    /// Its wall clock, in ns since 1970.
+    pub fn wall_ns(&self) -> u64 {
+        self.0["time"].as_str().and_then(parse_utc).expect("a time")
+    }
+
+    /// Sum of a figure over the groups that are wanted, in tasks.
+    pub fn sum(&self, figure: &str, is_wanted: impl Fn(&Value) -> bool) -> f64 {
+        let groups = self.0["load"]["groups"].as_array().expect("groups");
+        groups
+            .iter()
+            .filter(|group| is_wanted(group))
+            .map(|group| number(&group[figure]))
+            .sum()
+    }
+
+    /// A figure of one process; 0 when it has no row.
+    pub fn of_pid(&self, pid: u32, figure: &str) -> f64 {
+        self.sum(figure, |group| group["pid"] == pid)
+    }
+
+    /// Age of a blocked process's first task, in ns.
+    pub fn blocked_age_ns(&self, pid: u32) -> Option<u64> {
+        let blocked = self.0["blocked"].as_array().expect("blocked");
+        blocked.iter().find(|task| task["pid"] == pid)?["age_ns"].as_u64()
+    }
+
+    /// Kernel samples of the interval: (counted, named).
+    pub fn samples(&self) -> Vec<(i64, i64)> {
+        let samples = self.0["load"]["kernel_samples"]
+            .as_array()
+            .expect("samples");
+        let read = |sample: &Value| Some((sample["active"].as_i64()?, sample["named"].as_i64()?));
+        samples
+            .iter()
+            .map(|sample| read(sample).expect("numbers"))
+            .collect()
+    }
+
+    /// A counter of losses.
+    pub fn lost(&self, reason: &str) -> u64 {
+        self.0["lost"][reason].as_u64().expect("a known reason")
+    }
+
+    /// Groups, other, before start, delayed and unexplained are the averages, always.
+    fn check(&self, may_lose: bool) {
+        let load = &self.0["load"];
+        for (i, name) in ["load1", "load5", "load15"].into_iter().enumerate() {
+            let rest = ["other", "before_start", "delayed", "unexplained"];
+            let rest: f64 = rest.iter().map(|part| number(&load[*part][name])).sum();
+            let sum = self.sum(name, |_| true) + rest;
+            let average = number(&load["averages"][i]);
+            assert!(
+                (sum - average).abs() <= 0.01,
+                "{name}: parts {sum}, kernel {average}"
+            );
+        }
+        if !may_lose {
+            for (reason, count) in self.0["lost"].as_object().expect("lost") {
+                assert_eq!(*count, 0, "lost: {reason}");
+            }
+        }
+    }
+}
+
+/// A JSON number.
+pub fn number(value: &Value) -> f64 {
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// Mean of a figure over snapshots, weighted by their length.
+pub fn mean(snapshots: &[Snapshot], figure: impl Fn(&Snapshot) -> f64) -> f64 {
+    let time: f64 = snapshots.iter().map(Snapshot::seconds).sum();
+    snapshots
+        .iter()
+        .map(|s| figure(s) * s.seconds())
+        .sum::<f64>()
+        / time
+}
+
+/// Holds tracer's averages against /proc/loadavg, read just now.
+pub fn assert_averages(snapshot: &Snapshot) {
+    let text = std::fs::read_to_string("/proc/loadavg").expect("/proc/loadavg");
+    for (i, word) in text.split(' ').take(3).enumerate() {
+        let kernel: f64 = word.parse().expect("a number");
+        let ours = number(&snapshot.0["load"]["averages"][i]);
+        // /proc/loadavg rounds to two decimals.
+        assert_near("average", ours, kernel, 0.0051);
+    }
+}
+
+/// All that a command still has to say.
+pub fn rest(mut from: impl Read) -> String {
+    let mut text = String::new();
+    from.read_to_string(&mut text).expect("UTF-8");
+    text
+}

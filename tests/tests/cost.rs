@@ -1,0 +1,102 @@
+//! Cost: of the hooks beside a program that does nothing, of the process by its
+//! own counters, of the start by the clock.
+
+use std::process::Command;
+
+use tests::{
+    bpf,
+    provoke::Workload,
+    skip,
+    time::{let_pass, monotonic_ns},
+    tracer::{Tracer, number},
+};
+
+const PROVOKE: &str = env!("CARGO_BIN_EXE_provoke");
+
+/// The hot hooks, net of what an empty program costs in the same run.
+#[test]
+fn hooks_cost_next_to_nothing() {
+    let has_stress = Command::new("stress-ng").arg("--version").output().is_ok();
+    if !has_stress {
+        skip!("hooks_cost_next_to_nothing", "stress-ng is not installed");
+    }
+    let _floor = bpf::floor();
+    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    tracer.snapshot();
+    let mut net = [Vec::new(), Vec::new()];
+    // Rounds, and the median of each: the machine is not ours alone.
+    for _ in 0..5 {
+        let look = || ["floor", "sched_switch", "sched_waking"].map(bpf::cost_of);
+        let before = look();
+        let stress = Command::new("stress-ng")
+            .args(["--switch", "1", "-t", "2", "-q"])
+            .status();
+        assert!(stress.is_ok_and(|status| status.success()));
+        let after = look();
+        let [floor, switch, waking] =
+            [0, 1, 2].map(|i: usize| after[i].ns_a_call_since(&before[i]));
+        println!("ns a call: empty {floor:.1}, sched_switch {switch:.1}, sched_waking {waking:.1}");
+        net[0].push(switch - floor);
+        net[1].push(waking - floor);
+    }
+    for (name, net, most) in [
+        ("sched_switch", &mut net[0], 10.0),
+        ("sched_waking", &mut net[1], 30.0),
+    ] {
+        net.sort_by(f64::total_cmp);
+        println!(
+            "{name}: net of the empty program {:.1} ns, at most {most}",
+            net[2]
+        );
+        assert!(net[2] <= most, "{name}: {net:?}");
+    }
+}
+
+/// CPU and memory with few and with many tasks.
+#[test]
+fn the_process_costs_next_to_nothing() {
+    for (tasks, most_cpu) in [(100, 0.005), (10_000, 0.02)] {
+        let crowd = Workload::ready(PROVOKE, &["sleepers", &tasks.to_string()]);
+        let mut tracer = Tracer::start(&["--interval", "1s"]);
+        // The crowd settles, and tracer's first and complete reading is over.
+        tracer.snapshots(2);
+        let mut shares: Vec<f64> = tracer
+            .snapshots(9)
+            .iter()
+            .map(|snapshot| number(&snapshot.0["self"]["cpu_ratio"]))
+            .collect();
+        shares.sort_by(f64::total_cmp);
+        let last = tracer.snapshot();
+        let mib = |figure: &str| number(&last.0["self"][figure]) / 1_048_576.0;
+        println!(
+            "{tasks} tasks: CPU {:.2} % (median), {:.2} % (most), RSS {:.1} MiB, maps {:.1} MiB",
+            shares[4] * 100.0,
+            shares[8] * 100.0,
+            mib("rss_bytes"),
+            mib("map_bytes"),
+        );
+        assert!(shares[4] <= most_cpu, "{shares:?}");
+        assert!(mib("rss_bytes") <= 40.0);
+        drop(crowd);
+        let_pass(1.0);
+    }
+}
+
+/// From exec to hooks attached, and to the first figures.
+#[test]
+fn it_starts_at_once() {
+    let mut attached = Vec::new();
+    let mut shown = Vec::new();
+    for _ in 0..5 {
+        let began = monotonic_ns();
+        let mut tracer = Tracer::start(&["--interval", "1s"]);
+        attached.push((monotonic_ns() - began) / 1_000_000);
+        tracer.snapshot();
+        shown.push((monotonic_ns() - began) / 1_000_000);
+    }
+    attached.sort_unstable();
+    shown.sort_unstable();
+    println!("ms from exec to hooks attached {attached:?}, to the first figures {shown:?}");
+    assert!(attached[2] <= 300, "{attached:?}");
+    assert!(shown[2] <= 1300, "{shown:?}");
+}

@@ -1,0 +1,299 @@
+//! Faults: wrong use, missing rights, signals, hostile names, crowds.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    process::Stdio,
+};
+
+use tests::{
+    assert_near, bpf,
+    provoke::Workload,
+    skip,
+    time::{eventually, let_pass},
+    tracer::{Snapshot, Tracer, command, number, output, rest, run},
+};
+
+const PROVOKE: &str = env!("CARGO_BIN_EXE_provoke");
+/// The user and group of nobody on Debian.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn without_rights_it_says_what_to_do() {
+    let path = std::env::var_os("TRACER_BIN").expect("TRACER_BIN");
+    // nobody cannot look into the build's folder: the program is handed over open.
+    let copy = std::env::temp_dir().join(format!("tracer-{}", std::process::id()));
+    fs::copy(path, &copy).expect("a copy");
+    let mut command = std::process::Command::new(&copy);
+    command.arg("run").uid(NOBODY).gid(NOBODY).current_dir("/");
+    let (status, stdout, stderr) = output(&mut command);
+    fs::remove_file(&copy).expect("the copy goes");
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(stdout, "");
+    assert!(stderr.contains("not enough rights"), "{stderr}");
+    assert!(stderr.contains("sudo tracer"), "{stderr}");
+}
+
+#[test]
+fn without_type_information_it_says_what_to_do() {
+    for (path, word) in [
+        ("/nonexistent/btf", "cannot read"),
+        ("/etc/passwd", "is not BTF"),
+    ] {
+        let (status, stdout, stderr) = run(&["run", "--btf", path]);
+        assert_eq!(status.code(), Some(1));
+        assert_eq!(stdout, "");
+        assert!(stderr.contains(word) && stderr.contains(path), "{stderr}");
+        assert!(stderr.contains("--btf FILE"), "{stderr}");
+    }
+}
+
+#[test]
+fn type_information_from_another_place_works() {
+    let copy = std::env::temp_dir().join(format!("btf-{}", std::process::id()));
+    fs::copy("/sys/kernel/btf/vmlinux", &copy).expect("a copy");
+    let path = copy.to_str().expect("UTF-8");
+    let (status, stdout, stderr) =
+        run(&["run", "--btf", path, "--count", "1", "--interval", "100ms"]);
+    fs::remove_file(&copy).expect("the copy goes");
+    assert!(status.success(), "{stderr}");
+    assert!(stdout.contains("SUMMARY"), "{stdout}");
+}
+
+#[test]
+fn bad_usage_exits_2_and_names_the_argument() {
+    for (args, word) in [
+        (&["run", "--colour"][..], "--colour"),
+        (&["run", "--interval", "0s"], "zero"),
+        (&["run", "--interval", "-1s"], "negative"),
+        (&["run", "--interval", "1ns"], "100ms"),
+        (&["run", "--interval", "1000000h"], "1h"),
+        (&["run", "--interval", "later"], "500ms"),
+        (&["run", "--count", "0"], "--count"),
+        (&["run", "--by", "colour"], "cgroup"),
+        (&["walk"], "walk"),
+        (&[], "Usage"),
+    ] {
+        let (status, stdout, stderr) = run(args);
+        assert_eq!(status.code(), Some(2), "{args:?}: {stderr}");
+        assert_eq!(stdout, "", "{args:?}");
+        assert!(stderr.contains(word), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    for format in ["text", "json"] {
+        let mut child = command()
+            .args(["run", "--interval", "100ms", "--format", format])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tracer starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        stdout.read_line(&mut String::new()).expect("a first line");
+        drop(stdout);
+        let mut status = None;
+        eventually(5.0, || {
+            status = child.try_wait().expect("tracer can be waited for");
+            status.is_some()
+        });
+        assert!(status.expect("it ends").success());
+        assert_eq!(rest(child.stderr.take().expect("a pipe")), "");
+    }
+}
+
+#[test]
+fn signals_end_it_with_a_summary() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let mut tracer = Tracer::start(&["--interval", "200ms"]);
+        tracer.snapshot();
+        tracer.signal(signal);
+        let (_, end, status) = tracer.wait();
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(end["type"], "end");
+        assert!(number(&end["totals"]["duration_ns"]) > 0.0);
+    }
+}
+
+#[test]
+fn a_killed_tracer_leaves_nothing_in_the_kernel() {
+    let before = bpf::inventory();
+    let mut tracer = Tracer::start(&["--interval", "200ms"]);
+    tracer.snapshot();
+    assert_ne!(
+        bpf::inventory(),
+        before,
+        "the test can see what tracer loads"
+    );
+    tracer.signal(libc::SIGKILL);
+    drop(tracer);
+    // The kernel frees programs and maps after a grace period.
+    assert!(
+        eventually(10.0, || bpf::inventory() == before),
+        "{:?}",
+        bpf::inventory()
+    );
+}
+
+/// Stopped for 20 s: the figures stay right, what was lost is counted.
+#[test]
+fn a_stopped_tracer_says_what_it_missed() {
+    let mut workload = Workload::ready(PROVOKE, &["vfork", "40000"]);
+    workload.go();
+    let mut hog = Workload::ready(PROVOKE, &["hog", "1", "40000"]);
+    hog.go();
+    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    tracer.snapshots(2);
+    tracer.may_lose = true;
+    tracer.signal(libc::SIGSTOP);
+    let_pass(20.0);
+    tracer.signal(libc::SIGCONT);
+    let snapshots = tracer.snapshots(3);
+    let long = snapshots
+        .iter()
+        .max_by(|a, b| a.seconds().total_cmp(&b.seconds()))
+        .expect("three");
+    assert!(long.seconds() > 19.0, "{}", long.seconds());
+    assert_near("blocked", long.of_pid(workload.pid(), "blocked"), 1.0, 0.01);
+    let hog = long.of_pid(hog.pid(), "running") + long.of_pid(hog.pid(), "waiting");
+    assert_near("hog", hog, 1.0, 0.01);
+    // 20 s have 3 or 4 samples of 5.004 s, of which none can be told from the others.
+    assert_near(
+        "missed samples",
+        long.lost("kernel_sample") as f64,
+        3.5,
+        0.5,
+    );
+    let after = tracer.snapshots(6);
+    assert_eq!(
+        after.last().expect("six").lost("kernel_sample"),
+        long.lost("kernel_sample")
+    );
+    assert!(
+        after
+            .iter()
+            .flat_map(Snapshot::samples)
+            .any(|(active, named)| active == named)
+    );
+}
+
+#[test]
+fn a_hostile_name_never_reaches_the_output() {
+    for hostile in [
+        &b"\x1b[2J\x1b[31mX"[..],
+        "\u{202e}gnimaner".as_bytes(),
+        b"a\"b\\c\n{}\t'",
+        b"\xff\xfe\x9b1m",
+        b"\r\x07\x08\x7f",
+    ] {
+        let hex: String = hostile.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut workload = Workload::ready(PROVOKE, &["name", &hex, "20000"]);
+        workload.go();
+        workload.line();
+        for format in ["text", "json"] {
+            let args = [
+                "run",
+                "--format",
+                format,
+                "--count",
+                "1",
+                "--interval",
+                "300ms",
+            ];
+            let (status, stdout, _) = run(&args);
+            assert!(status.success());
+            let is_bad = |c: &char| {
+                (c.is_control() && *c != '\n')
+                    || ('\u{202a}'..='\u{202e}').contains(c)
+                    || ('\u{2066}'..='\u{2069}').contains(c)
+            };
+            let bad: Vec<char> = stdout.chars().filter(is_bad).collect();
+            assert!(bad.is_empty(), "{hostile:?} in {format}: {bad:?}");
+            assert!(
+                stdout.contains(&workload.pid().to_string()),
+                "it is shown: {stdout}"
+            );
+            if format == "json" {
+                for line in stdout.lines() {
+                    serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+                }
+            }
+        }
+    }
+}
+
+/// Two processes of one id, one after the other within an interval.
+#[test]
+fn a_reused_pid_is_two_processes() {
+    let mut tracer = Tracer::start(&["--interval", "3s"]);
+    tracer.snapshot();
+    let spend = |name: &str, ms: &str| {
+        let mut workload = Workload::ready(PROVOKE, &["spend", name, ms]);
+        workload.go();
+        assert_eq!(workload.line(), "done");
+        let pid = workload.pid();
+        workload.end();
+        pid
+    };
+    let first = spend("reuse-a", "400");
+    if fs::write("/proc/sys/kernel/ns_last_pid", (first - 1).to_string()).is_err() {
+        skip!(
+            "a_reused_pid_is_two_processes",
+            "ns_last_pid cannot be written"
+        );
+    }
+    let second = spend("reuse-b", "700");
+    if first != second {
+        skip!(
+            "a_reused_pid_is_two_processes",
+            "another process took the pid"
+        );
+    }
+    let mut snapshots = tracer.snapshots(1);
+    snapshots.extend(tracer.finish().0);
+    for (name, expected) in [("reuse-a", 0.4), ("reuse-b", 0.7)] {
+        let total: f64 = snapshots
+            .iter()
+            .map(|s| s.sum("running", |group| group["comm"] == name) * s.seconds())
+            .sum();
+        // Start and end of a process take some ms of CPU of their own.
+        assert_near(name, total, expected, 0.02);
+    }
+}
+
+#[test]
+fn twenty_thousand_tasks_are_no_trouble() {
+    let limit = fs::read_to_string("/proc/sys/kernel/threads-max").unwrap_or_default();
+    let pids = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
+    let least = [limit, pids]
+        .iter()
+        .filter_map(|s| s.trim().parse().ok())
+        .min()
+        .unwrap_or(0_u64);
+    if least < 22_000 {
+        skip!(
+            "twenty_thousand_tasks_are_no_trouble",
+            "this host allows {least} tasks"
+        );
+    }
+    let crowd = Workload::ready(PROVOKE, &["sleepers", "20000"]);
+    let mut blocked = Workload::ready(PROVOKE, &["vfork", "10000"]);
+    blocked.go();
+    blocked.line();
+    let mut tracer = Tracer::start(&["--interval", "1s", "--pid", &blocked.pid().to_string()]);
+    let snapshots = tracer.snapshots(4);
+    for snapshot in snapshots.iter().skip(1) {
+        assert_near(
+            "blocked",
+            snapshot.of_pid(blocked.pid(), "blocked"),
+            1.0,
+            0.02,
+        );
+        let rss = number(&snapshot.0["self"]["rss_bytes"]) / 1_048_576.0;
+        println!("RSS with 20,000 tasks: {rss:.1} MiB");
+        assert!(rss <= 60.0, "{rss}");
+    }
+    drop(crowd);
+}
