@@ -9,30 +9,29 @@ use aya::{
     sys::{Stats, enable_stats},
 };
 
-/// Identities of all programs, maps and links in the kernel.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Inventory {
-    programs: BTreeSet<u32>,
-    maps: BTreeSet<u32>,
-    links: BTreeSet<u32>,
+/// A program, map or link that the kernel holds, by its identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// A program.
+    Program(u32),
+    /// A map.
+    Map(u32),
+    /// A link.
+    Link(u32),
 }
 
-/// Takes stock.
-pub fn inventory() -> Inventory {
-    Inventory {
-        programs: loaded_programs()
-            .filter_map(Result::ok)
-            .map(|p| p.id())
-            .collect(),
-        maps: loaded_maps()
-            .filter_map(Result::ok)
-            .map(|m| m.id())
-            .collect(),
-        links: loaded_links()
-            .filter_map(Result::ok)
-            .map(|l| l.id())
-            .collect(),
-    }
+/// All that the kernel holds.
+pub fn inventory() -> BTreeSet<Held> {
+    let programs = loaded_programs()
+        .filter_map(Result::ok)
+        .map(|p| Held::Program(p.id()));
+    let maps = loaded_maps()
+        .filter_map(Result::ok)
+        .map(|m| Held::Map(m.id()));
+    let links = loaded_links()
+        .filter_map(Result::ok)
+        .map(|l| Held::Link(l.id()));
+    programs.chain(maps).chain(links).collect()
 }
 
 /// Calls and time of a program, while statistics are on.

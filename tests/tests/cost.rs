@@ -23,7 +23,7 @@ fn hooks_cost_next_to_nothing() {
     let _floor = bpf::floor();
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshot();
-    let mut net = [Vec::new(), Vec::new()];
+    let (mut switches, mut wakings) = (Vec::new(), Vec::new());
     // Rounds, and the median of each: the machine is not ours alone.
     for _ in 0..5 {
         let look = || ["floor", "sched_switch", "sched_waking"].map(bpf::cost_of);
@@ -36,12 +36,12 @@ fn hooks_cost_next_to_nothing() {
         let [floor, switch, waking] =
             [0, 1, 2].map(|i: usize| after[i].ns_a_call_since(&before[i]));
         println!("ns a call: empty {floor:.1}, sched_switch {switch:.1}, sched_waking {waking:.1}");
-        net[0].push(switch - floor);
-        net[1].push(waking - floor);
+        switches.push(switch - floor);
+        wakings.push(waking - floor);
     }
     for (name, net, most) in [
-        ("sched_switch", &mut net[0], 10.0),
-        ("sched_waking", &mut net[1], 30.0),
+        ("sched_switch", &mut switches, 10.0),
+        ("sched_waking", &mut wakings, 30.0),
     ] {
         net.sort_by(f64::total_cmp);
         println!(

@@ -72,6 +72,7 @@ fn bad_usage_exits_2_and_names_the_argument() {
         (&["run", "--interval", "later"], "500ms"),
         (&["run", "--count", "0"], "--count"),
         (&["run", "--by", "colour"], "cgroup"),
+        (&["run", "--pid", "1", "--by", "comm"], "--by process"),
         (&["walk"], "walk"),
         (&[], "Usage"),
     ] {
@@ -122,18 +123,18 @@ fn a_killed_tracer_leaves_nothing_in_the_kernel() {
     let before = bpf::inventory();
     let mut tracer = Tracer::start(&["--interval", "200ms"]);
     tracer.snapshot();
-    assert_ne!(
-        bpf::inventory(),
-        before,
-        "the test can see what tracer loads"
-    );
+    let during = bpf::inventory();
+    let is_new = during.difference(&before).count();
+    // Three tracepoints' links, four programs, eight maps at the least.
+    assert!(is_new >= 15, "the test can see what tracer loads: {is_new}");
     tracer.signal(libc::SIGKILL);
     drop(tracer);
     // The kernel frees programs and maps after a grace period.
+    let is_gone = || bpf::inventory().is_subset(&before);
     assert!(
-        eventually(10.0, || bpf::inventory() == before),
+        eventually(10.0, is_gone),
         "{:?}",
-        bpf::inventory()
+        bpf::inventory().difference(&before)
     );
 }
 
@@ -278,7 +279,10 @@ fn twenty_thousand_tasks_are_no_trouble() {
             "this host allows {least} tasks"
         );
     }
-    let crowd = Workload::ready(PROVOKE, &["sleepers", "20000"]);
+    // Several processes: one cannot map that many stacks (vm.max_map_count).
+    let crowd: Vec<_> = (0..4)
+        .map(|_| Workload::ready(PROVOKE, &["sleepers", "5000"]))
+        .collect();
     let mut blocked = Workload::ready(PROVOKE, &["vfork", "10000"]);
     blocked.go();
     blocked.line();

@@ -10,9 +10,13 @@ pub const EXIT_RING: u32 = 1;
 pub const EXIT_TABLE: u32 = 2;
 /// The ring of folds was full: a kernel sample is short of one CPU's names.
 pub const FOLD_RING: u32 = 3;
-/// A CPU had more runnable tasks than a fold can name.
+/// The walk over a CPU's run queue did not come to its end: more tasks than a
+/// fold can name, or the list changed meanwhile.
 pub const FOLD_LIST: u32 = 4;
 /// Not a loss: exits seen, to hold delivered and lost ones against.
 pub const EXITS_SEEN: u32 = 5;
+/// A blocked task was woken and had no slot: its lock was held (6.1), or the
+/// waking overtook the first switch that the slot is made at.
+pub const WAKING: u32 = 6;
 /// Number of counters.
-pub const COUNTERS: u32 = 6;
+pub const COUNTERS: u32 = 7;

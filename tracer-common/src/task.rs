@@ -45,6 +45,8 @@ pub struct TaskRecord {
     pub queued: u32,
     /// Always 0.
     pub reserved: u32,
+    /// Identity of the cgroup whose `throttled_ns` this is.
+    pub throttled_cgroup: u64,
     /// `comm`: foreign bytes, ended by a zero.
     pub comm: [u8; COMM_BYTES],
 }
@@ -69,6 +71,9 @@ pub struct SnapshotControl {
     pub arrived_since: u64,
     /// Emit tasks whose `exec_start` is not below this (scheduler clock).
     pub ran_since: u64,
+    /// When the snapshot before was taken (CLOCK_MONOTONIC, ns): younger tasks are
+    /// not known to user space.
+    pub previous_ns: u64,
 }
 
 /// The clocks of one iterator run; user space zeroes it before, but for the offset.

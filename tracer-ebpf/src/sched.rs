@@ -17,7 +17,7 @@ use tracer_common::{
 
 use crate::{
     field::{Object, TASK_EXEC_START, TASK_STATE, field},
-    maps::{BLOCKED, EXIT_TABLE, EXITS, FOLD_TIME, SNAPSHOT_CLOCK, count},
+    maps::{BLOCKED, EXIT_TABLE, EXITS, FOLD_TIME, SNAPSHOT_CONTROL, count},
     task::fill,
 };
 
@@ -58,11 +58,12 @@ pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     let task: Object = ctx.arg(0);
     // SAFETY: the argument is a task_struct.
     let state: u32 = unsafe { field(task, &TASK_STATE) };
-    if counts_as_blocked(state)
-        && let Some(blocked) = BLOCKED.get(task)
-    {
-        // SAFETY: as above.
-        end_episode(blocked, unsafe { field(task, &TASK_EXEC_START) });
+    if counts_as_blocked(state) {
+        match BLOCKED.get(task) {
+            // SAFETY: as above.
+            Some(blocked) => end_episode(blocked, unsafe { field(task, &TASK_EXEC_START) }),
+            None => count(lost::WAKING),
+        }
     }
     0
 }
@@ -130,9 +131,9 @@ fn report_exit(task: Object) {
 /// one that a snapshot has, only the time since then is wanted, which is gone.
 #[inline(always)]
 fn keep_totals(record: &TaskRecord) {
-    let began_since = SNAPSHOT_CLOCK
+    let began_since = SNAPSHOT_CONTROL
         .get(0)
-        .is_some_and(|clock| record.start_ns > clock.now_ns);
+        .is_some_and(|control| record.start_ns > control.previous_ns);
     if !began_since {
         count(lost::EXIT_TABLE);
         return;

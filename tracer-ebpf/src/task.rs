@@ -15,10 +15,11 @@ use tracer_common::{
 use crate::{
     field::{
         CFS_RQ_RQ, CFS_RQ_THROTTLE_COUNT, CGROUP_NODE, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP,
-        GROUP_PARENT, GROUP_THROTTLED_TIME, NODE_ID, Object, RQ_CALC_LOAD_UPDATE, TASK_CFS_RQ,
-        TASK_CGROUPS, TASK_COMM, TASK_CPU, TASK_CRED, TASK_DELAYED, TASK_EXEC_START, TASK_FLAGS,
-        TASK_GROUP, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_ON_CPU, TASK_ON_RQ, TASK_RUN,
-        TASK_RUN_DELAY, TASK_START, TASK_STATE, TASK_TGID, TASK_THROTTLED, TASK_TID, field, has,
+        GROUP_CGROUP, GROUP_PARENT, GROUP_THROTTLED_TIME, NODE_ID, Object, RQ_CALC_LOAD_UPDATE,
+        TASK_CFS_RQ, TASK_CGROUPS, TASK_COMM, TASK_CPU, TASK_CRED, TASK_DELAYED, TASK_EXEC_START,
+        TASK_FLAGS, TASK_GROUP, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_ON_CPU, TASK_ON_RQ,
+        TASK_RUN, TASK_RUN_DELAY, TASK_START, TASK_STATE, TASK_TGID, TASK_THROTTLED, TASK_TID,
+        field, has,
     },
     maps::{BLOCKED, SNAPSHOT_CLOCK, SNAPSHOT_CONTROL, count},
     sched::counts_as_blocked,
@@ -154,7 +155,7 @@ pub(crate) unsafe fn fill(task: Object, record: *mut TaskRecord) {
         r.exec_start = field(task, &TASK_EXEC_START);
         r.start_ns = field(task, &TASK_START);
         r.cgroup = cgroup(task);
-        r.throttled_ns = throttled(task);
+        (r.throttled_ns, r.throttled_cgroup) = throttled(task);
         r.blocked = match BLOCKED.get(task) {
             Some(blocked) => *blocked,
             None => Default::default(),
@@ -216,23 +217,28 @@ unsafe fn cgroup(task: Object) -> u64 {
     }
 }
 
-/// A limit can stand at any level above the task: four are looked at, as many
-/// as a container in a pod in a slice has.
+/// The throttled time of the task's group or of the ancestor that was throttled
+/// longest, and whose it is. A limit can stand at any level above the task: four
+/// are looked at, as many as a container in a pod in a slice has.
 #[inline(always)]
-unsafe fn throttled(task: Object) -> u64 {
+unsafe fn throttled(task: Object) -> (u64, u64) {
     if !has(&GROUP_THROTTLED_TIME) {
-        return 0;
+        return (0, 0);
     }
     // SAFETY: the caller's word; a NULL on the way reads as 0.
     unsafe {
-        let own: Object = field(task, &TASK_GROUP);
-        let parent: Object = field(own, &GROUP_PARENT);
-        let grandparent: Object = field(parent, &GROUP_PARENT);
-        let above: Object = field(grandparent, &GROUP_PARENT);
-        let a: u64 = field(own, &GROUP_THROTTLED_TIME);
-        let b: u64 = field(parent, &GROUP_THROTTLED_TIME);
-        let c: u64 = field(grandparent, &GROUP_THROTTLED_TIME);
-        let d: u64 = field(above, &GROUP_THROTTLED_TIME);
-        a.max(b).max(c.max(d))
+        let mut group: Object = field(task, &TASK_GROUP);
+        let mut longest: u64 = field(group, &GROUP_THROTTLED_TIME);
+        let mut cgroup: Object = field(group, &GROUP_CGROUP);
+        for _ in 0..3 {
+            group = field(group, &GROUP_PARENT);
+            let time: u64 = field(group, &GROUP_THROTTLED_TIME);
+            if time > longest {
+                longest = time;
+                cgroup = field(group, &GROUP_CGROUP);
+            }
+        }
+        let node: Object = field(cgroup, &CGROUP_NODE);
+        (longest, field(node, &NODE_ID))
     }
 }

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::kernel::btf::BtfError;
+use crate::{kernel::btf::BtfError, text::Text};
 
 /// Why the kernel side cannot be brought up or read.
 #[derive(Debug, Error)]
@@ -15,14 +15,14 @@ pub enum KernelError {
     /// Missing rights.
     #[error(
         "not enough rights: {missing} missing; run it as root (`sudo tracer ..`) \
-         or give the binary CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE"
+         or give the binary CAP_BPF and CAP_PERFMON"
     )]
     Rights {
         /// Capabilities that are missing.
         missing: String,
     },
     /// The kernel is too old.
-    #[error("Linux {release} is too old: tracer needs 5.15 (task storage for tracing programs)")]
+    #[error("Linux {release} is too old: tracer needs 5.15, or the 5.14 of RHEL 9")]
     OldKernel {
         /// The running kernel.
         release: String,
@@ -66,25 +66,57 @@ pub enum KernelError {
 }
 
 impl KernelError {
-    /// A failed BPF operation, with the whole chain of reasons on one line.
+    /// A failed BPF operation, with the whole chain of reasons on one line. Of a
+    /// verifier's log that is its first and last line; the debug log has it all.
     pub fn bpf(
         operation: &'static str,
         object: impl Into<String>,
         error: &dyn std::error::Error,
     ) -> Self {
-        let mut reason = error.to_string();
-        let mut source = error.source();
-        while let Some(next) = source {
-            let text = next.to_string();
-            if !reason.contains(&text) {
-                reason = format!("{reason}: {text}");
+        let mut reason = String::new();
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let text = error.to_string();
+            log::debug!("{operation}: {text}");
+            for line in one_line(&text) {
+                if !reason.contains(line) {
+                    let separator = if reason.is_empty() { "" } else { ": " };
+                    reason = format!("{reason}{separator}{line}");
+                }
             }
-            source = next.source();
+            next = error.source();
         }
         Self::Bpf {
             operation,
             object: object.into(),
-            reason,
+            reason: Text::from(reason.as_str()).to_string(),
         }
+    }
+}
+
+/// The first line, and the last that says something: the one before the
+/// verifier's statistics.
+fn one_line(text: &str) -> impl Iterator<Item = &str> {
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("processed "));
+    lines.next().into_iter().chain(lines.last())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use super::KernelError;
+
+    #[test]
+    fn a_verifier_log_becomes_one_line() {
+        let log = "the load failed. Verifier output: 0: R1=ctx()\n1: (95) exit\n\
+                   R0 !read_ok\nprocessed 2 insns (limit 1000000)\n";
+        let error = KernelError::bpf("loading", "x", &Error::other(log)).to_string();
+        assert!(error.starts_with("loading x: the load failed."), "{error}");
+        assert!(error.contains(": R0 !read_ok;"), "{error}");
+        assert!(!error.contains('\n') && !error.contains("(95)"), "{error}");
     }
 }

@@ -94,6 +94,8 @@ pub struct Snapshot {
 pub struct LoadBreakdown {
     /// load1, load5, load15 as the kernel has them, at full precision.
     pub averages: [f64; 3],
+    /// load1 divided by the CPUs online.
+    pub per_cpu: f64,
     /// The kernel's samples that fell into this interval.
     pub samples: Vec<KernelSample>,
     /// The latest sample since the start.

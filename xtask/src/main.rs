@@ -30,7 +30,7 @@ Examples:
   cargo xtask run -- --format json | jq      the same, with options for `tracer run`
   cargo xtask run -- doctor                  another of tracer's commands
   cargo xtask test                           everything CI checks
-  cargo xtask test oom                       only the tests named *oom*";
+  cargo xtask test blocked                   only the tests named *blocked*";
 
 /// Tasks of the tracer project
 #[derive(Parser)]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::{
     Spent, TaskIdentity, Used,
-    tasks::{Process, Task},
+    processes::{Process, ProcessId},
 };
-use crate::{decode::task::TaskReading, snapshot::GroupBy, text::Text};
+use crate::{snapshot::GroupBy, text::Text};
 
 /// Parts of an average below this are not kept as a row of their own: a
 /// hundred of them are not yet seen at two decimals.
@@ -16,7 +16,7 @@ const FADED: f64 = 0.000_05;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GroupKey {
     /// A living process.
-    Process(u32),
+    Process(ProcessId),
     /// All processes of a name that ended.
     Exited(Text),
     /// All tasks of a name.
@@ -71,18 +71,9 @@ impl Groups {
     }
 
     /// The account of a task.
-    pub fn key_of(&self, task: &TaskReading) -> GroupKey {
-        self.key(&TaskIdentity::from(task))
-    }
-
-    /// The account of a task in the table.
-    pub fn key_of_known(&self, task: &Task) -> GroupKey {
-        self.key(&task.identity)
-    }
-
-    fn key(&self, task: &TaskIdentity) -> GroupKey {
+    pub fn key(&self, task: &TaskIdentity) -> GroupKey {
         match self.by {
-            GroupBy::Process => GroupKey::Process(task.pid),
+            GroupBy::Process => GroupKey::Process(task.process),
             GroupBy::Comm => GroupKey::Comm(task.comm.clone()),
             GroupBy::Cgroup => GroupKey::Cgroup(task.cgroup),
             GroupBy::User => GroupKey::User(task.uid),
@@ -140,15 +131,12 @@ impl Groups {
     }
 
     /// Puts an ended process together with the others of its name; gives its new key.
-    pub fn retire(&mut self, pid: u32, process: Option<&Process>) -> Option<GroupKey> {
-        let group = self.groups.remove(&GroupKey::Process(pid))?;
-        let identity = process.map_or(&group.identity, |process| &process.identity);
+    pub fn retire(&mut self, process: &Process) -> Option<GroupKey> {
+        let group = self.groups.remove(&GroupKey::Process(process.id))?;
+        let identity = &process.identity;
         let key = GroupKey::Exited(identity.comm.clone());
         let exited = self.groups.entry(key.clone()).or_insert_with(|| Group {
-            identity: TaskIdentity {
-                pid: 0,
-                ..identity.clone()
-            },
+            identity: identity.clone(),
             ..Group::default()
         });
         exited.interval += group.interval;
@@ -196,8 +184,8 @@ impl Groups {
         self.faded
     }
 
-    /// Begins a new interval. Accounts of the dead that faded are closed, but
-    /// for those that `keep` says are among the largest of the run.
+    /// Begins a new interval. Accounts that faded are closed, but for those of
+    /// living processes and those that `keep` says are among the largest of the run.
     pub fn begin_interval(&mut self, keep: impl Fn(&Group) -> bool) {
         self.interval = Spent::default();
         let faded = &mut self.faded;
@@ -205,7 +193,7 @@ impl Groups {
             group.interval = Spent::default();
             group.exited = 0;
             let has_faded = group.load.iter().all(|load| load.abs() < FADED);
-            if has_faded && matches!(key, GroupKey::Exited(_) | GroupKey::Comm(_)) && !keep(group) {
+            if has_faded && !matches!(key, GroupKey::Process(_)) && !keep(group) {
                 faded
                     .iter_mut()
                     .zip(group.load)

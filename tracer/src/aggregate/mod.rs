@@ -10,11 +10,12 @@ pub mod blocked;
 pub mod groups;
 pub mod load;
 mod model;
+pub mod processes;
 pub mod samples;
 pub mod tasks;
 pub mod throttle;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tracer_common::{lost, task::ExitTotals};
 
@@ -22,7 +23,8 @@ use self::{
     blocked::Longest,
     groups::{GroupKey, Groups},
     load::Averages,
-    samples::Samples,
+    processes::ProcessId,
+    samples::{Sample, Samples},
     tasks::TaskTable,
     throttle::Throttle,
 };
@@ -33,6 +35,9 @@ use crate::{
     snapshot::{GroupBy, KernelSample, TaskMean},
     text::Text,
 };
+
+/// Most names of cgroups that are kept without asking which are in use.
+const MOST_NAMES: usize = 65_536;
 
 /// Everything read at one moment.
 #[derive(Debug, Default)]
@@ -96,6 +101,8 @@ pub struct LoadAggregate {
     exit_table: HashMap<Text, ExitTotals>,
     cgroup_names: HashMap<u64, Text>,
     counters: [u64; lost::COUNTERS as usize],
+    /// What was counted before the first reading concerns no figure.
+    counters_before: [u64; lost::COUNTERS as usize],
     undecodable: u64,
     interval: Interval,
     totals: RunTotals,
@@ -139,6 +146,7 @@ impl LoadAggregate {
             exit_table: first.exit_table.iter().cloned().collect(),
             cgroup_names: HashMap::new(),
             counters: [0; lost::COUNTERS as usize],
+            counters_before: first.counters,
             undecodable: 0,
             interval: Interval {
                 began: now,
@@ -159,8 +167,7 @@ impl LoadAggregate {
         self.cpus = reading.cpus;
         self.counters = reading.counters;
         self.undecodable += reading.undecodable;
-        self.cgroup_names
-            .extend(reading.cgroup_names.iter().cloned());
+        self.name_cgroups(&reading.cgroup_names);
 
         self.samples.begin(&reading.clock, &reading.folds);
         let mut used = Vec::with_capacity(reading.tasks.len() + reading.exits.len());
@@ -171,18 +178,20 @@ impl LoadAggregate {
         }
         for task in reading.tasks.iter().chain(&reading.exits) {
             self.longest.see(task);
-            self.samples
-                .see(task, &reading.clock, || self.groups.key_of(task));
+            self.samples.see(task, &reading.clock, || {
+                let identity = self.tasks.identify(task);
+                (self.groups.key(&identity), identity)
+            });
         }
         self.samples.name(|tid| {
             let task = self.tasks.get(tid)?;
-            Some((self.groups.key_of_known(task), task.identity.clone()))
+            Some((self.groups.key(&task.identity), task))
         });
         self.fold_averages(reading);
         self.totals.exited += reading.exits.len() as u64;
-        for (pid, process) in self.tasks.take_ended() {
-            if let Some(key) = self.groups.retire(pid, process.as_ref()) {
-                self.samples.rename(&GroupKey::Process(pid), &key);
+        for process in self.tasks.take_ended() {
+            if let Some(key) = self.groups.retire(&process) {
+                self.samples.rename(&GroupKey::Process(process.id), &key);
             }
         }
         self.take_exit_table(&reading.exit_table);
@@ -199,6 +208,15 @@ impl LoadAggregate {
             .wants_complete(self.counters[lost::EXIT_RING as usize])
     }
 
+    /// Keeps the names; of a host that makes cgroups without end those in use.
+    fn name_cgroups(&mut self, names: &[(u64, Text)]) {
+        if self.cgroup_names.len() > MOST_NAMES {
+            let used: HashSet<u64> = self.tasks.iter().map(|task| task.identity.cgroup).collect();
+            self.cgroup_names.retain(|id, _| used.contains(id));
+        }
+        self.cgroup_names.extend(names.iter().cloned());
+    }
+
     /// Applies the samples whose averages are out by now.
     fn fold_averages(&mut self, reading: &Reading) {
         if !self.samples.is_pending() {
@@ -209,22 +227,21 @@ impl LoadAggregate {
         for (i, sample) in due.iter().enumerate() {
             let is_last = i + 1 == due.len();
             let new = is_last.then_some(reading.averages.fixed);
-            let active = self.averages.fold(new, is_only, sample, &mut self.groups);
-            if let Some(active) = active {
-                let age = reading.clock.now.since_ns(sample.at);
-                self.count_sample(KernelSample {
-                    at: sample.at,
-                    time: WallNs(reading.wall.0.saturating_sub(age)),
-                    active,
-                    named: sample.named(),
-                });
+            match self.averages.fold(new, is_only, sample, &mut self.groups) {
+                Some(active) => self.count_sample(reading, sample, active),
+                None => self.samples.count_missed(),
             }
         }
-        self.samples
-            .count_missed(if is_only { 0 } else { due.len() as u64 });
     }
 
-    fn count_sample(&mut self, sample: KernelSample) {
+    fn count_sample(&mut self, reading: &Reading, sample: &Sample, active: i64) {
+        let age = reading.clock.now.since_ns(sample.at);
+        let sample = KernelSample {
+            at: sample.at,
+            time: WallNs(reading.wall.0.saturating_sub(age)),
+            active,
+            named: sample.named(),
+        };
         self.totals.samples += 1;
         self.totals.samples_named += u64::from(sample.active == sample.named);
         self.totals.sample_error += sample.active.abs_diff(sample.named);
@@ -314,8 +331,8 @@ pub struct Used {
     pub key: TaskIdentity,
     /// How much.
     pub time: Spent,
-    /// Its cgroup.
-    pub cgroup: u64,
+    /// The cgroup that limits it.
+    pub limit: u64,
     /// The CPU it is on, or was on last.
     pub cpu: u32,
     /// Whether it exited.
@@ -325,8 +342,8 @@ pub struct Used {
 /// What a group can be made by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskIdentity {
-    /// Process id.
-    pub pid: u32,
+    /// Its process.
+    pub process: ProcessId,
     /// Name of the task.
     pub comm: Text,
     /// Identity of its cgroup.
@@ -335,10 +352,11 @@ pub struct TaskIdentity {
     pub uid: u32,
 }
 
-impl From<&TaskReading> for TaskIdentity {
-    fn from(task: &TaskReading) -> Self {
+impl TaskIdentity {
+    /// Of a task of a known process.
+    pub fn of(task: &TaskReading, process: ProcessId) -> Self {
         Self {
-            pid: task.pid,
+            process,
             comm: task.comm.clone(),
             cgroup: task.cgroup,
             uid: task.uid,

@@ -39,6 +39,7 @@ impl LoadAggregate {
             cpus: self.cpus,
             load: LoadBreakdown {
                 averages: self.averages.current(),
+                per_cpu: self.averages.current()[0] / f64::from(self.cpus.max(1)),
                 samples: std::mem::take(&mut self.interval.samples),
                 last_sample: self.totals.last_sample,
                 next_sample_in_ns: self.samples.next_at().map(|at| at.since_ns(self.latest)),
@@ -70,11 +71,17 @@ impl LoadAggregate {
         let duration_ns = self.latest.since_ns(self.began);
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.total.total_ns()));
+        let threads = self.threads();
         let in_run = |(key, group): &(&GroupKey, &Account)| Group {
             mean: group.total.mean(duration_ns),
             exited: group.exited_total,
             episodes: group.total.episodes,
-            ..self.row(key, group, duration_ns, 0)
+            ..self.row(
+                key,
+                group,
+                duration_ns,
+                threads.get(key).copied().unwrap_or(0),
+            )
         };
         let open: Vec<_> = self
             .blocked_now()
@@ -159,7 +166,7 @@ impl LoadAggregate {
 
     fn row(&self, key: &GroupKey, group: &Account, interval_ns: u64, threads: u64) -> Group {
         let process = match key {
-            GroupKey::Process(pid) => self.tasks.process(*pid),
+            GroupKey::Process(id) => self.tasks.process(*id),
             _ => None,
         };
         let identity = process.map_or(&group.identity, |process| &process.identity);
@@ -167,8 +174,8 @@ impl LoadAggregate {
         let cgroup = |id: u64| self.cgroup_names.get(&id).cloned();
         let user = |uid: u32| Some(self.options.users.name(uid));
         let named = match key {
-            GroupKey::Process(pid) => Group {
-                pid: Some(*pid),
+            GroupKey::Process(id) => Group {
+                pid: Some(id.pid),
                 comm: comm(),
                 cgroup: cgroup(identity.cgroup),
                 user: user(identity.uid),
@@ -206,7 +213,7 @@ impl LoadAggregate {
     fn threads(&self) -> HashMap<GroupKey, u64> {
         let mut threads = HashMap::new();
         for task in self.tasks.iter() {
-            *threads.entry(self.groups.key_of_known(task)).or_default() += 1;
+            *threads.entry(self.groups.key(&task.identity)).or_default() += 1;
         }
         threads
     }
@@ -216,10 +223,14 @@ impl LoadAggregate {
         let mut blocked: Vec<BlockedTask> = self
             .tasks
             .iter()
-            .filter(|task| self.options.pid.is_none_or(|pid| task.identity.pid == pid))
+            .filter(|task| {
+                self.options
+                    .pid
+                    .is_none_or(|pid| task.identity.process.pid == pid)
+            })
             .filter_map(|task| {
                 Some(BlockedTask {
-                    pid: task.identity.pid,
+                    pid: task.identity.process.pid,
                     tid: task.tid,
                     comm: task.identity.comm.clone(),
                     age_ns: self.latest.since_ns(task.blocked_since?),
@@ -245,7 +256,10 @@ impl LoadAggregate {
     }
 
     fn lost(&self) -> Vec<Lost> {
-        let counter = |index: u32| self.counters.get(index as usize).copied().unwrap_or(0);
+        let counter = |index: u32| {
+            let at = |counters: &[u64]| counters.get(index as usize).copied().unwrap_or(0);
+            at(&self.counters) - at(&self.counters_before)
+        };
         let lost = |reason, count, meaning| Lost {
             reason,
             count,
@@ -256,6 +270,11 @@ impl LoadAggregate {
                 "task_storage",
                 counter(lost::STORAGE),
                 "a blocked episode had no slot: it is known from the next snapshot on",
+            ),
+            lost(
+                "waking_without_slot",
+                counter(lost::WAKING),
+                "a blocked episode may have ended uncounted",
             ),
             lost(
                 "exit_ring_full",
@@ -273,9 +292,9 @@ impl LoadAggregate {
                 "a kernel sample lacks one CPU's names",
             ),
             lost(
-                "fold_list_full",
+                "fold_list_cut",
                 counter(lost::FOLD_LIST),
-                "a CPU had more runnable tasks than a kernel sample can name",
+                "the walk over a CPU's run queue did not come to its end: a kernel sample lacks names",
             ),
             lost(
                 "kernel_sample",

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::{TaskIdentity, groups::GroupKey};
+use super::{TaskIdentity, groups::GroupKey, tasks::Task};
 use crate::{
     clock::MonotonicNs,
     decode::{clock::ClockReading, fold::FoldReading, task::TaskReading},
@@ -145,7 +145,12 @@ impl Samples {
 
     /// Looks at a task: was it counted? Blocked tasks are; runnable ones of a
     /// CPU that did not report are when they have been so since before.
-    pub fn see(&mut self, task: &TaskReading, clock: &ClockReading, key: impl Fn() -> GroupKey) {
+    pub fn see(
+        &mut self,
+        task: &TaskReading,
+        clock: &ClockReading,
+        identify: impl Fn() -> (GroupKey, TaskIdentity),
+    ) {
         for sample in self
             .pending
             .iter_mut()
@@ -163,20 +168,23 @@ impl Samples {
             };
             // The number alone comes again: this one must have lived then.
             if was_counted && task.start <= sample.at {
-                let counted = Counted::Of(key(), TaskIdentity::from(task));
+                let (key, identity) = identify();
+                let counted = Counted::Of(key, identity);
                 sample.counted.insert(task.tid, (counted, times));
             }
         }
     }
 
     /// Asks for the names of those still unknown.
-    pub fn name(&mut self, find: impl Fn(u32) -> Option<(GroupKey, TaskIdentity)>) {
+    pub fn name<'a>(&mut self, find: impl Fn(u32) -> Option<(GroupKey, &'a Task)>) {
         for sample in &mut self.pending {
             for (tid, (counted, _)) in &mut sample.counted {
                 if matches!(counted, Counted::Unknown)
-                    && let Some((key, identity)) = find(*tid)
+                    && let Some((key, task)) = find(*tid)
+                    // The number alone comes again: this one must have lived then.
+                    && task.start <= sample.at
                 {
-                    *counted = Counted::Of(key, identity);
+                    *counted = Counted::Of(key, task.identity.clone());
                 }
             }
         }
@@ -237,9 +245,10 @@ impl Samples {
         self.next_at
     }
 
-    /// Counts samples that could not be told apart, since no reading was between them.
-    pub fn count_missed(&mut self, samples: u64) {
-        self.missed += samples;
+    /// Counts a sample whose number could not be recovered: no reading was
+    /// between it and another one.
+    pub fn count_missed(&mut self) {
+        self.missed += 1;
     }
 
     /// Samples missed.

@@ -6,7 +6,10 @@
 
 use std::collections::HashMap;
 
-use super::{Reading, Spent, TaskIdentity, Used};
+use super::{
+    Reading, Spent, TaskIdentity, Used,
+    processes::{Process, ProcessId, Processes},
+};
 use crate::{
     clock::MonotonicNs,
     decode::{clock::ClockReading, task::TaskReading},
@@ -24,21 +27,11 @@ pub struct Task {
     pub tid: u32,
     /// Begin of the episode it is in, when it is blocked.
     pub blocked_since: Option<MonotonicNs>,
-    start: MonotonicNs,
+    /// Fork time.
+    pub start: MonotonicNs,
     counted: Spent,
     /// Number of the reading that saw it last.
     seen: u64,
-}
-
-/// A process: the living tasks of one thread group.
-#[derive(Clone, Debug, Default)]
-pub struct Process {
-    /// Of its first task, else of the one that was seen first.
-    pub identity: TaskIdentity,
-    /// A kernel thread.
-    pub is_kernel: bool,
-    /// Tasks alive.
-    pub threads: u64,
 }
 
 /// The living tasks.
@@ -46,9 +39,7 @@ pub struct Process {
 pub struct TaskTable {
     began: MonotonicNs,
     tasks: HashMap<u32, Task>,
-    processes: HashMap<u32, Process>,
-    /// Processes that had an exit, and may be at their end.
-    touched: Vec<u32>,
+    processes: Processes,
     readings: u64,
     partial: u32,
     /// `lost::EXIT_RING` at the last complete reading.
@@ -63,8 +54,7 @@ impl TaskTable {
         Self {
             began,
             tasks: HashMap::new(),
-            processes: HashMap::new(),
-            touched: Vec::new(),
+            processes: Processes::default(),
             readings: 0,
             partial: 0,
             overflowed: 0,
@@ -82,9 +72,15 @@ impl TaskTable {
         self.tasks.values()
     }
 
-    /// A living process.
-    pub fn process(&self, pid: u32) -> Option<&Process> {
-        self.processes.get(&pid)
+    /// A process that lives, or ended with this reading.
+    pub fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.processes.get(id)
+    }
+
+    /// What groups are made by, of a task in the reading taken in last.
+    pub fn identify(&self, task: &TaskReading) -> TaskIdentity {
+        let process = self.processes.find(task).map(|process| process.id);
+        TaskIdentity::of(task, process.unwrap_or_default())
     }
 
     /// Tasks whose exit was never reported.
@@ -124,11 +120,11 @@ impl TaskTable {
                 _ => replaced.remove(&(task.tid, task.start)),
             };
             let before = known.map_or_else(|| self.baseline(task, clock), |known| known.counted);
+            let process = self.processes.of_dead(task);
             used.push(Used {
                 has_exited: true,
-                ..Self::used(task, clock, before).0
+                ..Self::used(task, process, clock, before).0
             });
-            self.touched.push(task.pid);
         }
         self.vanished += replaced.len() as u64;
         if reading.is_complete {
@@ -140,37 +136,23 @@ impl TaskTable {
         }
     }
 
-    /// Processes that have no task left, with what is known of them.
-    pub fn take_ended(&mut self) -> Vec<(u32, Option<Process>)> {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        let is_alive = |pid: &u32| self.processes.get(pid).is_some_and(|p| p.threads > 0);
-        touched.retain(|pid| !is_alive(pid));
-        touched
-            .into_iter()
-            .map(|pid| (pid, self.processes.remove(&pid)))
-            .collect()
+    /// Processes that have no task left.
+    pub fn take_ended(&mut self) -> Vec<Process> {
+        self.processes.take_ended()
     }
 
     fn count(&mut self, task: &TaskReading, clock: &ClockReading, used: &mut Vec<Used>) {
-        let identity = TaskIdentity::from(task);
         let known = self.tasks.get(&task.tid).map(|known| known.counted);
+        let process = self.processes.join(task, known.is_none());
         let before = known.unwrap_or_else(|| self.baseline(task, clock));
-        let (spent, counted) = Self::used(task, clock, before);
+        let (spent, counted) = Self::used(task, process, clock, before);
         if spent.time != Spent::default() {
             used.push(spent);
-        }
-        let process = self.processes.entry(task.pid).or_default();
-        process.threads += u64::from(known.is_none());
-        if task.tid == task.pid || process.identity.pid == 0 {
-            process.identity = identity.clone();
-            process.is_kernel = task.is_kernel;
         }
         self.tasks.insert(
             task.tid,
             Task {
-                identity,
+                identity: TaskIdentity::of(task, process),
                 tid: task.tid,
                 blocked_since: task.is_blocked.then_some(MonotonicNs(task.blocked.open_ns)),
                 start: task.start,
@@ -191,7 +173,12 @@ impl TaskTable {
     }
 
     /// What a task used beyond `before`, and what is counted after that.
-    fn used(task: &TaskReading, clock: &ClockReading, before: Spent) -> (Used, Spent) {
+    fn used(
+        task: &TaskReading,
+        process: ProcessId,
+        clock: &ClockReading,
+        before: Spent,
+    ) -> (Used, Spent) {
         let now = so_far(task, clock);
         // A wait in progress is known to a fraction of a millisecond only; what
         // was counted too early is not counted again.
@@ -210,9 +197,9 @@ impl TaskTable {
             episodes: counted.episodes - before.episodes,
         };
         let used = Used {
-            key: TaskIdentity::from(task),
+            key: TaskIdentity::of(task, process),
             time,
-            cgroup: task.cgroup,
+            limit: task.throttled_cgroup,
             cpu: task.cpu,
             has_exited: false,
         };
@@ -221,10 +208,7 @@ impl TaskTable {
 
     fn remove(&mut self, tid: u32) -> Option<Task> {
         let task = self.tasks.remove(&tid)?;
-        if let Some(process) = self.processes.get_mut(&task.identity.pid) {
-            process.threads = process.threads.saturating_sub(1);
-        }
-        self.touched.push(task.identity.pid);
+        self.processes.leave(task.identity.process);
         Some(task)
     }
 

@@ -42,9 +42,9 @@ impl Throttle {
         let mut waiting: HashMap<u64, HashSet<u32>> = HashMap::new();
         for used in used
             .iter()
-            .filter(|u| u.time.wait_ns > 0 && is_limited(&u.cgroup))
+            .filter(|u| u.time.wait_ns > 0 && is_limited(&u.limit))
         {
-            waiting.entry(used.cgroup).or_default().insert(used.cpu);
+            waiting.entry(used.limit).or_default().insert(used.cpu);
         }
         for (cgroup, new_ns) in &new {
             if let Some(throttled) = self.cgroups.get_mut(cgroup) {
@@ -55,15 +55,15 @@ impl Throttle {
         let mut most_given: HashMap<u64, u64> = HashMap::new();
         for used in used
             .iter_mut()
-            .filter(|used| waiting.contains_key(&used.cgroup))
+            .filter(|used| waiting.contains_key(&used.limit))
         {
-            let Some(throttled) = self.cgroups.get(&used.cgroup) else {
+            let Some(throttled) = self.cgroups.get(&used.limit) else {
                 continue;
             };
             let share = used.time.wait_ns.min(throttled.carried_ns);
             used.time.wait_ns -= share;
             used.time.throttled_ns += share;
-            let most = most_given.entry(used.cgroup).or_default();
+            let most = most_given.entry(used.limit).or_default();
             *most = share.max(*most);
         }
         for (cgroup, given) in most_given {
@@ -84,7 +84,7 @@ impl Throttle {
         {
             let known = self
                 .cgroups
-                .entry(task.cgroup)
+                .entry(task.throttled_cgroup)
                 .or_insert_with(|| Throttled {
                     // What came before it was first seen is nobody's.
                     counted_ns: task.throttled_ns,
@@ -93,7 +93,7 @@ impl Throttle {
             let more = task.throttled_ns.saturating_sub(known.counted_ns);
             if more > 0 {
                 known.counted_ns = task.throttled_ns;
-                *new.entry(task.cgroup).or_default() += more;
+                *new.entry(task.throttled_cgroup).or_default() += more;
             }
         }
         new

@@ -41,6 +41,8 @@ pub struct TaskReading {
     pub last_arrival_sched: u64,
     /// Time its cgroup, or one above, was throttled so far, over all CPUs.
     pub throttled_ns: u64,
+    /// Identity of the cgroup whose throttled time that is.
+    pub throttled_cgroup: u64,
     /// Its blocked episodes.
     pub blocked: BlockedTotals,
     /// Whether the open episode is real: the task is blocked, and has not run since.
@@ -118,6 +120,7 @@ fn task(mut b: Bytes) -> Result<TaskReading, bytes::TryGetError> {
     };
     let (pid, tid, state, flags) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
     let (uid, cpu, queued, _reserved) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
+    let throttled_cgroup = u64(b)?;
     let comm = Text::from_bytes(b.get(..COMM_BYTES).unwrap_or_default());
     let counts = state & TASK_UNINTERRUPTIBLE != 0 && state & (TASK_NOLOAD | TASK_FROZEN) == 0;
     let is_delayed = queued & DELAYED != 0;
@@ -134,6 +137,7 @@ fn task(mut b: Bytes) -> Result<TaskReading, bytes::TryGetError> {
         last_queued_sched,
         last_arrival_sched,
         throttled_ns,
+        throttled_cgroup,
         is_blocked: counts && blocked.open_ns != 0 && blocked.open_exec_start == exec_start,
         blocked,
         is_runnable: queued & ON_RQ != 0 && !is_delayed,

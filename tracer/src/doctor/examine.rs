@@ -10,13 +10,21 @@ use crate::{
         fields::{self, FIELDS},
         loader::{self, LoadOptions},
         probes::PROBES,
+        reader::Reader,
     },
     session::LEAST_KERNEL,
 };
 
 /// Every check, in an order in which the first failure explains the later ones.
 pub(super) fn all(btf: Option<&Path>) -> Vec<Check> {
-    let mut checks = vec![rights(), kernel(), jit(), pid_namespace(), cgroups()];
+    let mut checks = vec![
+        rights(),
+        kernel(),
+        jit(),
+        pid_namespace(),
+        cgroups(),
+        statistics(),
+    ];
     checks.extend(type_information(btf));
     checks.extend(probes(btf));
     checks
@@ -116,6 +124,23 @@ fn cgroups() -> Check {
     check("cgroups", State::Ok, finding, "")
 }
 
+fn statistics() -> Check {
+    match Reader::statistics() {
+        Ok(_) => check(
+            "statistics",
+            State::Ok,
+            "time in BPF programs can be measured",
+            "",
+        ),
+        Err(error) => check(
+            "statistics",
+            State::Limited,
+            format!("{error}; without them tracer cannot tell its own time in the kernel"),
+            "give it CAP_SYS_ADMIN, or set kernel.bpf_stats_enabled=1",
+        ),
+    }
+}
+
 fn type_information(path: Option<&Path>) -> Vec<Check> {
     let path = path.unwrap_or(Path::new(btf::VMLINUX));
     let btf = match Btf::from_file(path, fields::STRUCTS) {
@@ -154,7 +179,6 @@ fn probes(btf: Option<&Path>) -> Vec<Check> {
     let loaded = loader::load(&LoadOptions {
         btf: btf.map(Into::into),
         cgroups: Cgroups::new().version(),
-        cpus: facts::possible_cpus(),
         verbose: false,
     });
     let hooks = match loaded {

@@ -27,11 +27,6 @@ pub fn online_cpus() -> u32 {
     u32::try_from(online).unwrap_or(1).max(1)
 }
 
-/// CPUs that could ever come online: what per-CPU buffers are sized by.
-pub fn possible_cpus() -> usize {
-    aya::util::nr_cpus().unwrap_or_else(|_| online_cpus() as usize)
-}
-
 /// Major and minor number of a release such as `6.12.117-amd64`.
 pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);

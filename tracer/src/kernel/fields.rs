@@ -39,8 +39,6 @@ const fn optional(name: &'static str, paths: &'static [FieldPath], without: &'st
 
 const NO_DELAYED: &str = "nothing: before 6.12 no sleeping task stays queued";
 const NO_LIMITS: &str = "throttled is counted as waiting (a kernel without CONFIG_CFS_BANDWIDTH)";
-const NO_QUEUE: &str = "names of the kernel's sample come from the next snapshot \
-                        (a kernel without CONFIG_FAIR_GROUP_SCHED)";
 
 /// Every field but the cgroup's, which [`cgroup_fields`] adds.
 pub const FIELDS: &[Field] = &[
@@ -77,11 +75,8 @@ pub const FIELDS: &[Field] = &[
         "nothing: before 6.18 the queue's throttle_count says it",
     ),
     needed("TASK_GROUP_NODE", &[("task_struct", &["se", "group_node"])]),
-    optional(
-        "TASK_CFS_RQ",
-        &[("task_struct", &["se", "cfs_rq"])],
-        NO_QUEUE,
-    ),
+    // Both are there with CONFIG_FAIR_GROUP_SCHED, which autogroup and cgroups need.
+    needed("TASK_CFS_RQ", &[("task_struct", &["se", "cfs_rq"])]),
     needed(
         "TASK_RUN_DELAY",
         &[("task_struct", &["sched_info", "run_delay"])],
@@ -104,13 +99,18 @@ pub const FIELDS: &[Field] = &[
     needed("CRED_UID", &[("cred", &["uid"])]),
     needed("CGROUP_NODE", &[("cgroup", &["kn"])]),
     needed("NODE_ID", &[("kernfs_node", &["id"])]),
+    optional(
+        "GROUP_CGROUP",
+        &[("task_group", &["css", "cgroup"])],
+        NO_LIMITS,
+    ),
     optional("GROUP_PARENT", &[("task_group", &["parent"])], NO_LIMITS),
     optional(
         "GROUP_THROTTLED_TIME",
         &[("task_group", &["cfs_bandwidth", "throttled_time"])],
         NO_LIMITS,
     ),
-    optional("CFS_RQ_RQ", &[("cfs_rq", &["rq"])], NO_QUEUE),
+    needed("CFS_RQ_RQ", &[("cfs_rq", &["rq"])]),
     optional(
         "CFS_RQ_THROTTLE_COUNT",
         &[("cfs_rq", &["throttle_count"])],

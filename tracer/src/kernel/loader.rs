@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     programs::{BtfTracePoint, Iter, ProgramError},
+    util::nr_cpus,
 };
 
 use super::{
@@ -29,8 +30,6 @@ pub struct LoadOptions {
     pub btf: Option<PathBuf>,
     /// Which cgroup hierarchy names a task's cgroup.
     pub cgroups: CgroupVersion,
-    /// Number of possible CPUs.
-    pub cpus: usize,
     /// Whether the kernel side writes debug lines.
     pub verbose: bool,
 }
@@ -106,7 +105,7 @@ fn create(
     // Task storage is only used by the kernel side; aya has no type for it.
     loader.allow_unsupported_maps();
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
-    loader.map_max_entries("FOLDS", fold_ring_bytes(options.cpus));
+    loader.map_max_entries("FOLDS", fold_ring_bytes()?);
     loader.override_global(aya_log::LEVEL, &log_level, true);
     for (name, offset) in offsets {
         loader.override_global(name, offset, true);
@@ -116,9 +115,13 @@ fn create(
         .map_err(|e| KernelError::bpf("creating", "the maps", &e))
 }
 
-fn fold_ring_bytes(cpus: usize) -> u32 {
+fn fold_ring_bytes() -> Result<u32, KernelError> {
+    let cpus = nr_cpus().map_err(|(path, source)| KernelError::Read {
+        path: path.into(),
+        source,
+    })?;
     let wanted = cpus * FOLDS_KEPT * size_of::<tracer_common::fold::FoldRecord>();
-    u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 31)
+    Ok(u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 31))
 }
 
 fn attach(ebpf: &mut Ebpf, probe: &Probe, types: &AyaBtf) -> Result<(), KernelError> {

@@ -46,11 +46,14 @@ pub struct Probe {
     pub without: &'static str,
 }
 
+/// The task iterator, which the reader opens.
+pub const TASK_ITERATOR: &str = "each_task";
+
 /// Every probe, in the order in which they are attached: an end without its
 /// begin is harmless, a begin without its end is not.
 pub const PROBES: &[Probe] = &[
     Probe {
-        name: "each_task",
+        name: TASK_ITERATOR,
         hook: Hook::Iterator("task"),
         purpose: "run, wait and blocked time of every task at each snapshot",
         since: "5.8",

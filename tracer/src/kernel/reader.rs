@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::Read as _,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     thread,
     time::Duration,
 };
@@ -13,16 +13,18 @@ use aya::{
     Ebpf,
     maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
     programs::{Iter, Program},
+    sys::{Stats, enable_stats},
 };
+use aya_log::EbpfLogger;
 use bytes::{Bytes, BytesMut};
 use tracer_common::{COMM_BYTES, lost};
 
-use super::loader::Loaded;
+use super::{loader::Loaded, probes::TASK_ITERATOR};
 use crate::error::KernelError;
 
 /// `SnapshotClock`, `SnapshotControl` and `ExitTotals` are plain arrays of u64.
 type ClockWords = [u64; 8];
-type ControlWords = [u64; 2];
+type ControlWords = [u64; 3];
 type TotalsWords = [u64; 5];
 
 /// The first snapshot begins with a short sleep: the offset between the
@@ -88,21 +90,21 @@ impl Reader {
 
     /// Reads everything: first the tasks, then the exits, then the folds.
     ///
-    /// `since` are the limits of `SnapshotControl`, zeros for every task;
+    /// `control` is a `SnapshotControl`, its limits zeros for every task;
     /// `offset_limit_ns` is the largest clock offset that is believed, 0 for any.
     ///
     /// # Errors
     /// The kernel refuses a read.
     pub fn read(
         &mut self,
-        since: ControlWords,
+        control: ControlWords,
         offset_limit_ns: u64,
     ) -> Result<RawReading, KernelError> {
         if std::mem::take(&mut self.is_first) {
             thread::sleep(FRESH_ARRIVAL);
         }
         self.control
-            .set(0, since, 0)
+            .set(0, control, 0)
             .map_err(|e| KernelError::bpf("writing", "SNAPSHOT_CONTROL", &e))?;
         let clock = [0, 0, 0, offset_limit_ns, 0, 0, 0, 0];
         self.clock
@@ -154,9 +156,21 @@ impl Reader {
         self.map_ids.iter().filter_map(memory).sum()
     }
 
-    /// The object, for its logger.
-    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    /// What the kernel programs log, to be flushed whenever it is readable.
+    ///
+    /// # Errors
+    /// The object has no log: a damaged build.
+    pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn log::Log>, KernelError> {
+        EbpfLogger::init(&mut self.ebpf).map_err(|e| KernelError::bpf("reading", "the log", &e))
+    }
+
+    /// Turns the kernel's BPF statistics on for as long as the answer is kept.
+    ///
+    /// # Errors
+    /// They need CAP_SYS_ADMIN.
+    pub fn statistics() -> Result<OwnedFd, KernelError> {
+        enable_stats(Stats::RunTime)
+            .map_err(|e| KernelError::bpf("turning on", "BPF statistics", &e))
     }
 
     fn read_tasks(&mut self) -> Result<Bytes, KernelError> {
@@ -168,7 +182,7 @@ impl Reader {
                 Ok(0) => return Ok(tasks.freeze()),
                 Ok(n) => tasks.extend_from_slice(self.buffer.get(..n).unwrap_or_default()),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(KernelError::bpf("reading", "each_task", &e)),
+                Err(e) => return Err(KernelError::bpf("reading", TASK_ITERATOR, &e)),
             }
         }
     }
@@ -177,9 +191,9 @@ impl Reader {
     fn open_iterator(&mut self) -> Result<File, KernelError> {
         let program = self
             .ebpf
-            .program_mut("each_task")
+            .program_mut(TASK_ITERATOR)
             .ok_or(KernelError::NoObject)?;
-        let failed = |e: &dyn std::error::Error| KernelError::bpf("opening", "each_task", e);
+        let failed = |e: &dyn std::error::Error| KernelError::bpf("opening", TASK_ITERATOR, e);
         let program: &mut Iter = program
             .try_into()
             .map_err(|e: aya::programs::ProgramError| failed(&e))?;

@@ -139,6 +139,7 @@ pub(crate) fn snapshot() -> Snapshot {
         cpus: 16,
         load: LoadBreakdown {
             averages: [18.42, 12.1, 6.310_000_4],
+            per_cpu: 1.151_25,
             samples: vec![sample],
             last_sample: Some(sample),
             next_sample_in_ns: Some(3_240_000_000),

@@ -143,6 +143,7 @@ struct HostNow {
 #[derive(Serialize)]
 struct Load<'a> {
     averages: [Number; 3],
+    per_cpu: Number,
     kernel_samples: Vec<Sample>,
     mean: TaskMean,
     groups: Vec<Group<'a>>,
@@ -245,6 +246,7 @@ impl<'a> From<&'a snapshot::LoadBreakdown> for Load<'a> {
     fn from(load: &'a snapshot::LoadBreakdown) -> Self {
         Self {
             averages: load.averages.map(Number),
+            per_cpu: Number(load.per_cpu),
             kernel_samples: load.samples.iter().map(Sample::from).collect(),
             mean: load.mean.into(),
             groups: load.groups.iter().map(Group::from).collect(),

@@ -92,13 +92,10 @@ fn moment(time: WallNs) -> Line {
 }
 
 /// The averages, the verdict, the kernel's last sample, the mean.
-pub(super) fn load(load: &LoadBreakdown, cpus: u32, columns: usize) -> Vec<Line> {
+pub(super) fn load(load: &LoadBreakdown, columns: usize) -> Vec<Line> {
     let [load1, load5, load15] = load.averages.map(tasks);
     let mut line = Line::styled(Style::Bold, format!("load  {load1}  {load5}  {load15}"));
-    if cpus > 0 {
-        let per_cpu = load.averages[0] / f64::from(cpus);
-        line.push(Style::Plain, format!("   {} a CPU", tasks(per_cpu)));
-    }
+    line.push(Style::Plain, format!("   {} a CPU", tasks(load.per_cpu)));
     let advice = words::advice(load.verdict);
     let mut lines = if line.width() + GAP + width(advice) <= columns {
         vec![line.with(Style::Plain, format!("   {advice}"))]

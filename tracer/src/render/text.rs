@@ -90,7 +90,7 @@ impl TextRenderer {
 
         let mut lines = sections::host(start, snapshot, columns);
         lines.push(Line::default());
-        lines.extend(sections::load(&snapshot.load, snapshot.cpus, columns));
+        lines.extend(sections::load(&snapshot.load, columns));
         lines.push(Line::default());
         let mut footer = vec![Line::default()];
         footer.extend(sections::footer(snapshot, columns));

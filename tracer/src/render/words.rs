@@ -38,9 +38,10 @@ pub(super) fn leaked(tasks: i64) -> String {
         if tasks < 0 { "too few" } else { "too many" },
     );
     format!(
-        "The kernel counts {count} {relation}, the same in sample after sample: its count of blocked \
-         tasks (nr_uninterruptible) has gone wrong, as is known of 5.14 to 6.16. The averages stay \
-         off by {} until the host is rebooted.",
+        "The kernel counts {count} {relation}, the same in sample after sample. Either they are out \
+         of sight (another pid namespace, real-time tasks that wait), or its count of blocked tasks \
+         (nr_uninterruptible) has gone wrong, as is known of 5.14 to 6.16: then the averages stay off \
+         by {} until the host is rebooted.",
         tasks.unsigned_abs(),
     )
 }

@@ -2,16 +2,17 @@
 //!
 //! The kernel counts program time only while its BPF statistics are on, which
 //! costs every program on the host some 30 ns a call. So they are on for the
-//! first interval and for one a minute, unless the host has them on anyway.
+//! first second or a little more, and again every minute, unless the host has
+//! them on anyway.
 
 use std::{fs, os::fd::OwnedFd};
 
-use aya::sys::{Stats, enable_stats};
-
 use super::source::Source;
-use crate::{clock::MonotonicNs, host::own, snapshot::OwnCost};
+use crate::{clock::MonotonicNs, host::own, kernel::reader::Reader, snapshot::OwnCost};
 
 const NS_PER_S: f64 = 1e9;
+/// A little less than the least whole interval that most people take.
+const MEASURED_NS: u64 = 900_000_000;
 const MEASURE_EVERY_NS: u64 = 60_000_000_000;
 
 pub(super) struct CostMeter {
@@ -53,9 +54,12 @@ impl CostMeter {
         }
     }
 
-    /// The cost since the last call.
-    pub(super) fn interval(&mut self, source: &Source, now: MonotonicNs) -> OwnCost {
-        if let Some(measuring) = self.measuring.take() {
+    /// Ends a measurement that is long enough, begins one when it is time.
+    pub(super) fn watch(&mut self, source: &Source, now: MonotonicNs) {
+        if let Some(measuring) = self
+            .measuring
+            .take_if(|m| now.since_ns(m.from) >= MEASURED_NS)
+        {
             let run_ns = source
                 .reader()
                 .program_run_ns()
@@ -63,10 +67,15 @@ impl CostMeter {
             let elapsed = now.since_ns(measuring.from) as f64;
             self.bpf_ns = Some((run_ns as f64 / elapsed * NS_PER_S) as u64);
             self.measured_at = now;
-        } else if now.since_ns(self.measured_at) >= MEASURE_EVERY_NS {
+        } else if self.measuring.is_none() && now.since_ns(self.measured_at) >= MEASURE_EVERY_NS {
             self.measuring = measure(source, now);
+            self.measured_at = now;
             self.map_bytes = source.reader().map_bytes();
         }
+    }
+
+    /// The cost since the last call.
+    pub(super) fn interval(&mut self, now: MonotonicNs) -> OwnCost {
         let mark = Mark {
             at: now,
             cpu_ns: own::cpu_ns(),
@@ -104,7 +113,7 @@ fn measure(source: &Source, now: MonotonicNs) -> Option<Measurement> {
     let stats = if is_on {
         None
     } else {
-        Some(enable_stats(Stats::RunTime).ok()?)
+        Some(Reader::statistics().ok()?)
     };
     Some(Measurement {
         from: now,

@@ -10,12 +10,13 @@ pub use self::source::LEAST_KERNEL;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
+use clap::{CommandFactory as _, error::ErrorKind};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{cost::CostMeter, output::Output, source::Source};
 use crate::{
     aggregate::{LoadAggregate, Options},
-    cli::RunArgs,
+    cli::{By, Cli, RunArgs},
     clock::{self, MonotonicNs},
     host::{facts, users::Users},
     kernel::loader::HookStatus,
@@ -28,6 +29,12 @@ use crate::{
 /// # Errors
 /// The kernel side cannot be brought up or read, or the output cannot be written.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    if args.pid.is_some() && args.by != By::Process {
+        let message = "--pid is a row of its own only with --by process";
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, message)
+            .exit();
+    }
     if args.verbose {
         env_logger::Builder::new()
             .filter_level(log::LevelFilter::Debug)
@@ -130,10 +137,11 @@ impl Session {
             let reading = self.source.read(self.aggregate.wants_complete())?;
             self.aggregate.observe(&reading);
             let now = reading.clock.now;
+            self.cost.watch(&self.source, now);
             if now < tick_at {
                 continue;
             }
-            let own = self.cost.interval(&self.source, now);
+            let own = self.cost.interval(now);
             let hooks = (self.source.hooks_in_force(), PROBES.len());
             let is_open = self.output.snapshot(&self.aggregate.snapshot(own, hooks))?;
             shown += 1;

@@ -13,11 +13,24 @@ use crate::{
 
 /// The width of text that goes into a pipe or file: nobody cuts it there.
 const PIPE_WIDTH: u16 = 160;
+/// DECTCEM: show the cursor; then a line of its own for what follows.
+const SHOW_CURSOR: &[u8] = b"\x1b[?25h\n";
 /// A terminal that does not tell its size.
 const UNKNOWN_TERMINAL: (u16, u16) = (100, 40);
 
 pub(super) struct Output {
     kind: Kind,
+    /// A page was begun and not ended: the cursor is hidden.
+    is_page_open: bool,
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.is_page_open {
+            // An error ends the run: its message should find a usable terminal.
+            let _ = write(SHOW_CURSOR);
+        }
+    }
 }
 
 enum Kind {
@@ -35,11 +48,7 @@ impl Output {
             Format::Auto => is_terminal,
             Format::Tui => true,
             Format::Text => false,
-            Format::Json => {
-                return Self {
-                    kind: Kind::Json(JsonRenderer::new()),
-                };
-            }
+            Format::Json => return Self::of(Kind::Json(JsonRenderer::new())),
         };
         let (width, height) = if is_terminal {
             terminal_size()
@@ -52,17 +61,29 @@ impl Output {
             height: if page { height } else { 0 },
             page,
         });
+        Self::of(Kind::Text {
+            renderer,
+            follows_terminal: is_terminal && page,
+        })
+    }
+
+    fn of(kind: Kind) -> Self {
         Self {
-            kind: Kind::Text {
-                renderer,
-                follows_terminal: is_terminal && page,
-            },
+            kind,
+            is_page_open: false,
         }
     }
 
     /// Writes the beginning; false when nobody reads any more.
     pub(super) fn start(&mut self, start: &Start) -> anyhow::Result<bool> {
         let bytes = self.renderer().start(start);
+        self.is_page_open = matches!(
+            self.kind,
+            Kind::Text {
+                follows_terminal: true,
+                ..
+            }
+        );
         write(&bytes)
     }
 
@@ -83,6 +104,7 @@ impl Output {
     /// Writes the summary.
     pub(super) fn end(&mut self, summary: &Summary) -> anyhow::Result<bool> {
         let bytes = self.renderer().end(summary);
+        self.is_page_open = false;
         write(&bytes)
     }
 

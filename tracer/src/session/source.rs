@@ -40,7 +40,6 @@ impl Source {
         let loaded = loader::load(&LoadOptions {
             btf: args.btf.clone(),
             cgroups: cgroups.version(),
-            cpus: facts::possible_cpus(),
             verbose: args.verbose,
         })?;
         own::trim_memory();
@@ -61,12 +60,13 @@ impl Source {
 
     /// What changed since the last reading, or every task.
     pub(super) fn read(&mut self, is_complete: bool) -> anyhow::Result<Reading> {
-        let since = if is_complete {
+        let [arrived, ran] = if is_complete {
             [0; 2]
         } else {
             self.latest.changed_since
         };
-        let raw = self.reader.read(since, self.offset_limit())?;
+        let control = [arrived, ran, self.latest.now.0];
+        let raw = self.reader.read(control, self.offset_limit())?;
         let averages = load::read().context("cannot read the load averages")?;
         let clock = ClockReading::new(raw.clock);
         self.latest = clock;
@@ -106,8 +106,7 @@ impl Source {
 
     /// Sends what the kernel programs log to this process's log.
     pub(super) fn forward_log(&mut self) -> anyhow::Result<()> {
-        let logger = aya_log::EbpfLogger::init(self.reader.ebpf_mut())
-            .context("cannot read the kernel programs' log")?;
+        let logger = self.reader.logger()?;
         // SAFETY: the logger owns the descriptor it shows, for as long as it lives.
         let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
             .context("cannot wait for the kernel programs' log")?;

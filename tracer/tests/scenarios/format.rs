@@ -9,7 +9,7 @@ use super::{TaskReading, Text, moment};
 /// A file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// The story, in a sentence; for a pending one, what goes wrong.
     pub about: String,
     #[serde(default)]
@@ -28,7 +28,7 @@ pub struct Scenario {
 /// The command line.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct RunOptions {
+pub(crate) struct RunOptions {
     pub by: String,
     pub top: usize,
     pub pid: Option<u32>,
@@ -49,7 +49,7 @@ impl Default for RunOptions {
 /// The kernel's ticks.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Clock {
+pub(crate) struct Clock {
     pub hz: u64,
     /// The first fold since tracer began.
     pub first_fold: f64,
@@ -68,21 +68,21 @@ impl Default for Clock {
 }
 
 impl Clock {
-    pub fn jiffies(&self, at: f64) -> u64 {
+    pub(crate) fn jiffies(&self, at: f64) -> u64 {
         (FIRST_JIFFY as f64 + at * self.hz as f64 / 1e3 + 1e-6).floor() as u64
     }
 
-    pub fn period_jiffies(&self) -> u64 {
+    pub(crate) fn period_jiffies(&self) -> u64 {
         5 * self.hz + 1
     }
 
     /// 5 s and a tick.
-    pub fn period(&self) -> f64 {
+    pub(crate) fn period(&self) -> f64 {
         self.period_jiffies() as f64 * 1e3 / self.hz as f64
     }
 
     /// The date of the next fold, on a CPU that has done all up to now.
-    pub fn next_fold(&self, jiffies: u64) -> u64 {
+    pub(crate) fn next_fold(&self, jiffies: u64) -> u64 {
         let mut next = self.jiffies(self.first_fold);
         while next <= jiffies {
             next += self.period_jiffies();
@@ -94,7 +94,7 @@ impl Clock {
 /// A reading, and what is known after it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
+pub(crate) struct Step {
     pub at: f64,
     /// So many more times, each a period of the kernel's sample later, its folds too.
     #[serde(default)]
@@ -134,7 +134,7 @@ pub struct Step {
 /// One CPU's fold; `~` before a name is a delayed dequeue.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fold {
+pub(crate) struct Fold {
     pub at: f64,
     pub cpu: u32,
     pub tasks: Vec<String>,
@@ -143,7 +143,7 @@ pub struct Fold {
 /// A task.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Task {
+pub(crate) struct Task {
     pub pid: u32,
     pub tid: Option<u32>,
     pub comm: Option<String>,
@@ -183,7 +183,7 @@ fn long_ago() -> f64 {
 
 impl Task {
     /// What the kernel side would report.
-    pub fn reading(self, name: &str) -> TaskReading {
+    pub(crate) fn reading(self, name: &str) -> TaskReading {
         let since = self.since.map(|ms| moment(ms).0);
         let sched = since.map_or(0, |ns| ns - SCHED_BEHIND_NS);
         let is = |state: &str| self.is.split(' ').any(|word| word == state);
@@ -232,7 +232,7 @@ impl Task {
 /// What a snapshot must say; what is not given may be anything.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Expected {
+pub(crate) struct Expected {
     #[serde(default)]
     pub groups: BTreeMap<String, ExpectedGroup>,
     /// No rows but these groups.
@@ -260,7 +260,7 @@ pub struct Expected {
 /// A row, found by its name in the table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ExpectedGroup {
+pub(crate) struct ExpectedGroup {
     pub running: Option<f64>,
     pub waiting: Option<f64>,
     pub throttled: Option<f64>,
@@ -275,7 +275,7 @@ pub struct ExpectedGroup {
 /// What the summary must say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ExpectedSummary {
+pub(crate) struct ExpectedSummary {
     pub samples: Option<u64>,
     pub samples_named: Option<u64>,
     pub sample_error: Option<f64>,

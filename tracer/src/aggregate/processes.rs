@@ -1,0 +1,141 @@
+//! Processes: thread groups, told apart although their ids come again.
+
+use std::collections::HashMap;
+
+use super::TaskIdentity;
+use crate::{clock::MonotonicNs, decode::task::TaskReading};
+
+/// A process for good: the id alone is given out again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// `task_struct.tgid`.
+    pub pid: u32,
+    /// Fork time of its first task, or of the task that was seen first.
+    pub since: MonotonicNs,
+}
+
+/// The tasks of one thread group.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Which.
+    pub id: ProcessId,
+    /// Name, cgroup and user: of its first task, else of the one seen first.
+    pub identity: TaskIdentity,
+    /// A kernel thread.
+    pub is_kernel: bool,
+    /// Tasks alive.
+    pub threads: u64,
+    leader_start: Option<MonotonicNs>,
+}
+
+impl Process {
+    fn has(&self, task: &TaskReading) -> bool {
+        self.id.pid == task.pid
+            && if is_leader(task) {
+                match self.leader_start {
+                    Some(start) => start == task.start,
+                    None => self.id.since >= task.start,
+                }
+            } else {
+                self.id.since <= task.start
+            }
+    }
+}
+
+fn is_leader(task: &TaskReading) -> bool {
+    task.tid == task.pid
+}
+
+/// The living, and those that ended within this reading.
+#[derive(Debug, Default)]
+pub struct Processes {
+    living: HashMap<u32, Process>,
+    ended: Vec<Process>,
+}
+
+impl Processes {
+    /// The process that has the id.
+    pub fn get(&self, id: ProcessId) -> Option<&Process> {
+        let living = self.living.get(&id.pid).filter(|process| process.id == id);
+        living.or_else(|| self.ended.iter().find(|process| process.id == id))
+    }
+
+    /// The process of a task that was read.
+    pub fn find(&self, task: &TaskReading) -> Option<&Process> {
+        let living = self
+            .living
+            .get(&task.pid)
+            .filter(|process| process.has(task));
+        living.or_else(|| self.ended.iter().rev().find(|process| process.has(task)))
+    }
+
+    /// A living task is one of its process's, new or known.
+    pub fn join(&mut self, task: &TaskReading, is_new: bool) -> ProcessId {
+        if !self
+            .living
+            .get(&task.pid)
+            .is_some_and(|process| process.has(task))
+            && let Some(former) = self.living.insert(task.pid, new(task))
+        {
+            self.ended.push(former);
+        }
+        let Some(process) = self.living.get_mut(&task.pid) else {
+            return new(task).id;
+        };
+        process.threads += u64::from(is_new);
+        if is_leader(task) {
+            process.leader_start = Some(task.start);
+            process.is_kernel = task.is_kernel;
+            process.identity = TaskIdentity::of(task, process.id);
+        }
+        process.id
+    }
+
+    /// A task that was counted is gone.
+    pub fn leave(&mut self, id: ProcessId) {
+        let Some(process) = self
+            .living
+            .get_mut(&id.pid)
+            .filter(|process| process.id == id)
+        else {
+            return;
+        };
+        process.threads = process.threads.saturating_sub(1);
+        if process.threads == 0
+            && let Some(process) = self.living.remove(&id.pid)
+        {
+            self.ended.push(process);
+        }
+    }
+
+    /// The process of a task that is dead already, made up when none is known:
+    /// it began and ended since the last reading.
+    pub fn of_dead(&mut self, task: &TaskReading) -> ProcessId {
+        if let Some(process) = self.find(task) {
+            return process.id;
+        }
+        let process = new(task);
+        let id = process.id;
+        self.ended.push(process);
+        id
+    }
+
+    /// Those that ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<Process> {
+        std::mem::take(&mut self.ended)
+    }
+}
+
+fn new(task: &TaskReading) -> Process {
+    let id = ProcessId {
+        pid: task.pid,
+        since: task.start,
+    };
+    Process {
+        id,
+        identity: TaskIdentity::of(task, id),
+        is_kernel: task.is_kernel,
+        threads: 0,
+        leader_start: is_leader(task).then_some(task.start),
+    }
+}
