@@ -44,7 +44,7 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     assert!(status.success());
     let longest = &end["totals"]["episodes"][0];
     assert_eq!(longest["pid"], early.0.pid(), "{longest}");
-    assert_eq!(longest["is_open"], true);
+    assert_eq!(longest["open"], true);
 }
 
 /// Bursts: 50 ms in every 100 ms, for 10 s.

@@ -15,8 +15,7 @@ pub const FOLD_RING: u32 = 3;
 pub const FOLD_LIST: u32 = 4;
 /// Not a loss: exits seen, to hold delivered and lost ones against.
 pub const EXITS_SEEN: u32 = 5;
-/// A blocked task was woken and had no slot: its lock was held (6.1), or the
-/// waking overtook the first switch that the slot is made at.
+/// A task that slept was woken and its slot was out of reach (its lock was held, 6.1).
 pub const WAKING: u32 = 6;
 /// Number of counters.
 pub const COUNTERS: u32 = 7;

@@ -31,6 +31,10 @@ pub struct BlockedTotals {
     pub last_begin_ns: u64,
     /// End of the episode that ended last.
     pub last_end_ns: u64,
+    /// The CPU it went to sleep on, of the open episode: there it is counted.
+    pub open_cpu: u32,
+    /// The CPU it went to sleep on, of the episode that ended last.
+    pub last_cpu: u32,
     /// The latest kernel fold that fell into an ended episode; 0 for none.
     pub at_fold_ns: u64,
     /// Length of the longest ended episode, in ns.

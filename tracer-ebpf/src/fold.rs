@@ -77,14 +77,7 @@ fn folded(ctx: &BtfTracePointContext, current: Object, rq: Object, due: u64) {
             bpf_get_smp_processor_id(),
         )
     };
-    if let Some(time) = FOLD_TIME.get_ptr_mut(0) {
-        // SAFETY: a map value; CPUs that fold together write nearly the same.
-        unsafe {
-            if now.wrapping_sub(*time) > SAME_SAMPLE_NS {
-                *time = now;
-            }
-        }
-    }
+    note_time(cpu, now);
     let Some(mut record) = FOLDS.reserve(0) else {
         count(lost::FOLD_RING);
         debug!(ctx, "ring of folds is full");
@@ -106,6 +99,37 @@ fn folded(ctx: &BtfTracePointContext, current: Object, rq: Object, due: u64) {
         count(lost::FOLD_LIST);
     }
     record.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// The slot of the first CPU of a sample; each CPU has one of its own behind it.
+const FIRST: u32 = 0;
+
+#[inline(always)]
+fn note_time(cpu: u32, now: u64) {
+    for slot in [FIRST, cpu + 1] {
+        if let Some(time) = FOLD_TIME.get_ptr_mut(slot) {
+            // SAFETY: a map value; CPUs that fold together write nearly the same.
+            unsafe {
+                if now.wrapping_sub(*time) > SAME_SAMPLE_NS {
+                    *time = now;
+                }
+            }
+        }
+    }
+}
+
+/// When a CPU folded last (CLOCK_MONOTONIC, ns). CPUs can be a tick apart; one
+/// that was idle did not fold, and what it had counted then still stood when
+/// the first of the others did.
+#[inline(always)]
+pub(crate) fn last_fold(cpu: u32) -> u64 {
+    let time = |slot| FOLD_TIME.get(slot).copied().unwrap_or(0);
+    let (first, own) = (time(FIRST), time(cpu + 1));
+    if first.wrapping_sub(own) as i64 > SAME_SAMPLE_NS as i64 {
+        first
+    } else {
+        own
+    }
 }
 
 /// Walks `rq->cfs_tasks`. Another CPU may change the list meanwhile (a wakeup,

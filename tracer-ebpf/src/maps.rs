@@ -91,9 +91,10 @@ pub(crate) static FOLDS: RingBuf<FoldRecord, { 256 << 10 }> = RingBuf::new();
 #[btf_map]
 pub(crate) static FOLD_DUE: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// When the first CPU of the latest fold folded (CLOCK_MONOTONIC, ns).
+/// When the first CPU of the latest sample folded, then when each CPU did
+/// (CLOCK_MONOTONIC, ns); user space sets its size by the number of CPUs.
 #[btf_map]
-pub(crate) static FOLD_TIME: Array<u64, 1> = Array::new();
+pub(crate) static FOLD_TIME: Array<u64, 1025> = Array::new();
 
 /// What the next run of the iterator shall emit.
 #[btf_map]

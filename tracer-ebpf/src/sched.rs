@@ -5,7 +5,9 @@
 //! wait times are the kernel's own and are read by the iterator.
 
 use aya_ebpf::{
-    bindings::BPF_RB_NO_WAKEUP, helpers::generated::bpf_ktime_get_ns, macros::btf_tracepoint,
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
@@ -16,8 +18,9 @@ use tracer_common::{
 };
 
 use crate::{
-    field::{Object, TASK_EXEC_START, TASK_STATE, field},
-    maps::{BLOCKED, EXIT_TABLE, EXITS, FOLD_TIME, SNAPSHOT_CONTROL, count},
+    field::{Object, TASK_EXEC_START, TASK_ON_CPU, TASK_ON_RQ, TASK_STATE, field},
+    fold::last_fold,
+    maps::{BLOCKED, EXIT_TABLE, EXITS, SNAPSHOT_CONTROL, count},
     task::fill,
 };
 
@@ -62,7 +65,7 @@ pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
         match BLOCKED.get(task) {
             // SAFETY: as above.
             Some(blocked) => end_episode(blocked, unsafe { field(task, &TASK_EXEC_START) }),
-            None => count(lost::WAKING),
+            None => missed_end(task),
         }
     }
     0
@@ -75,10 +78,25 @@ fn open_episode(ctx: &BtfTracePointContext, task: Object) {
         debug!(ctx, "no task storage: the iterator will find the episode");
         return;
     };
-    // SAFETY: the caller's task is a task_struct.
-    blocked.open_exec_start = unsafe { field(task, &TASK_EXEC_START) };
+    // SAFETY: the caller's task is a task_struct; the helper has no preconditions.
+    unsafe {
+        blocked.open_exec_start = field(task, &TASK_EXEC_START);
+        blocked.open_cpu = bpf_get_smp_processor_id();
+    }
     // SAFETY: no preconditions.
     blocked.open_ns = unsafe { bpf_ktime_get_ns() };
+}
+
+/// No slot: mostly because the waking came before the task's first switch, so
+/// that it never slept. One that did sleep is neither queued nor on a CPU.
+#[inline(always)]
+fn missed_end(task: Object) {
+    // SAFETY: the caller's task is a task_struct.
+    let (on_rq, on_cpu): (u8, u8) =
+        unsafe { (field(task, &TASK_ON_RQ), field(task, &TASK_ON_CPU)) };
+    if on_rq == 0 && on_cpu == 0 {
+        count(lost::WAKING);
+    }
 }
 
 #[inline(always)]
@@ -94,9 +112,9 @@ fn end_episode(blocked: &mut BlockedTotals, exec_start: u64) {
         blocked.episodes += 1;
         blocked.last_begin_ns = begin;
         blocked.last_end_ns = now;
-        if let Some(&fold) = FOLD_TIME.get(0)
-            && begin <= fold
-        {
+        blocked.last_cpu = blocked.open_cpu;
+        let fold = last_fold(blocked.open_cpu);
+        if begin <= fold {
             blocked.at_fold_ns = fold;
         }
         if length > blocked.longest_ns {

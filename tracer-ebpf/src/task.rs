@@ -135,6 +135,8 @@ fn seed(task: Object, clock: &SnapshotClock, ran_until: u64, exec_start: u64) {
         return;
     };
     blocked.open_exec_start = exec_start;
+    // SAFETY: task is a task_struct.
+    blocked.open_cpu = unsafe { field(task, &TASK_CPU) };
     blocked.open_ns = ran_until.wrapping_add(clock.sched_offset_ns);
 }
 

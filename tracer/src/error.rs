@@ -101,7 +101,7 @@ fn one_line(text: &str) -> impl Iterator<Item = &str> {
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("processed "));
-    lines.next().into_iter().chain(lines.last())
+    lines.next().into_iter().chain(lines.next_back())
 }
 
 #[cfg(test)]

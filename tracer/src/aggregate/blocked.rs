@@ -1,5 +1,7 @@
 //! The longest blocked episodes of the run, one a task.
 
+use std::collections::HashSet;
+
 use crate::{clock::MonotonicNs, decode::task::TaskReading, snapshot::LongEpisode, text::Text};
 
 /// So many are kept.
@@ -54,6 +56,8 @@ impl Longest {
         });
         let mut all: Vec<_> = ended.chain(open.iter().cloned()).collect();
         all.sort_by_key(|episode| std::cmp::Reverse(episode.length_ns));
+        let mut seen = HashSet::new();
+        all.retain(|episode| seen.insert(episode.tid));
         all.truncate(KEPT);
         all
     }

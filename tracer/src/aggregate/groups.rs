@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Spent, TaskIdentity, Used,
+    Spent, TaskIdentity, Used, load,
     processes::{Process, ProcessId},
 };
 use crate::{snapshot::GroupBy, text::Text};
@@ -161,12 +161,25 @@ impl Groups {
         }
     }
 
-    /// All parts of the averages together.
-    pub fn sum_load(&self) -> [f64; 3] {
+    /// Moves every part of the averages up by a share of its size.
+    pub fn stretch_load(&mut self, shares: [f64; 3]) {
+        let loads = self.groups.values_mut().map(|group| &mut group.load);
+        for load in loads.chain([&mut self.faded]) {
+            load::stretch(load, shares);
+        }
+    }
+
+    /// All parts of the averages together, and their sizes together.
+    pub fn sum_load(&self) -> ([f64; 3], [f64; 3]) {
+        let (mut sum, mut size) = ([0.0; 3], [0.0; 3]);
         let loads = self.groups.values().map(|group| group.load);
-        loads.chain([self.faded]).fold([0.0; 3], |sum, load| {
-            [sum[0] + load[0], sum[1] + load[1], sum[2] + load[2]]
-        })
+        for load in loads.chain([self.faded]) {
+            for i in 0..3 {
+                sum[i] += load[i];
+                size[i] += load[i].abs();
+            }
+        }
+        (sum, size)
     }
 
     /// Every account.

@@ -104,34 +104,33 @@ impl Averages {
     }
 
     /// The kernel rounds, by 1/2048 at most, and its sums are the truth. When the
-    /// sample is known nothing but that is left over, and every part takes its
-    /// share; else what is left over is unexplained.
+    /// sample is known nothing but that is left over, and every part takes a share
+    /// by its size; else what is left over is unexplained. A factor on all parts
+    /// will not do: *unexplained* can be below zero, and where the parts nearly
+    /// cancel the factor would be far from 1 and bend them all.
     fn settle(&mut self, is_rounding: bool, groups: &mut Groups) {
         let kernel = self.current();
-        let mut sum = groups.sum_load();
+        let (mut sum, mut size) = groups.sum_load();
         for own in [self.before_start, self.unexplained, self.delayed] {
             add(&mut sum, own);
+            add(&mut size, own.map(f64::abs));
         }
-        let mut factors = [1.0; 3];
+        let mut shares = [0.0; 3];
         for i in 0..3 {
-            let (Some(factor), Some(&kernel), Some(&sum)) =
-                (factors.get_mut(i), kernel.get(i), sum.get(i))
-            else {
-                continue;
-            };
-            if is_rounding && sum > 0.0 && kernel > 0.0 {
-                *factor = kernel / sum;
-            } else if let Some(unexplained) = self.unexplained.get_mut(i) {
-                *unexplained += kernel - sum;
+            let left = kernel[i] - sum[i];
+            if is_rounding && size[i] > 0.0 {
+                shares[i] = left / size[i];
+            } else {
+                self.unexplained[i] += left;
             }
         }
-        groups.scale_load(factors);
+        groups.stretch_load(shares);
         for own in [
             &mut self.before_start,
             &mut self.unexplained,
             &mut self.delayed,
         ] {
-            multiply(own, factors);
+            stretch(own, shares);
         }
     }
 
@@ -180,6 +179,14 @@ fn add(sum: &mut [f64; 3], more: [f64; 3]) {
     sum.iter_mut()
         .zip(more)
         .for_each(|(sum, more)| *sum += more);
+}
+
+/// Moves each part up by a share of its size.
+pub(super) fn stretch(parts: &mut [f64; 3], shares: [f64; 3]) {
+    parts
+        .iter_mut()
+        .zip(shares)
+        .for_each(|(part, share)| *part += part.abs() * share);
 }
 
 fn multiply(parts: &mut [f64; 3], factors: [f64; 3]) {

@@ -176,9 +176,16 @@ impl LoadAggregate {
         for used in &used {
             self.groups.credit(used);
         }
-        for task in reading.tasks.iter().chain(&reading.exits) {
-            self.longest.see(task);
-            self.samples.see(task, &reading.clock, || {
+        let living = reading.tasks.iter().map(|task| (task, now));
+        let exited = reading
+            .exits
+            .iter()
+            .map(|task| (task, MonotonicNs(u64::MAX)));
+        for (task, until) in living.chain(exited) {
+            if self.options.pid.is_none_or(|pid| pid == task.pid) {
+                self.longest.see(task);
+            }
+            self.samples.see(task, until, &reading.clock, || {
                 let identity = self.tasks.identify(task);
                 (self.groups.key(&identity), identity)
             });

@@ -111,8 +111,14 @@ impl Processes {
     /// The process of a task that is dead already, made up when none is known:
     /// it began and ended since the last reading.
     pub fn of_dead(&mut self, task: &TaskReading) -> ProcessId {
-        if let Some(process) = self.find(task) {
-            return process.id;
+        if let Some(id) = self.find(task).map(|process| process.id) {
+            if is_leader(task)
+                && let Some(process) = self.ended.iter_mut().find(|process| process.id == id)
+            {
+                // Another of its tasks may have come first; this one has the name.
+                process.identity = TaskIdentity::of(task, id);
+            }
+            return id;
         }
         let process = new(task);
         let id = process.id;

@@ -5,7 +5,7 @@
 //! runnable; blocked episodes have a begin and an end, so who was blocked at
 //! that moment can be said even when the snapshot comes later.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use super::{TaskIdentity, groups::GroupKey, tasks::Task};
 use crate::{
@@ -31,8 +31,8 @@ pub struct Sample {
     /// When the first CPU folded.
     pub at: MonotonicNs,
     jiffy: u64,
-    /// CPUs that reported who was queued.
-    cpus: HashSet<u32>,
+    /// CPUs that reported who was queued, and when each did.
+    cpus: HashMap<u32, MonotonicNs>,
     /// By thread id, and how often: CPUs fold some microseconds apart, and a task
     /// that moves from one to the other between is counted by both.
     counted: HashMap<u32, (Counted, u32)>,
@@ -95,6 +95,25 @@ impl Ticks {
             per_period: 5 * hz + 1,
         }
     }
+
+    /// Whether the CPU folded when it was due, give or take what it can be late.
+    fn is_timely(self, fold: &FoldReading) -> bool {
+        let due = fold.next_fold_jiffy.wrapping_sub(self.per_period);
+        fold.jiffies.wrapping_sub(due) <= LATE_FOLD_TICKS
+    }
+
+    /// The jiffy of the next fold. All dates lie on one grid, but a CPU may not
+    /// have moved its own on: by a tick, or for long where it has none (`nohz_full`).
+    fn next_fold(self, clock: &ClockReading) -> u64 {
+        let behind = clock.jiffies.wrapping_sub(clock.next_fold_jiffy);
+        if (behind as i64) < 0 {
+            return clock.next_fold_jiffy;
+        }
+        let periods = behind / self.per_period + 1;
+        clock
+            .next_fold_jiffy
+            .wrapping_add(periods * self.per_period)
+    }
 }
 
 /// The samples since the start.
@@ -135,9 +154,7 @@ impl Samples {
         self.ticks = self.ticks.or_else(|| self.measure(clock));
         let Some(ticks) = self.ticks else { return };
         self.hold_ticks(ticks);
-        if clock.next_fold_jiffy != 0 {
-            self.expect(clock, ticks);
-        }
+        self.expect(clock, ticks);
         for fold in std::mem::take(&mut self.early) {
             self.take_fold(&fold, ticks);
         }
@@ -145,17 +162,17 @@ impl Samples {
 
     /// Looks at a task: was it counted? Blocked tasks are; runnable ones of a
     /// CPU that did not report are when they have been so since before.
+    ///
+    /// `until` is up to when the reading holds: its own time, or for ever when the
+    /// task has exited.
     pub fn see(
         &mut self,
         task: &TaskReading,
+        until: MonotonicNs,
         clock: &ClockReading,
         identify: impl Fn() -> (GroupKey, TaskIdentity),
     ) {
-        for sample in self
-            .pending
-            .iter_mut()
-            .filter(|sample| sample.at <= clock.now)
-        {
+        for sample in self.pending.iter_mut().filter(|sample| sample.at <= until) {
             let (known, times) = match sample.counted.get(&task.tid) {
                 Some((counted, times)) => (Some(counted), *times),
                 None => (None, 1),
@@ -163,11 +180,11 @@ impl Samples {
             let was_counted = match known {
                 Some(Counted::Of(..)) => continue,
                 Some(Counted::Unknown) => true,
-                Some(Counted::Delayed) => task.was_blocked_at(sample.at),
-                None => task.was_blocked_at(sample.at) || sample.missed(task, clock),
+                Some(Counted::Delayed) => task.was_blocked_at(|cpu| sample.at_on(cpu)),
+                None => task.was_blocked_at(|cpu| sample.at_on(cpu)) || sample.missed(task, clock),
             };
             // The number alone comes again: this one must have lived then.
-            if was_counted && task.start <= sample.at {
+            if was_counted && task.start <= sample.latest() {
                 let (key, identity) = identify();
                 let counted = Counted::Of(key, identity);
                 sample.counted.insert(task.tid, (counted, times));
@@ -178,11 +195,12 @@ impl Samples {
     /// Asks for the names of those still unknown.
     pub fn name<'a>(&mut self, find: impl Fn(u32) -> Option<(GroupKey, &'a Task)>) {
         for sample in &mut self.pending {
+            let latest = sample.latest();
             for (tid, (counted, _)) in &mut sample.counted {
                 if matches!(counted, Counted::Unknown)
                     && let Some((key, task)) = find(*tid)
                     // The number alone comes again: this one must have lived then.
-                    && task.start <= sample.at
+                    && task.start <= latest
                 {
                     *counted = Counted::Of(key, task.identity.clone());
                 }
@@ -221,9 +239,10 @@ impl Samples {
         due
     }
 
-    /// Whether averages read now may or may not contain the latest sample.
+    /// Whether averages read now may or may not contain the latest sample; while
+    /// the tick rate is not known, nobody can say.
     pub fn is_pending(&self) -> bool {
-        !self.pending.is_empty()
+        self.ticks.is_none() || !self.pending.is_empty()
     }
 
     /// When the next sample will be in the averages; soon, while the tick rate
@@ -271,25 +290,32 @@ impl Samples {
 
     /// Every fold up to now is pending, whether a CPU reported it or all were idle.
     fn expect(&mut self, clock: &ClockReading, ticks: Ticks) {
-        let fold = clock.next_fold_jiffy.wrapping_sub(ticks.per_period);
-        self.next_at = Some(self.time_of(clock.next_fold_jiffy, clock, ticks));
-        let first = *self.latest_jiffy.get_or_insert_with(|| {
-            // The latest fold before the start is in the averages, or about to be.
-            let since = self.began.next_fold_jiffy.wrapping_sub(ticks.per_period);
-            if self.began.next_fold_jiffy == 0 {
-                fold
-            } else {
-                since
-            }
-        });
-        let mut jiffy = first;
-        while (fold.wrapping_sub(jiffy) as i64) > 0 {
+        let before = |next: u64| next.wrapping_sub(ticks.per_period);
+        // A CPU can have reported a fold after the reading began.
+        let reported = self.early.iter().filter(|fold| ticks.is_timely(fold));
+        let fold = reported.map(|fold| before(fold.next_fold_jiffy)).fold(
+            before(ticks.next_fold(clock)),
+            |latest, jiffy| {
+                if is_later(jiffy, latest) {
+                    jiffy
+                } else {
+                    latest
+                }
+            },
+        );
+        self.next_at = Some(self.time_of(fold.wrapping_add(ticks.per_period), clock, ticks));
+        // The latest fold before the start is in the averages, or about to be.
+        let known = self
+            .latest_jiffy
+            .unwrap_or_else(|| before(ticks.next_fold(&self.began)));
+        let mut jiffy = known;
+        while is_later(fold, jiffy) {
             jiffy = jiffy.wrapping_add(ticks.per_period);
             let at = self.time_of(jiffy, clock, ticks);
             self.pending.push_back(Sample {
                 at,
                 jiffy,
-                cpus: HashSet::new(),
+                cpus: HashMap::new(),
                 counted: HashMap::new(),
             });
         }
@@ -322,24 +348,15 @@ impl Samples {
 
     fn take_fold(&mut self, fold: &FoldReading, ticks: Ticks) {
         let jiffy = fold.next_fold_jiffy.wrapping_sub(ticks.per_period);
-        let late = fold.jiffies.wrapping_sub(jiffy);
-        if late > LATE_FOLD_TICKS {
-            return;
-        }
-        let Some(sample) = self.pending.iter_mut().find(|sample| sample.jiffy == jiffy) else {
-            // The reading's own CPU has not come to it yet: it will be there next time.
-            if self
-                .latest_jiffy
-                .is_some_and(|latest| (jiffy.wrapping_sub(latest) as i64) > 0)
-            {
-                self.early.push(fold.clone());
-            }
+        let is_it = |sample: &&mut Sample| sample.jiffy == jiffy && ticks.is_timely(fold);
+        // What is not pending was folded before the start.
+        let Some(sample) = self.pending.iter_mut().find(is_it) else {
             return;
         };
         if sample.cpus.is_empty() || fold.at < sample.at {
             sample.at = fold.at;
         }
-        sample.cpus.insert(fold.cpu);
+        sample.cpus.insert(fold.cpu, fold.at);
         for task in &fold.tasks {
             let counted = if task.is_delayed {
                 Counted::Delayed
@@ -352,6 +369,16 @@ impl Samples {
 }
 
 impl Sample {
+    /// When a CPU folded. One that did not was idle, and had counted before.
+    fn at_on(&self, cpu: u32) -> MonotonicNs {
+        self.cpus.get(&cpu).copied().unwrap_or(self.at)
+    }
+
+    /// When the last CPU folded.
+    fn latest(&self) -> MonotonicNs {
+        self.cpus.values().copied().max().unwrap_or(self.at)
+    }
+
     /// Runnable since before the fold, on a CPU that did not report.
     fn missed(&self, task: &TaskReading, clock: &ClockReading) -> bool {
         let since = if task.is_running {
@@ -363,8 +390,12 @@ impl Sample {
             && !task.is_throttled
             && since != 0
             && clock.from_sched(since) <= self.at
-            && !self.cpus.contains(&task.cpu)
+            && !self.cpus.contains_key(&task.cpu)
     }
+}
+
+fn is_later(jiffy: u64, than: u64) -> bool {
+    (jiffy.wrapping_sub(than) as i64) > 0
 }
 
 fn due_at(fold: MonotonicNs, ticks: Ticks) -> MonotonicNs {

@@ -30,6 +30,7 @@ pub struct Task {
     /// Fork time.
     pub start: MonotonicNs,
     counted: Spent,
+    read_at: MonotonicNs,
     /// Number of the reading that saw it last.
     seen: u64,
 }
@@ -117,6 +118,12 @@ impl TaskTable {
         for task in &reading.exits {
             let known = match self.tasks.get(&task.tid) {
                 Some(known) if known.start == task.start => self.remove(task.tid),
+                Some(known) if known.start < task.start => {
+                    // The exit of the one that had the number before was lost.
+                    self.remove(task.tid);
+                    self.vanished += 1;
+                    None
+                }
                 _ => replaced.remove(&(task.tid, task.start)),
             };
             let before = known.map_or_else(|| self.baseline(task, clock), |known| known.counted);
@@ -142,10 +149,17 @@ impl TaskTable {
     }
 
     fn count(&mut self, task: &TaskReading, clock: &ClockReading, used: &mut Vec<Used>) {
-        let known = self.tasks.get(&task.tid).map(|known| known.counted);
+        let known = self.tasks.get(&task.tid);
+        let read_at = known.map(|known| known.read_at);
+        let known = known.map(|known| known.counted);
         let process = self.processes.join(task, known.is_none());
         let before = known.unwrap_or_else(|| self.baseline(task, clock));
-        let (spent, counted) = Self::used(task, process, clock, before);
+        let (mut spent, counted) = Self::used(task, process, clock, before);
+        if let Some(read_at) = read_at {
+            // An episode that had no slot is found late, and with its whole length.
+            let most_ns = clock.now.since_ns(read_at);
+            spent.time.blocked_ns = spent.time.blocked_ns.min(most_ns);
+        }
         if spent.time != Spent::default() {
             used.push(spent);
         }
@@ -157,6 +171,7 @@ impl TaskTable {
                 blocked_since: task.is_blocked.then_some(MonotonicNs(task.blocked.open_ns)),
                 start: task.start,
                 counted,
+                read_at: clock.now,
                 seen: self.readings,
             },
         );

@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Reading, Used};
+use crate::clock::MonotonicNs;
 
 /// What could not be told apart yet is carried on for this long at most: the
 /// kernel's figure lags by a period of the limit (100 ms by default, 1 s at most).
@@ -18,6 +19,7 @@ const MOST_CARRIED_NS: u64 = 1_000_000_000;
 /// The cgroups' throttled time, as counted so far.
 #[derive(Debug, Default)]
 pub struct Throttle {
+    latest: Option<MonotonicNs>,
     cgroups: HashMap<u64, Throttled>,
 }
 
@@ -76,6 +78,9 @@ impl Throttle {
     /// Throttled time that is new in this reading, by cgroup.
     fn count(&mut self, reading: &Reading) -> HashMap<u64, u64> {
         let mut new = HashMap::new();
+        let now = reading.clock.now;
+        let elapsed_ns = now.since_ns(self.latest.replace(now).unwrap_or(now));
+        let most_ns = elapsed_ns.saturating_mul(reading.cpus.into());
         for task in reading
             .tasks
             .iter()
@@ -86,8 +91,9 @@ impl Throttle {
                 .cgroups
                 .entry(task.throttled_cgroup)
                 .or_insert_with(|| Throttled {
-                    // What came before it was first seen is nobody's.
-                    counted_ns: task.throttled_ns,
+                    // A limit can be new. What cannot be of the time since the
+                    // latest reading is nobody's.
+                    counted_ns: task.throttled_ns.saturating_sub(most_ns),
                     carried_ns: 0,
                 });
             let more = task.throttled_ns.saturating_sub(known.counted_ns);

@@ -72,13 +72,22 @@ impl TaskReading {
         self.blocked.total_ns + open
     }
 
-    /// Whether it was blocked at a past moment, as far as its last episodes tell.
-    pub fn was_blocked_at(&self, at: MonotonicNs) -> bool {
+    /// Whether the kernel counted it as blocked at a past fold, as far as its
+    /// last episodes tell; `at` is when a CPU folded, which can differ by a tick.
+    ///
+    /// A task is added on the CPU it goes to sleep on, and taken away on the one
+    /// it is woken for (`ttwu_do_activate`, kernel/sched/core.c).
+    pub fn was_blocked_at(&self, at: impl Fn(u32) -> MonotonicNs) -> bool {
         let b = &self.blocked;
-        (self.is_blocked && b.open_ns <= at.0)
-            || (b.last_begin_ns <= at.0 && at.0 < b.last_end_ns)
-            // The kernel side marks the fold itself, a little after the tick.
-            || (b.at_fold_ns != 0 && b.at_fold_ns.abs_diff(at.0) < FOLD_TOLERANCE_NS)
+        if self.is_blocked && b.open_ns <= at(b.open_cpu).0 {
+            return true;
+        }
+        let is_last = b.last_begin_ns <= at(b.last_cpu).0 && at(self.cpu).0 < b.last_end_ns;
+        // For an episode before the last the kernel side marked the fold itself.
+        let is_earlier = b.at_fold_ns != 0
+            && b.at_fold_ns < b.last_begin_ns
+            && b.at_fold_ns.abs_diff(at(self.cpu).0) < FOLD_TOLERANCE_NS;
+        is_last || is_earlier
     }
 }
 
@@ -114,6 +123,8 @@ fn task(mut b: Bytes) -> Result<TaskReading, bytes::TryGetError> {
         episodes: u64(b)?,
         last_begin_ns: u64(b)?,
         last_end_ns: u64(b)?,
+        open_cpu: u32(b)?,
+        last_cpu: u32(b)?,
         at_fold_ns: u64(b)?,
         longest_ns: u64(b)?,
         longest_begin_ns: u64(b)?,

@@ -10,6 +10,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError},
     util::nr_cpus,
 };
+use tracer_common::fold::FoldRecord;
 
 use super::{
     btf::{self, Btf},
@@ -21,7 +22,7 @@ use crate::error::KernelError;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer.bpf.o"));
 
 /// Room for this many folds of every CPU until user space reads them.
-const FOLDS_KEPT: usize = 8;
+const FOLDS_KEPT: u64 = 8;
 
 /// What the kernel side is brought up with.
 #[derive(Clone, Debug)]
@@ -105,7 +106,9 @@ fn create(
     // Task storage is only used by the kernel side; aya has no type for it.
     loader.allow_unsupported_maps();
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
-    loader.map_max_entries("FOLDS", fold_ring_bytes()?);
+    let cpus = possible_cpus()?;
+    loader.map_max_entries("FOLDS", fold_ring_bytes(cpus));
+    loader.map_max_entries("FOLD_TIME", cpus + 1);
     loader.override_global(aya_log::LEVEL, &log_level, true);
     for (name, offset) in offsets {
         loader.override_global(name, offset, true);
@@ -115,13 +118,17 @@ fn create(
         .map_err(|e| KernelError::bpf("creating", "the maps", &e))
 }
 
-fn fold_ring_bytes() -> Result<u32, KernelError> {
+fn possible_cpus() -> Result<u32, KernelError> {
     let cpus = nr_cpus().map_err(|(path, source)| KernelError::Read {
         path: path.into(),
         source,
     })?;
-    let wanted = cpus * FOLDS_KEPT * size_of::<tracer_common::fold::FoldRecord>();
-    Ok(u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 31))
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
+}
+
+fn fold_ring_bytes(cpus: u32) -> u32 {
+    let wanted = u64::from(cpus) * FOLDS_KEPT * size_of::<FoldRecord>() as u64;
+    u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 31)
 }
 
 fn attach(ebpf: &mut Ebpf, probe: &Probe, types: &AyaBtf) -> Result<(), KernelError> {

@@ -3,15 +3,27 @@
 
 use std::collections::BTreeMap;
 
-use super::{BOOT_MS, BlockedTotals, Deserialize, FIRST_JIFFY, SCHED_BEHIND_NS, Table};
-use super::{TaskReading, Text, moment};
+use serde::Deserialize;
+use toml::Table;
+use tracer::{clock::MonotonicNs, decode::task::TaskReading, text::Text};
+use tracer_common::{lost, sched::BlockedTotals, task::ExitTotals};
+
+/// Tracer begins so long after boot: what began before it has a date too.
+const BOOT_MS: f64 = 1e9;
+/// The scheduler's clock is behind CLOCK_MONOTONIC by this.
+pub(crate) const SCHED_BEHIND_NS: u64 = 7_000_000_000;
+/// jiffies as tracer begins.
+const FIRST_JIFFY: u64 = 5_000_000;
 
 /// A file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scenario {
-    /// The story, in a sentence; for a pending one, what goes wrong.
-    pub about: String,
+    /// The story, in a sentence.
+    #[serde(rename = "about")]
+    pub _about: String,
+    /// What goes wrong today; the file's name then ends in `.pending.toml`.
+    pub pending: Option<String>,
     #[serde(default)]
     pub options: RunOptions,
     #[serde(default)]
@@ -155,6 +167,8 @@ pub(crate) struct Task {
     pub cgroup: u64,
     #[serde(default)]
     pub cpu: u32,
+    /// The CPU it went to sleep on, when it was woken for another.
+    pub slept_on: Option<u32>,
     #[serde(default)]
     pub run: f64,
     #[serde(default)]
@@ -207,6 +221,7 @@ impl Task {
             last_queued_sched: if is_waiting { sched } else { 0 },
             last_arrival_sched: if is("running") { sched } else { 0 },
             throttled_ns: ns(self.throttled),
+            throttled_cgroup: self.cgroup,
             blocked: BlockedTotals {
                 open_ns: if is("blocked") { since.unwrap_or(0) } else { 0 },
                 open_exec_start: 0,
@@ -214,6 +229,8 @@ impl Task {
                 episodes: self.episodes,
                 last_begin_ns,
                 last_end_ns,
+                open_cpu: self.slept_on.unwrap_or(self.cpu),
+                last_cpu: self.slept_on.unwrap_or(self.cpu),
                 at_fold_ns: self.at_fold.map_or(0, |ms| moment(ms).0),
                 longest_ns: longest[0],
                 longest_begin_ns: longest[1],
@@ -284,4 +301,34 @@ pub(crate) struct ExpectedSummary {
     pub groups: BTreeMap<String, ExpectedGroup>,
     /// tid, length, whether it lasts.
     pub episodes: Option<Vec<(u32, f64, bool)>>,
+}
+
+/// A time of the file as CLOCK_MONOTONIC.
+pub(crate) fn moment(ms: f64) -> MonotonicNs {
+    MonotonicNs(((BOOT_MS + ms) * 1e6).round() as u64)
+}
+
+/// Where a counter of the kernel side has its place.
+pub(crate) fn counter(name: &str) -> usize {
+    (match name {
+        "storage" => lost::STORAGE,
+        "exit_ring" => lost::EXIT_RING,
+        "exit_table" => lost::EXIT_TABLE,
+        "fold_ring" => lost::FOLD_RING,
+        _ => panic!("no counter {name}"),
+    }) as usize
+}
+
+/// A line of the table of exits.
+pub(crate) fn exit_totals(
+    (comm, [exits, run, wait, blocked, episodes]): (&String, &[u64; 5]),
+) -> (Text, ExitTotals) {
+    let totals = ExitTotals {
+        exits: *exits,
+        run_ns: run * 1_000_000,
+        run_delay_ns: wait * 1_000_000,
+        blocked_ns: blocked * 1_000_000,
+        episodes: *episodes,
+    };
+    (Text::from(comm.as_str()), totals)
 }
