@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
             jiffies,
             active: fold.tasks.len() as i64,
             cpu: fold.cpu,
-            nr_running: fold.tasks.len() as u32,
+            nr_running: fold.nr_running.unwrap_or(fold.tasks.len() as u32),
             tasks: fold.tasks.iter().map(|name| self.fold_task(name)).collect(),
         }
     }

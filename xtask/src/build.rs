@@ -81,7 +81,14 @@ fn kernel_side(toolchain: &Toolchain) -> Result<PathBuf> {
         cargo.arg("-Zbuild-std=core");
     }
     process::run(&mut cargo, "the kernel side does not build; see above")?;
-    Ok(folder.join(BPF_TARGET).join("kernel/tracer-ebpf"))
+    Ok(kernel_object())
+}
+
+/// Where the BPF object is once it is built.
+pub(crate) fn kernel_object() -> PathBuf {
+    workspace::target("bpf")
+        .join(BPF_TARGET)
+        .join("kernel/tracer-ebpf")
 }
 
 /// Debug information is what BTF is made from, and aya-ebpf picks the layout of

@@ -357,7 +357,10 @@ impl Samples {
             sample.at = fold.at;
         }
         sample.cpus.insert(fold.cpu, fold.at);
-        for task in &fold.tasks {
+        // A task that another CPU put on the queue between the count and the look
+        // at it is at the head of the list.
+        let too_many = fold.tasks.len().saturating_sub(fold.nr_running as usize);
+        for task in fold.tasks.iter().skip(too_many) {
             let counted = if task.is_delayed {
                 Counted::Delayed
             } else {

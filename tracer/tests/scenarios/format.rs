@@ -149,7 +149,10 @@ pub(crate) struct Step {
 pub(crate) struct Fold {
     pub at: f64,
     pub cpu: u32,
+    /// In the order of the kernel's list, the newest first.
     pub tasks: Vec<String>,
+    /// As many as are listed, unless the queue changed meanwhile.
+    pub nr_running: Option<u32>,
 }
 
 /// A task.

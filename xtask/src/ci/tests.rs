@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::ci::Run;
 use crate::ci::report::Outcome;
-use crate::{process, root, workspace};
+use crate::{build, process, root, workspace};
 
 /// Tests of the default members: no root, no BPF.
 pub(super) fn unit(run: &mut Run<'_>) -> Result<Outcome> {
@@ -28,7 +28,9 @@ pub(super) fn live(run: &mut Run<'_>) -> Result<Outcome> {
     let binary = binary
         .to_str()
         .context("the path of the checkout is not UTF-8: move it")?;
-    let variables = [("TRACER_BIN", binary)];
+    let object = build::kernel_object();
+    let object = object.to_str().context("as above")?;
+    let variables = [("TRACER_BIN", binary), ("TRACER_BPF_OBJECT", object)];
     let mut command = workspace::cargo();
     command
         .args(["test", "-p", "tests", "--release", "--no-fail-fast"])
