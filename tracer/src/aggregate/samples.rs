@@ -5,7 +5,7 @@
 //! runnable; blocked episodes have a begin and an end, so who was blocked at
 //! that moment can be said even when the snapshot comes later.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{TaskIdentity, groups::GroupKey, tasks::Task};
 use crate::{
@@ -357,10 +357,16 @@ impl Samples {
             sample.at = fold.at;
         }
         sample.cpus.insert(fold.cpu, fold.at);
-        // A task that another CPU put on the queue between the count and the look
-        // at it is at the head of the list.
-        let too_many = fold.tasks.len().saturating_sub(fold.nr_running as usize);
-        for task in fold.tasks.iter().skip(too_many) {
+        // The queue can change under the walk: then tasks come by again, and one
+        // that another CPU queued since the count is at the head of the list.
+        let mut seen = HashSet::new();
+        let tasks: Vec<_> = fold
+            .tasks
+            .iter()
+            .filter(|task| seen.insert(task.tid))
+            .collect();
+        let too_many = tasks.len().saturating_sub(fold.nr_running as usize);
+        for task in tasks.into_iter().skip(too_many) {
             let counted = if task.is_delayed {
                 Counted::Delayed
             } else {

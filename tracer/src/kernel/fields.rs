@@ -40,7 +40,7 @@ const fn optional(name: &'static str, paths: &'static [FieldPath], without: &'st
 const NO_DELAYED: &str = "nothing: before 6.12 no sleeping task stays queued";
 const NO_LIMITS: &str = "throttled is counted as waiting (a kernel without CONFIG_CFS_BANDWIDTH)";
 
-/// Every field but the cgroup's, which [`cgroup_fields`] adds.
+/// Every field but the cgroup's, which `resolve` adds.
 pub const FIELDS: &[Field] = &[
     // 5.14 renamed `state`.
     needed(
@@ -123,7 +123,7 @@ pub const FIELDS: &[Field] = &[
     needed("RQ_CFS_TASKS", &[("rq", &["cfs_tasks"])]),
 ];
 
-/// The structs that [`FIELDS`] and [`cgroup_fields`] look into.
+/// The structs that the fields are in.
 pub const STRUCTS: &[&str] = &[
     "task_struct",
     "cred",
