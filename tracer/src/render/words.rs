@@ -18,7 +18,7 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
 pub(super) fn advice(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Idle => "idle",
-        Verdict::MostlyRunning => "mostly running: the CPUs do work, few tasks wait for them",
+        Verdict::MostlyRunning => "mostly running: the load is work on the CPUs, look at who runs",
         Verdict::MostlyWaiting => {
             "mostly waiting for a CPU: more CPUs, fewer threads or less work would help"
         }
