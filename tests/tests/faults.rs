@@ -180,6 +180,30 @@ fn a_stopped_tracer_says_what_it_missed() {
     );
 }
 
+/// More exits than the ring holds while nobody reads: by name they are all there.
+#[test]
+fn exits_beyond_the_ring_are_kept_by_name() {
+    let mut storm = Workload::ready(PROVOKE, &["storm", "5000", "0", "6000"]);
+    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    tracer.snapshots(2);
+    tracer.may_lose = true;
+    tracer.signal(libc::SIGSTOP);
+    storm.go();
+    assert_eq!(storm.line(), "done");
+    tracer.signal(libc::SIGCONT);
+    let snapshots = tracer.snapshots(3);
+    let is_storm = |group: &serde_json::Value| group["comm"] == "storm";
+    let exited: f64 = snapshots.iter().map(|s| s.sum("exited", is_storm)).sum();
+    assert_near("exited", exited, 30_000.0, 0.0);
+    let last = snapshots.last().expect("three");
+    let diverted = last.lost("exit_ring_full");
+    println!("exits that found the ring full: {diverted}");
+    assert!(diverted > 5_000, "4 MiB hold some 19,000 exits: {diverted}");
+    assert_eq!(last.lost("exit_totals"), 0);
+    assert_eq!(last.lost("exit_unaccounted"), 0);
+    assert_eq!(last.lost("exit_unseen"), 0);
+}
+
 #[test]
 fn a_hostile_name_never_reaches_the_output() {
     for hostile in [

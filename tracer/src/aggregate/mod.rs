@@ -46,7 +46,7 @@ pub struct Reading {
     pub clock: ClockReading,
     /// When, by the wall clock.
     pub wall: WallNs,
-    /// The kernel's averages, read after the tasks.
+    /// The kernel's averages, read just before the tasks.
     pub averages: AveragesReading,
     /// CPUs online.
     pub cpus: u32,
@@ -61,7 +61,7 @@ pub struct Reading {
     /// Folds of the kernel's samples.
     pub folds: Vec<FoldReading>,
     /// Counters of the kernel side, cumulative.
-    pub counters: [u64; lost::COUNTERS as usize],
+    pub counters: Counters,
     /// Bytes that no reading could be made of.
     pub undecodable: u64,
     /// Names of cgroups that were not known before.
@@ -100,13 +100,34 @@ pub struct LoadAggregate {
     longest: Longest,
     exit_table: HashMap<Text, ExitTotals>,
     cgroup_names: HashMap<u64, Text>,
-    counters: [u64; lost::COUNTERS as usize],
+    counters: Counters,
     /// What was counted before the first reading concerns no figure.
-    counters_before: [u64; lost::COUNTERS as usize],
+    counters_before: Counters,
+    exits: ExitBalance,
     undecodable: u64,
     interval: Interval,
     totals: RunTotals,
 }
+
+/// Exits seen against exits delivered or counted as lost, which must be equal.
+#[derive(Debug, Default)]
+struct ExitBalance {
+    delivered: u64,
+    unaccounted: u64,
+}
+
+impl ExitBalance {
+    /// Those seen until the reading before have come by now, in one way or the other.
+    fn settle(&mut self, before: &Counters, now: &Counters, delivered: usize) {
+        self.delivered += delivered as u64;
+        let seen = before[lost::EXITS_SEEN as usize];
+        let refused = now[lost::EXIT_RING as usize];
+        self.unaccounted = seen.saturating_sub(self.delivered + refused);
+    }
+}
+
+/// The counters of the kernel side, by the indices of `tracer_common::lost`.
+pub type Counters = [u64; lost::COUNTERS as usize];
 
 /// What was gathered since the last snapshot.
 #[derive(Debug, Default)]
@@ -147,6 +168,7 @@ impl LoadAggregate {
             cgroup_names: HashMap::new(),
             counters: [0; lost::COUNTERS as usize],
             counters_before: first.counters,
+            exits: ExitBalance::default(),
             undecodable: 0,
             interval: Interval {
                 began: now,
@@ -165,6 +187,8 @@ impl LoadAggregate {
         self.latest_wall = reading.wall;
         self.uptime_s = reading.averages.uptime_s;
         self.cpus = reading.cpus;
+        self.exits
+            .settle(&self.counters, &reading.counters, reading.exits.len());
         self.counters = reading.counters;
         self.undecodable += reading.undecodable;
         self.name_cgroups(&reading.cgroup_names);

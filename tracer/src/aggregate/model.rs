@@ -287,6 +287,11 @@ impl LoadAggregate {
                 "what an exited task did since the last snapshot is not counted",
             ),
             lost(
+                "exit_unaccounted",
+                self.exits.unaccounted,
+                "an exit was seen, but neither reported nor counted as lost: a fault of tracer's",
+            ),
+            lost(
                 "fold_ring_full",
                 counter(lost::FOLD_RING),
                 "a kernel sample lacks one CPU's names",

@@ -62,7 +62,7 @@ pub struct Reader {
     control: Array<MapData, ControlWords>,
     clock: Array<MapData, ClockWords>,
     buffer: Vec<u8>,
-    map_ids: Vec<i32>,
+    map_fds: Vec<i32>,
     is_first: bool,
 }
 
@@ -73,7 +73,7 @@ impl Reader {
     /// The object lacks a map, or has it in another form: a damaged build.
     pub fn new(loaded: Loaded) -> Result<Self, KernelError> {
         let mut ebpf = loaded.ebpf;
-        let map_ids = ebpf.maps().filter_map(|(_, map)| raw_fd(map)).collect();
+        let map_fds = ebpf.maps().filter_map(|(_, map)| raw_fd(map)).collect();
         Ok(Self {
             exits: take(&mut ebpf, "EXITS")?,
             folds: take(&mut ebpf, "FOLDS")?,
@@ -82,7 +82,7 @@ impl Reader {
             control: take(&mut ebpf, "SNAPSHOT_CONTROL")?,
             clock: take(&mut ebpf, "SNAPSHOT_CLOCK")?,
             buffer: vec![0; READ_BYTES],
-            map_ids,
+            map_fds,
             is_first: true,
             ebpf,
         })
@@ -153,7 +153,7 @@ impl Reader {
             let line = text.lines().find_map(|l| l.strip_prefix("memlock:"))?;
             line.trim().parse::<u64>().ok()
         };
-        self.map_ids.iter().filter_map(memory).sum()
+        self.map_fds.iter().filter_map(memory).sum()
     }
 
     /// What the kernel programs log, to be flushed whenever it is readable.

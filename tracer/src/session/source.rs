@@ -60,6 +60,9 @@ impl Source {
 
     /// What changed since the last reading, or every task.
     pub(super) fn read(&mut self, is_complete: bool) -> anyhow::Result<Reading> {
+        // Before the tasks, which can take longer than the kernel takes from a sample
+        // to the averages: so they are of the moment the reading stands for.
+        let averages = load::read().context("cannot read the load averages")?;
         let [arrived, ran] = if is_complete {
             [0; 2]
         } else {
@@ -67,7 +70,6 @@ impl Source {
         };
         let control = [arrived, ran, self.latest.now.0];
         let raw = self.reader.read(control, self.offset_limit())?;
-        let averages = load::read().context("cannot read the load averages")?;
         let clock = ClockReading::new(raw.clock);
         self.latest = clock;
         let (tasks, exits) = (task::decode(&raw.tasks), task::decode(&raw.exits));
