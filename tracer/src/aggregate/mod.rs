@@ -177,6 +177,9 @@ impl LoadAggregate {
             totals: RunTotals::default(),
         };
         aggregate.observe(first);
+        // What exited between the first hook and this reading is nobody's.
+        aggregate.groups = Groups::new(aggregate.options.by);
+        aggregate.totals = RunTotals::default();
         aggregate
     }
 

@@ -239,7 +239,9 @@ impl TaskTable {
 
 /// All time of a task up to the reading, that in progress included.
 fn so_far(task: &TaskReading, clock: &ClockReading) -> Spent {
-    let is_waiting = task.last_queued_sched != 0 && !task.is_running && !task.is_dead;
+    // A sleeping task can have a `last_queued` too: 6.12 leaves one behind when it
+    // moves a delayed dequeue to another CPU.
+    let is_waiting = task.last_queued_sched != 0 && task.is_runnable && !task.is_running;
     let waiting = if is_waiting {
         clock.now.since_ns(clock.from_sched(task.last_queued_sched))
     } else {

@@ -26,7 +26,12 @@ pub(super) fn all(btf: Option<&Path>) -> Vec<Check> {
         statistics(),
     ];
     checks.extend(type_information(btf));
-    checks.extend(probes(btf));
+    if checks.iter().any(|check| check.state == State::Failed) {
+        let finding = "not tried: what failed above is needed first";
+        checks.push(check("probes", State::Failed, finding, ""));
+    } else {
+        checks.extend(probes(btf));
+    }
     checks
 }
 
@@ -150,7 +155,7 @@ fn type_information(path: Option<&Path>) -> Vec<Check> {
                 "BTF",
                 State::Failed,
                 crate::error::KernelError::Btf { source: error }.to_string(),
-                "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE",
+                "",
             )];
         }
     };

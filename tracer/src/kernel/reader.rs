@@ -32,6 +32,9 @@ type TotalsWords = [u64; 5];
 /// its CPU, which must be a moment ago, not the whole start-up.
 const FRESH_ARRIVAL: Duration = Duration::from_micros(50);
 
+/// `BPF_MAP_TYPE_RINGBUF`, include/uapi/linux/bpf.h.
+const BPF_MAP_TYPE_RINGBUF: u64 = 27;
+
 /// Room for the largest answer of one read of the iterator.
 const READ_BYTES: usize = 64 << 10;
 
@@ -150,8 +153,14 @@ impl Reader {
     pub fn map_bytes(&self) -> u64 {
         let memory = |fd: &i32| {
             let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            let line = text.lines().find_map(|l| l.strip_prefix("memlock:"))?;
-            line.trim().parse::<u64>().ok()
+            let value = |key| {
+                let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+                line.trim().parse::<u64>().ok()
+            };
+            // Up to 6.3 the kernel says 0 for a ring, which is as large as it says.
+            let is_ring = value("map_type:") == Some(BPF_MAP_TYPE_RINGBUF);
+            let least = if is_ring { value("max_entries:")? } else { 0 };
+            Some(value("memlock:")?.max(least))
         };
         self.map_fds.iter().filter_map(memory).sum()
     }
