@@ -27,7 +27,7 @@ pub struct FoldRecord {
     pub active: i64,
     /// The CPU.
     pub cpu: u32,
-    /// `rq->nr_running`.
+    /// `rq->nr_running` as it was counted.
     pub nr_running: u32,
     /// Tasks listed below.
     pub listed: u32,

@@ -22,8 +22,8 @@ use tracer_common::{
 use crate::{
     field::{
         CFS_RQ_RQ, CFS_RQ_THROTTLE_COUNT, Object, RQ_CALC_LOAD_ACTIVE, RQ_CALC_LOAD_UPDATE,
-        RQ_CFS_TASKS, RQ_NR_RUNNING, RQ_NR_UNINTERRUPTIBLE, TASK_CFS_RQ, TASK_CPU, TASK_DELAYED,
-        TASK_GROUP_NODE, TASK_THROTTLED, TASK_TID, field, has, read,
+        RQ_CFS_TASKS, RQ_NR_UNINTERRUPTIBLE, TASK_CFS_RQ, TASK_CPU, TASK_DELAYED, TASK_GROUP_NODE,
+        TASK_THROTTLED, TASK_TID, field, has, read,
     },
     maps::{FOLD_DUE, FOLD_TIME, FOLDS, count},
 };
@@ -57,16 +57,18 @@ pub(crate) fn hrtimer_expire_exit(ctx: BtfTracePointContext) -> i32 {
 fn folded(ctx: &BtfTracePointContext, current: Object, rq: Object, due: u64) {
     // SAFETY: rq is a struct rq. Its nr_uninterruptible is unsigned, and of 32
     // bits up to 6.16, but below zero where more tasks woke than went to sleep.
-    let (nr_running, nr_uninterruptible, active): (u32, i32, i64) = unsafe {
+    let (active, nr_uninterruptible): (i64, i32) = unsafe {
         (
-            field(rq, &RQ_NR_RUNNING),
-            field(rq, &RQ_NR_UNINTERRUPTIBLE),
             field(rq, &RQ_CALC_LOAD_ACTIVE),
+            field(rq, &RQ_NR_UNINTERRUPTIBLE),
         )
     };
+    // Not `rq->nr_running`, to which another CPU may have added since.
+    let counted = active - i64::from(nr_uninterruptible);
     // A CPU that comes out of idleness takes over the date of the next fold and
     // folds nothing (`calc_load_nohz_stop`): what it runs now was not counted.
-    if active != i64::from(nr_running) + i64::from(nr_uninterruptible) {
+    // Its `active` is that of when it went idle, with nothing running.
+    if counted <= 0 {
         return;
     }
     // SAFETY: the helpers have no preconditions.
@@ -91,7 +93,7 @@ fn folded(ctx: &BtfTracePointContext, current: Object, rq: Object, due: u64) {
     r.jiffies = jiffies;
     r.active = active;
     r.cpu = cpu;
-    r.nr_running = nr_running;
+    r.nr_running = counted as u32;
     r.listed = 0;
     r.flags = 0;
     list(r, current, rq);

@@ -23,7 +23,7 @@ pub struct FoldReading {
     pub active: i64,
     /// The CPU.
     pub cpu: u32,
-    /// `rq->nr_running`.
+    /// `rq->nr_running` as it was counted.
     pub nr_running: u32,
     /// Its queued tasks.
     pub tasks: Vec<FoldTask>,

@@ -116,7 +116,6 @@ pub const FIELDS: &[Field] = &[
         &[("cfs_rq", &["throttle_count"])],
         NO_LIMITS,
     ),
-    needed("RQ_NR_RUNNING", &[("rq", &["nr_running"])]),
     needed("RQ_NR_UNINTERRUPTIBLE", &[("rq", &["nr_uninterruptible"])]),
     needed("RQ_CALC_LOAD_UPDATE", &[("rq", &["calc_load_update"])]),
     needed("RQ_CALC_LOAD_ACTIVE", &[("rq", &["calc_load_active"])]),
