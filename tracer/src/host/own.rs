@@ -25,6 +25,14 @@ pub fn rss_bytes() -> u64 {
     pages * u64::try_from(page_bytes).unwrap_or(4096)
 }
 
+/// Puts this process before others that wait for a CPU: the host one looks at is
+/// overloaded, and with 200 tasks waiting on each CPU the start alone would take
+/// a minute. Without CAP_SYS_NICE nothing changes.
+pub fn raise_priority() {
+    // SAFETY: no memory is touched.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+}
+
 /// Gives memory back that only the start needed (type information, symbols).
 pub fn trim_memory() {
     #[cfg(target_env = "gnu")]

@@ -18,7 +18,7 @@ use crate::{
     aggregate::{LoadAggregate, Options},
     cli::{By, Cli, RunArgs},
     clock::{self, MonotonicNs},
-    host::{facts, users::Users},
+    host::{facts, own, users::Users},
     kernel::loader::HookStatus,
     kernel::probes::PROBES,
     snapshot::{HookState, Start},
@@ -40,6 +40,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             .filter_level(log::LevelFilter::Debug)
             .init();
     }
+    own::raise_priority();
     // One thread does everything: a tracer should not be a load of its own.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
