@@ -15,12 +15,13 @@ pub struct Workload {
 
 impl Workload {
     /// Starts a workload and waits until it says that it is ready to go.
-    pub fn ready(program: &str, args: &[&str]) -> Self {
-        Self::ready_in(program, args, &[])
+    pub fn ready(args: &[&str]) -> Self {
+        Self::ready_in(args, &[])
     }
 
     /// The same in cgroups, given as directories.
-    pub fn ready_in(program: &str, args: &[&str], cgroups: &[&Path]) -> Self {
+    pub fn ready_in(args: &[&str], cgroups: &[&Path]) -> Self {
+        let program = std::env::var_os("TRACER_PROVOKE").expect("TRACER_PROVOKE, as xtask sets it");
         let mut child = Command::new(program)
             .args(args)
             .stdin(Stdio::piped())

@@ -11,8 +11,6 @@ use tests::{
     tracer::{Tracer, number},
 };
 
-const PROVOKE: &str = env!("CARGO_BIN_EXE_provoke");
-
 /// The hot hooks, net of what an empty program costs in the same run.
 #[test]
 fn hooks_cost_next_to_nothing() {
@@ -56,7 +54,7 @@ fn hooks_cost_next_to_nothing() {
 #[test]
 fn the_process_costs_next_to_nothing() {
     for (tasks, most_cpu) in [(100, 0.005), (10_000, 0.02)] {
-        let crowd = Workload::ready(PROVOKE, &["sleepers", &tasks.to_string()]);
+        let crowd = Workload::ready(&["sleepers", &tasks.to_string()]);
         let mut tracer = Tracer::start(&["--interval", "1s"]);
         // The crowd settles, and tracer's first and complete reading is over.
         tracer.snapshots(2);

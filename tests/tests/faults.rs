@@ -15,8 +15,6 @@ use tests::{
     tracer::{Snapshot, Tracer, command, number, output, rest, run},
 };
 
-const PROVOKE: &str = env!("CARGO_BIN_EXE_provoke");
-/// The user and group of nobody on Debian.
 const NOBODY: u32 = 65534;
 
 #[test]
@@ -141,9 +139,9 @@ fn a_killed_tracer_leaves_nothing_in_the_kernel() {
 /// Stopped for 20 s: the figures stay right, what was lost is counted.
 #[test]
 fn a_stopped_tracer_says_what_it_missed() {
-    let mut workload = Workload::ready(PROVOKE, &["vfork", "40000"]);
+    let mut workload = Workload::ready(&["vfork", "40000"]);
     workload.go();
-    let mut hog = Workload::ready(PROVOKE, &["hog", "1", "40000"]);
+    let mut hog = Workload::ready(&["hog", "1", "40000"]);
     hog.go();
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshots(2);
@@ -183,7 +181,7 @@ fn a_stopped_tracer_says_what_it_missed() {
 /// More exits than the ring holds while nobody reads: by name they are all there.
 #[test]
 fn exits_beyond_the_ring_are_kept_by_name() {
-    let mut storm = Workload::ready(PROVOKE, &["storm", "5000", "0", "6000"]);
+    let mut storm = Workload::ready(&["storm", "5000", "0", "6000"]);
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshots(2);
     tracer.may_lose = true;
@@ -214,7 +212,7 @@ fn a_hostile_name_never_reaches_the_output() {
         b"\r\x07\x08\x7f",
     ] {
         let hex: String = hostile.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut workload = Workload::ready(PROVOKE, &["name", &hex, "20000"]);
+        let mut workload = Workload::ready(&["name", &hex, "20000"]);
         workload.go();
         workload.line();
         for format in ["text", "json"] {
@@ -255,7 +253,7 @@ fn a_reused_pid_is_two_processes() {
     let mut tracer = Tracer::start(&["--interval", "3s"]);
     tracer.snapshot();
     let spend = |name: &str, ms: &str| {
-        let mut workload = Workload::ready(PROVOKE, &["spend", name, ms]);
+        let mut workload = Workload::ready(&["spend", name, ms]);
         workload.go();
         assert_eq!(workload.line(), "done");
         let pid = workload.pid();
@@ -305,9 +303,9 @@ fn twenty_thousand_tasks_are_no_trouble() {
     }
     // Several processes: one cannot map that many stacks (vm.max_map_count).
     let crowd: Vec<_> = (0..4)
-        .map(|_| Workload::ready(PROVOKE, &["sleepers", "5000"]))
+        .map(|_| Workload::ready(&["sleepers", "5000"]))
         .collect();
-    let mut blocked = Workload::ready(PROVOKE, &["vfork", "10000"]);
+    let mut blocked = Workload::ready(&["vfork", "10000"]);
     blocked.go();
     blocked.line();
     let mut tracer = Tracer::start(&["--interval", "1s", "--pid", &blocked.pid().to_string()]);

@@ -9,13 +9,11 @@ use tests::{
     tracer::{Snapshot, Tracer, assert_averages, mean, number},
 };
 
-const PROVOKE: &str = env!("CARGO_BIN_EXE_provoke");
-
 /// Three tasks in D for 30 s, one of them since before tracer.
 #[test]
 fn blocked_is_one_task_each_and_ages_are_true() {
     let vfork = || {
-        let mut workload = Workload::ready(PROVOKE, &["vfork", "30000"]);
+        let mut workload = Workload::ready(&["vfork", "30000"]);
         workload.go();
         let began: u64 = workload.line().parse().expect("a time");
         (workload, began)
@@ -50,7 +48,7 @@ fn blocked_is_one_task_each_and_ages_are_true() {
 /// Bursts: 50 ms in every 100 ms, for 10 s.
 #[test]
 fn every_short_episode_is_counted() {
-    let mut workload = Workload::ready(PROVOKE, &["burst", "50", "100", "100"]);
+    let mut workload = Workload::ready(&["burst", "50", "100", "100"]);
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     workload.go();
     let snapshots = tracer.snapshots(12);
@@ -73,7 +71,7 @@ fn every_short_episode_is_counted() {
 fn run_and_wait_are_those_of_schedstat() {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let mut hogs: Vec<_> = (0..cpus * 2)
-        .map(|_| Workload::ready(PROVOKE, &["hog", "1", "14000"]))
+        .map(|_| Workload::ready(&["hog", "1", "14000"]))
         .collect();
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     hogs.iter_mut().for_each(Workload::go);
@@ -110,11 +108,7 @@ fn short_lived_processes_are_counted() {
         Ok(cgroup) => cgroup,
         Err(e) => skip!("short_lived_processes_are_counted", "no cpu cgroup: {e}"),
     };
-    let mut storm = Workload::ready_in(
-        PROVOKE,
-        &["storm", "200", "5", "10000"],
-        &cgroup.directories(),
-    );
+    let mut storm = Workload::ready_in(&["storm", "200", "5", "10000"], &cgroup.directories());
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     let before = cgroup.usage_ns();
     storm.go();
@@ -144,7 +138,7 @@ fn a_cgroup_has_what_its_tasks_used() {
         Ok(cgroup) => cgroup,
         Err(e) => skip!("a_cgroup_has_what_its_tasks_used", "no cpu cgroup: {e}"),
     };
-    let mut hog = Workload::ready_in(PROVOKE, &["hog", "2", "7000"], &cgroup.directories());
+    let mut hog = Workload::ready_in(&["hog", "2", "7000"], &cgroup.directories());
     let mut tracer = Tracer::start(&["--interval", "1s", "--by", "cgroup"]);
     hog.go();
     tracer.snapshot();
@@ -170,7 +164,7 @@ fn throttled_is_told_from_waiting() {
     if let Err(e) = cgroup.limit(20_000) {
         skip!("throttled_is_told_from_waiting", "no bandwidth limits: {e}");
     }
-    let mut hog = Workload::ready_in(PROVOKE, &["hog", "1", "17000"], &cgroup.directories());
+    let mut hog = Workload::ready_in(&["hog", "1", "17000"], &cgroup.directories());
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     hog.go();
     tracer.snapshots(2);
@@ -198,10 +192,10 @@ fn throttled_is_told_from_waiting() {
 #[test]
 fn the_kernels_samples_are_named() {
     let mut tracer = Tracer::start(&["--interval", "1s"]);
-    let hog = || Workload::ready(PROVOKE, &["hog", "1", "122000"]);
-    let sleeper = || Workload::ready(PROVOKE, &["vfork", "122000"]);
-    let burst = || Workload::ready(PROVOKE, &["burst", "30", "70", "1740"]);
-    let storm = || Workload::ready(PROVOKE, &["storm", "100", "5", "122000"]);
+    let hog = || Workload::ready(&["hog", "1", "122000"]);
+    let sleeper = || Workload::ready(&["vfork", "122000"]);
+    let burst = || Workload::ready(&["burst", "30", "70", "1740"]);
+    let storm = || Workload::ready(&["storm", "100", "5", "122000"]);
     let mut all = [hog(), hog(), hog(), sleeper(), sleeper(), burst(), storm()];
     all.iter_mut().for_each(Workload::go);
     let snapshots = tracer.snapshots(121);

@@ -100,21 +100,62 @@ fn kernel_flags() -> String {
 
 /// Builds tracer with the object inside and returns the path of the program.
 fn user_side(object: &Path, release: bool) -> Result<PathBuf> {
+    let (mut cargo, folder) = static_cargo("build")?;
+    cargo
+        .args(["-p", "tracer"])
+        .env("TRACER_BPF_OBJECT", object);
+    if release {
+        cargo.arg("--release");
+    }
+    process::run(&mut cargo, "tracer does not build; see above")?;
+    Ok(folder.join(profile(release)).join("tracer"))
+}
+
+/// The live tests, as programs that need no library of the machine they run on.
+pub(crate) struct LiveTests {
+    /// Name and path of each test program, by name.
+    pub(crate) programs: Vec<(String, PathBuf)>,
+    /// The workloads they start.
+    pub(crate) provoke: PathBuf,
+}
+
+/// Builds the live tests, for this machine and for guests alike.
+pub(crate) fn live_tests() -> Result<LiveTests> {
+    let (mut cargo, folder) = static_cargo("test")?;
+    cargo
+        .args(["-p", "tests", "--release", "--no-run"])
+        .arg("--message-format=json-render-diagnostics");
+    let mut programs = Vec::new();
+    let status = process::stream(&mut cargo, |line| programs.extend(test_program(line)))?;
+    process::check(&cargo, status, "the live tests do not build; see above")?;
+    programs.sort();
+    Ok(LiveTests {
+        programs,
+        provoke: folder.join("release/provoke"),
+    })
+}
+
+/// Name and path of the test program that a message of cargo is about, if any.
+fn test_program(message: &str) -> Option<(String, PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let target = &message["target"];
+    (target["kind"][0] == "test").then_some(())?;
+    let path = message["executable"].as_str()?;
+    Some((target["name"].as_str()?.to_owned(), path.into()))
+}
+
+/// Cargo, to link statically, and the folder of the profiles it builds into.
+fn static_cargo(subcommand: &str) -> Result<(Command, PathBuf)> {
     let folder = workspace::target("user");
     let host = workspace::host_triple()?;
     let mut cargo = workspace::cargo();
     // With a target named, the flags leave build scripts and macros alone,
     // which cannot be static.
     cargo
-        .args(["build", "-p", "tracer", "--target", &host, "--target-dir"])
+        .args([subcommand, "--target", &host, "--target-dir"])
         .arg(&folder)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
-        .env("TRACER_BPF_OBJECT", object);
-    if release {
-        cargo.arg("--release");
-    }
-    process::run(&mut cargo, "tracer does not build; see above")?;
-    Ok(folder.join(host).join(profile(release)).join("tracer"))
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    Ok((cargo, folder.join(host)))
 }
 
 fn profile(release: bool) -> &'static str {

@@ -1,9 +1,10 @@
 //! The steps that run tests: unit tests as oneself, live tests as root.
 //!
-//! Both are libtest programs started by cargo; their output is shown as it
-//! comes and counted on the way. Only the live test programs themselves run as
-//! root, by cargo's `runner`: what cargo builds stays the user's.
+//! Both are libtest programs; their output is shown as it comes and counted on
+//! the way. Only the live test programs themselves run as root: what cargo
+//! builds stays the user's.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -24,29 +25,39 @@ pub(super) fn live(run: &mut Run<'_>) -> Result<Outcome> {
     if !run.built {
         return Ok(Outcome::Skipped("the build failed".to_owned()));
     }
-    let binary = workspace::tracer_binary("release");
-    let binary = binary
-        .to_str()
-        .context("the path of the checkout is not UTF-8: move it")?;
-    let object = build::kernel_object();
-    let object = object.to_str().context("as above")?;
-    let variables = [("TRACER_BIN", binary), ("TRACER_BPF_OBJECT", object)];
-    let mut command = workspace::cargo();
-    command
-        .args(["test", "-p", "tests", "--release", "--no-fail-fast"])
-        .envs(variables);
-    let prefix = root::prefix(&variables)?;
-    if !prefix.is_empty() {
-        root::ask_password()?;
-        // The words of a runner given as a list may hold spaces.
-        let runner = format!("target.{}.runner={prefix:?}", workspace::host_triple()?);
-        command.args(["--config", &runner]);
+    // What does not compile has no counts, and "0 failed" would be a lie.
+    let live = build::live_tests().inspect_err(|_| run.tally.failed += 1)?;
+    let variables = [
+        ("TRACER_BIN", workspace::tracer_binary("release")),
+        ("TRACER_BPF_OBJECT", build::kernel_object()),
+        ("TRACER_PROVOKE", live.provoke),
+    ];
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, path)| Ok((*name, utf8(path)?)))
+        .collect::<Result<_>>()?;
+    root::ask_password()?;
+    let mut failed = Vec::new();
+    for (name, program) in live.programs {
+        println!("live tests of {name}");
+        let mut command = root::command(&program, &variables)?;
+        // One at a time: each provokes the one kernel and watches what comes of it.
+        command
+            .args(["--test-threads=1", "--nocapture"])
+            .args(run.filter);
+        if let Err(error) = counted(run, &mut command) {
+            failed.push(format!("{name}: {error:#}"));
+        }
     }
-    // One at a time: each provokes the one kernel and watches what comes of it.
-    command
-        .args(run.filter)
-        .args(["--", "--test-threads=1", "--nocapture"]);
-    counted(run, &mut command)
+    if !failed.is_empty() {
+        bail!("{}", failed.join("; "));
+    }
+    Ok(Outcome::Passed)
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str()
+        .context("the path of the checkout is not UTF-8: move it")
 }
 
 /// Runs tests, showing and counting them.
