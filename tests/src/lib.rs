@@ -7,6 +7,7 @@
 
 pub mod bpf;
 pub mod cgroup;
+pub mod hooks;
 pub mod provoke;
 pub mod schedstat;
 pub mod time;

@@ -6,6 +6,11 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
+/// The program of the workloads: `TRACER_PROVOKE`, as xtask sets it.
+fn command() -> Command {
+    Command::new(std::env::var_os("TRACER_PROVOKE").expect("TRACER_PROVOKE names the workloads"))
+}
+
 /// A workload that runs; it is killed when dropped.
 pub struct Workload {
     child: Child,
@@ -21,8 +26,7 @@ impl Workload {
 
     /// The same in cgroups, given as directories.
     pub fn ready_in(args: &[&str], cgroups: &[&Path]) -> Self {
-        let program = std::env::var_os("TRACER_PROVOKE").expect("TRACER_PROVOKE, as xtask sets it");
-        let mut child = Command::new(program)
+        let mut child = command()
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -39,6 +43,12 @@ impl Workload {
         };
         assert_eq!(workload.line(), "ready");
         workload
+    }
+
+    /// One process that does nothing, from its start to its end.
+    pub fn nothing() {
+        let status = command().arg("nothing").status();
+        assert!(status.is_ok_and(|status| status.success()));
     }
 
     /// Process id.

@@ -5,7 +5,7 @@ use tests::{
     cgroup::Cgroup,
     provoke::Workload,
     schedstat, skip,
-    time::{NS, let_pass},
+    time::{NS, let_pass, shorter},
     tracer::{Snapshot, Tracer, assert_averages, mean, number},
 };
 
@@ -25,7 +25,7 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     let late = [vfork(), vfork()];
     // The interval in which they began is not full.
     tracer.snapshot();
-    let snapshots = tracer.snapshots(24);
+    let snapshots = tracer.snapshots(shorter(24, 8));
     for (workload, began) in late.iter().chain([&early]) {
         for snapshot in &snapshots {
             // The interval is exact, the block lasts through it: the tolerance is the issue's.
@@ -82,9 +82,9 @@ fn run_and_wait_are_those_of_schedstat() {
             .collect::<Vec<_>>()
     };
     let before = read();
-    let snapshots = tracer.snapshots(10);
+    let snapshots = tracer.snapshots(shorter(10, 6));
     let after = read();
-    assert_averages(snapshots.last().expect("ten"));
+    assert_averages(snapshots.last().expect("some"));
     for (hog, (before, after)) in hogs.iter().zip(before.iter().zip(&after)) {
         let total = |figure: &str| -> f64 {
             snapshots
@@ -108,13 +108,16 @@ fn short_lived_processes_are_counted() {
         Ok(cgroup) => cgroup,
         Err(e) => skip!("short_lived_processes_are_counted", "no cpu cgroup: {e}"),
     };
-    let mut storm = Workload::ready_in(&["storm", "200", "5", "10000"], &cgroup.directories());
+    // An emulated CPU takes longer to make a process than the process lives.
+    let (rate, length_s): (u32, u32) = shorter((200, 10), (40, 6));
+    let (each_s, ms) = (rate.to_string(), (length_s * 1000).to_string());
+    let mut storm = Workload::ready_in(&["storm", &each_s, "5", &ms], &cgroup.directories());
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     let before = cgroup.usage_ns();
     storm.go();
     assert_eq!(storm.line(), "done");
     // The last children end, and the interval they ended in.
-    tracer.snapshots(12);
+    tracer.snapshots(length_s as usize + 2);
     let used = (cgroup.usage_ns() - before) as f64 / NS;
     // Of the whole run: a row of an interval in which a single one ended is so
     // small that it is part of `other`.
@@ -127,7 +130,7 @@ fn short_lived_processes_are_counted() {
             .map(|group| number(&group[figure]))
             .sum()
     };
-    assert_near("exited", sum("exited"), 2000.0, 0.0);
+    assert_near("exited", sum("exited"), f64::from(rate * length_s), 0.0);
     assert_near("CPU in s", sum("running") * seconds, used, used * 0.03);
 }
 
@@ -143,7 +146,7 @@ fn a_cgroup_has_what_its_tasks_used() {
     hog.go();
     tracer.snapshot();
     let before = cgroup.usage_ns();
-    let snapshots = tracer.snapshots(5);
+    let snapshots = tracer.snapshots(shorter(5, 3));
     let used = (cgroup.usage_ns() - before) as f64 / NS;
     let is_it = |group: &serde_json::Value| group["cgroup"] == cgroup.name.as_str();
     let total: f64 = snapshots
@@ -169,7 +172,9 @@ fn throttled_is_told_from_waiting() {
     hog.go();
     tracer.snapshots(2);
     let before = cgroup.throttled_ns();
-    let snapshots = tracer.snapshots(12);
+    let n = shorter(12, 6);
+    let snapshots = tracer.snapshots(n);
+    let seconds = n as f64;
     let throttled = (cgroup.throttled_ns() - before) as f64 / NS;
     let total = |figure: &str| -> f64 {
         snapshots
@@ -183,26 +188,37 @@ fn throttled_is_told_from_waiting() {
         throttled,
         throttled * 0.05,
     );
-    assert_near("running in s", total("running"), 2.4, 0.2);
-    assert_near("waiting in s", total("waiting"), 0.0, 0.05 * 12.0);
+    assert_near("running in s", total("running"), 0.2 * seconds, 0.2);
+    assert_near("waiting in s", total("waiting"), 0.0, 0.05 * seconds);
     hog.end();
 }
 
 /// Hogs, sleepers in D and a fork storm for two minutes: the kernel's samples.
 #[test]
 fn the_kernels_samples_are_named() {
+    let seconds: u32 = shorter(121, 31);
+    let (ms, bursts) = (
+        ((seconds + 1) * 1000).to_string(),
+        (seconds * 1000 / 70).to_string(),
+    );
+    let storms = shorter("100", "20");
     let mut tracer = Tracer::start(&["--interval", "1s"]);
-    let hog = || Workload::ready(&["hog", "1", "122000"]);
-    let sleeper = || Workload::ready(&["vfork", "122000"]);
-    let burst = || Workload::ready(&["burst", "30", "70", "1740"]);
-    let storm = || Workload::ready(&["storm", "100", "5", "122000"]);
+    let hog = || Workload::ready(&["hog", "1", &ms]);
+    let sleeper = || Workload::ready(&["vfork", &ms]);
+    let burst = || Workload::ready(&["burst", "30", "70", &bursts]);
+    let storm = || Workload::ready(&["storm", storms, "5", &ms]);
     let mut all = [hog(), hog(), hog(), sleeper(), sleeper(), burst(), storm()];
     all.iter_mut().for_each(Workload::go);
-    let snapshots = tracer.snapshots(121);
+    let snapshots = tracer.snapshots(seconds as usize);
     let samples: Vec<_> = snapshots.iter().flat_map(Snapshot::samples).collect();
     println!("kernel samples (counted, named): {samples:?}");
     // One every 5 s and a tick.
-    assert_near("samples", samples.len() as f64, 121.0 / 5.004, 1.0);
+    assert_near(
+        "samples",
+        samples.len() as f64,
+        f64::from(seconds) / 5.004,
+        1.0,
+    );
     let exact = samples
         .iter()
         .filter(|(active, named)| active == named)
@@ -222,7 +238,7 @@ fn the_kernels_samples_are_named() {
         off as f64 / samples.len() as f64 <= 0.1,
         "off by {off} in all"
     );
-    let last = snapshots.last().expect("121");
+    let last = snapshots.last().expect("some");
     assert_averages(last);
     // What was named is what the load is made of, from the first sample on.
     let unexplained = number(&last.0["load"]["unexplained"]["load1"]);

@@ -17,6 +17,8 @@ mod progress;
 mod root;
 mod run;
 mod setup;
+mod tally;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -30,7 +32,8 @@ Examples:
   cargo xtask run -- --format json | jq      the same, with options for `tracer run`
   cargo xtask run -- doctor                  another of tracer's commands
   cargo xtask test                           everything CI checks
-  cargo xtask test blocked                   only the tests named *blocked*";
+  cargo xtask test blocked                   only the tests named *blocked*
+  cargo xtask vm --kernel 6.1                the live tests on another kernel";
 
 /// Tasks of the tracer project
 #[derive(Parser)]
@@ -52,6 +55,8 @@ enum Task {
     Test(ci::Options),
     /// Run every check and test in order, installing nothing
     Ci(ci::Options),
+    /// Run the live tests on other kernels, in guests
+    Vm(vm::Options),
     /// Write the generated pages under docs/ anew
     Docs,
 }
@@ -63,6 +68,7 @@ fn main() -> ExitCode {
         Task::Run(options) => run::task(&options).map(|never| match never {}),
         Task::Test(options) => ci::task(&options, setup::Missing::Install),
         Task::Ci(options) => ci::task(&options, setup::Missing::Refuse),
+        Task::Vm(options) => vm::task(&options),
         Task::Docs => docs::task().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

@@ -6,7 +6,9 @@
 
 use std::{
     ffi::c_void,
+    fs::{File, OpenOptions},
     io::{self, BufRead as _, Write as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     ptr, thread,
     time::Duration,
 };
@@ -15,6 +17,8 @@ use tests::time::{clock_ns, monotonic_ns, wall_ns};
 
 const NS_PER_MS: u64 = 1_000_000;
 const CHILD_STACK: usize = 64 << 10;
+/// A page, and a block of a disk.
+const BLOCK: usize = 4096;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +45,16 @@ fn main() {
             let _threads: Vec<_> = (0..number(1)).map(|_| sleeper()).collect();
             paced(|| {});
         }
+        "nothing" => {}
+        "read" => {
+            let disk = direct(word(1));
+            paced(|| read_blocks(&disk, number(2)));
+        }
+        "write" => {
+            let file = File::create(word(1)).expect("a file to write");
+            paced(|| write_once(file));
+        }
+        "eat" => paced(|| eat(number(1))),
         mode => panic!("no workload {mode}"),
     }
 }
@@ -75,6 +89,42 @@ fn burst(ms: u64, every_ms: u64, count: u64) {
         let next = begin + (i + 1) * every_ms * NS_PER_MS;
         thread::sleep(Duration::from_nanos(next.saturating_sub(monotonic_ns())));
     }
+}
+
+/// A file whose reads go to the disk.
+fn direct(path: &str) -> File {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_DIRECT);
+    options.open(path).expect("a disk to read")
+}
+
+/// Reads `count` blocks, and says how many ns that took.
+fn read_blocks(disk: &File, count: u64) {
+    // O_DIRECT wants memory and offset on a block's boundary.
+    let mut memory = vec![0_u8; 2 * BLOCK];
+    let skip = memory.as_ptr().align_offset(BLOCK);
+    let block = memory.get_mut(skip..skip + BLOCK).expect("two blocks");
+    let begin = monotonic_ns();
+    for i in 0..count {
+        disk.read_exact_at(block, i * BLOCK as u64)
+            .expect("a block");
+    }
+    say(&(monotonic_ns() - begin).to_string());
+}
+
+/// Says when, then writes a byte, and says how many ns that took.
+fn write_once(mut file: File) {
+    say(&wall_ns().to_string());
+    let begin = monotonic_ns();
+    file.write_all(b"x").expect("a byte");
+    say(&(monotonic_ns() - begin).to_string());
+}
+
+/// Takes so many MiB of memory, for good.
+fn eat(mib: u64) {
+    // Piece by piece: the kernel refuses at once what it could never give.
+    let memory: Vec<Vec<u8>> = (0..mib).map(|_| vec![1; 1 << 20]).collect();
+    std::hint::black_box(&memory);
 }
 
 /// Spins in `threads` threads for `ms`.

@@ -2,21 +2,23 @@
 
 use std::{fs, path::Path};
 
-use super::{Check, State};
+use super::{Check, Examination, State};
 use crate::{
+    error::KernelError,
     host::{capabilities, cgroups::Cgroups, facts},
     kernel::{
         btf::{self, Btf},
         fields::{self, FIELDS},
         loader::{self, LoadOptions},
-        probes::PROBES,
+        probes::{PROBES, Probe},
         reader::Reader,
     },
     session::LEAST_KERNEL,
+    snapshot::HookState,
 };
 
 /// Every check, in an order in which the first failure explains the later ones.
-pub(super) fn all(btf: Option<&Path>) -> Vec<Check> {
+pub(super) fn all(btf: Option<&Path>) -> Examination {
     let mut checks = vec![
         rights(),
         kernel(),
@@ -29,10 +31,25 @@ pub(super) fn all(btf: Option<&Path>) -> Vec<Check> {
     if checks.iter().any(|check| check.state == State::Failed) {
         let finding = "not tried: what failed above is needed first";
         checks.push(check("probes", State::Failed, finding, ""));
-    } else {
-        checks.extend(probes(btf));
+        return Examination {
+            checks,
+            hooks: Vec::new(),
+        };
     }
-    checks
+    let hooks = match attach(btf) {
+        Ok(hooks) => hooks,
+        Err(error) => {
+            checks.push(check("probes", State::Failed, error.to_string(), ""));
+            Vec::new()
+        }
+    };
+    checks.extend(
+        hooks
+            .iter()
+            .zip(PROBES)
+            .map(|(hook, probe)| of_probe(hook, probe)),
+    );
+    Examination { checks, hooks }
 }
 
 fn check(
@@ -154,7 +171,7 @@ fn type_information(path: Option<&Path>) -> Vec<Check> {
             return vec![check(
                 "BTF",
                 State::Failed,
-                crate::error::KernelError::Btf { source: error }.to_string(),
+                KernelError::Btf { source: error }.to_string(),
                 "",
             )];
         }
@@ -180,34 +197,25 @@ fn type_information(path: Option<&Path>) -> Vec<Check> {
 }
 
 /// Loads and attaches everything once, as a run does.
-fn probes(btf: Option<&Path>) -> Vec<Check> {
+fn attach(btf: Option<&Path>) -> Result<Vec<HookState>, KernelError> {
     let loaded = loader::load(&LoadOptions {
         btf: btf.map(Into::into),
         cgroups: Cgroups::new().version(),
         verbose: false,
-    });
-    let hooks = match loaded {
-        Ok(loaded) => loaded.hooks,
-        Err(error) => return vec![check("probes", State::Failed, error.to_string(), "")],
+    })?;
+    Ok(loaded.hooks)
+}
+
+fn of_probe(hook: &HookState, probe: &Probe) -> Check {
+    let (state, finding) = match &hook.why {
+        None => (State::Ok, format!("{}: {}", hook.via, probe.purpose)),
+        Some(why) => (
+            State::Limited,
+            format!(
+                "{why}; without it: {}; instead: {}",
+                probe.without, probe.fallback
+            ),
+        ),
     };
-    let found = hooks.into_iter().zip(PROBES);
-    found
-        .map(|(hook, probe)| match hook.why {
-            None => check(
-                format!("probe {}", hook.name),
-                State::Ok,
-                format!("{}: {}", hook.via, probe.purpose),
-                "",
-            ),
-            Some(why) => check(
-                format!("probe {}", hook.name),
-                State::Limited,
-                format!(
-                    "{why}; without it: {}; instead: {}",
-                    probe.without, probe.fallback
-                ),
-                "",
-            ),
-        })
-        .collect()
+    check(format!("probe {}", hook.name), state, finding, "")
 }

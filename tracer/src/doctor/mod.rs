@@ -9,7 +9,10 @@ use std::{
     process::ExitCode,
 };
 
-use crate::cli::{DoctorArgs, DoctorFormat};
+use crate::{
+    cli::{DoctorArgs, DoctorFormat},
+    snapshot::HookState,
+};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,21 +34,32 @@ struct Check {
     advice: String,
 }
 
+/// All that was looked at.
+#[derive(Debug)]
+struct Examination {
+    checks: Vec<Check>,
+    /// What became of each probe; empty when none was tried.
+    hooks: Vec<HookState>,
+}
+
 /// Looks at everything and says it; 1 when tracer cannot run here.
 ///
 /// # Errors
 /// Standard output cannot be written.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let checks = examine::all(args.btf.as_deref());
+    let found = examine::all(args.btf.as_deref());
     let page = match args.format {
-        DoctorFormat::Text => report::text(&checks),
-        DoctorFormat::Json => report::json(&checks),
+        DoctorFormat::Text => report::text(&found.checks),
+        DoctorFormat::Json => report::json(&found),
     };
     match io::stdout().write_all(page.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }
-    let can_run = checks.iter().all(|check| check.state != State::Failed);
+    let can_run = found
+        .checks
+        .iter()
+        .all(|check| check.state != State::Failed);
     Ok(if can_run {
         ExitCode::SUCCESS
     } else {

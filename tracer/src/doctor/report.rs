@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Check, State};
+use super::{Check, Examination, State};
+use crate::render::json::Hook;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -10,6 +11,7 @@ struct Report<'a> {
     version: &'static str,
     can_run: bool,
     checks: Vec<Finding<'a>>,
+    hooks: Vec<Hook<'a>>,
 }
 
 #[derive(Serialize)]
@@ -28,20 +30,22 @@ fn word(state: State) -> &'static str {
     }
 }
 
-pub(super) fn json(checks: &[Check]) -> String {
+pub(super) fn json(found: &Examination) -> String {
+    let findings = found.checks.iter().map(|check| Finding {
+        name: &check.name,
+        state: word(check.state),
+        finding: &check.finding,
+        advice: &check.advice,
+    });
     let report = Report {
         schema: 1,
         version: env!("CARGO_PKG_VERSION"),
-        can_run: checks.iter().all(|check| check.state != State::Failed),
-        checks: checks
+        can_run: found
+            .checks
             .iter()
-            .map(|check| Finding {
-                name: &check.name,
-                state: word(check.state),
-                finding: &check.finding,
-                advice: &check.advice,
-            })
-            .collect(),
+            .all(|check| check.state != State::Failed),
+        checks: findings.collect(),
+        hooks: found.hooks.iter().map(Hook::from).collect(),
     };
     // Strings and numbers only: it cannot fail.
     serde_json::to_string(&report).unwrap_or_default() + "\n"
@@ -79,7 +83,8 @@ pub(super) fn text(checks: &[Check]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Check, State, json, text};
+    use super::{Check, Examination, State, json, text};
+    use crate::snapshot::HookState;
 
     fn checks() -> Vec<Check> {
         let check = |name: &str, state, finding: &str, advice: &str| Check {
@@ -108,6 +113,16 @@ mod tests {
     #[test]
     fn reports() {
         insta::assert_snapshot!("text", text(&checks()));
-        insta::assert_snapshot!("json", json(&checks()));
+        let hook = HookState {
+            name: "sched_switch",
+            via: "tp_btf sched_switch".into(),
+            why: None,
+            without: "blocked time",
+        };
+        let found = Examination {
+            checks: checks(),
+            hooks: vec![hook],
+        };
+        insta::assert_snapshot!("json", json(&found));
     }
 }

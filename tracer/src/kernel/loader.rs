@@ -17,7 +17,7 @@ use super::{
     fields::{self, CgroupVersion},
     probes::{Hook, PROBES, Probe},
 };
-use crate::error::KernelError;
+use crate::{error::KernelError, snapshot::HookState};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer.bpf.o"));
 
@@ -35,24 +35,13 @@ pub struct LoadOptions {
     pub verbose: bool,
 }
 
-/// What became of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookStatus {
-    /// The probe.
-    pub name: &'static str,
-    /// How it is attached, such as `tp_btf sched_switch`.
-    pub via: String,
-    /// Why it is not in force; `None` when it is.
-    pub why: Option<String>,
-}
-
 /// The loaded object and what became of each probe.
 #[derive(Debug)]
 pub struct Loaded {
     /// Programs and maps; dropping it detaches and frees all of them.
     pub ebpf: Ebpf,
     /// One for each of [`PROBES`], in its order.
-    pub hooks: Vec<HookStatus>,
+    pub hooks: Vec<HookState>,
 }
 
 /// Loads and attaches every probe of the table.
@@ -81,10 +70,11 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
             Err(error) => Some(error.to_string()),
         };
         let via = format!("{} {}", probe.hook.kind(), probe.hook.target());
-        hooks.push(HookStatus {
+        hooks.push(HookState {
             name: probe.name,
             via,
             why,
+            without: probe.without,
         });
     }
     Ok(Loaded { ebpf, hooks })

@@ -87,8 +87,9 @@ struct Host<'a> {
     hostname: &'a str,
 }
 
+/// A probe, and what became of it.
 #[derive(Serialize)]
-struct Hook<'a> {
+pub(crate) struct Hook<'a> {
     name: &'a str,
     via: &'a str,
     state: &'a str,
@@ -96,15 +97,20 @@ struct Hook<'a> {
     without: &'a str,
 }
 
-impl<'a> From<&'a snapshot::Start> for Start<'a> {
-    fn from(start: &'a snapshot::Start) -> Self {
-        let hook = |hook: &'a snapshot::HookState| Hook {
+impl<'a> From<&'a snapshot::HookState> for Hook<'a> {
+    fn from(hook: &'a snapshot::HookState) -> Self {
+        Self {
             name: hook.name,
             via: &hook.via,
             state: if hook.why.is_none() { "ok" } else { "missing" },
             why: hook.why.as_deref(),
             without: hook.without,
-        };
+        }
+    }
+}
+
+impl<'a> From<&'a snapshot::Start> for Start<'a> {
+    fn from(start: &'a snapshot::Start) -> Self {
         Self {
             schema: SCHEMA,
             version: start.version,
@@ -115,7 +121,7 @@ impl<'a> From<&'a snapshot::Start> for Start<'a> {
                 kernel: start.host.kernel.as_str(),
                 hostname: start.host.hostname.as_str(),
             },
-            hooks: start.hooks.iter().map(hook).collect(),
+            hooks: start.hooks.iter().map(Hook::from).collect(),
             notes: &start.notes,
         }
     }

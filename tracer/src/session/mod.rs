@@ -19,9 +19,8 @@ use crate::{
     cli::{By, Cli, RunArgs},
     clock::{self, MonotonicNs},
     host::{facts, own, users::Users},
-    kernel::loader::HookStatus,
     kernel::probes::PROBES,
-    snapshot::{HookState, Start},
+    snapshot::Start,
 };
 
 /// Runs until the end that the arguments or a signal set.
@@ -82,7 +81,7 @@ impl Session {
             host: facts::host(),
             interval_ns,
             by: args.by.into(),
-            hooks: hooks.into_iter().map(hook_state).collect(),
+            hooks,
             notes: notes(),
         };
         Ok(Self {
@@ -176,16 +175,6 @@ impl Ending {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-    }
-}
-
-fn hook_state(hook: HookStatus) -> HookState {
-    let probe = PROBES.iter().find(|probe| probe.name == hook.name);
-    HookState {
-        name: hook.name,
-        via: hook.via,
-        why: hook.why,
-        without: probe.map_or("", |probe| probe.without),
     }
 }
 

@@ -11,9 +11,10 @@ use crate::{
     error::KernelError,
     host::{capabilities, cgroups::Cgroups, facts, load, own},
     kernel::{
-        loader::{self, HookStatus, LoadOptions},
+        loader::{self, LoadOptions},
         reader::Reader,
     },
+    snapshot::HookState,
     text::Text,
 };
 
@@ -34,7 +35,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Checks the rights and attaches every probe.
-    pub(super) fn attach(args: &RunArgs) -> Result<(Self, Vec<HookStatus>), KernelError> {
+    pub(super) fn attach(args: &RunArgs) -> Result<(Self, Vec<HookState>), KernelError> {
         check_host()?;
         let cgroups = Cgroups::new();
         let loaded = loader::load(&LoadOptions {

@@ -7,18 +7,17 @@
 
 mod checks;
 mod report;
-mod tally;
 mod tests;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::setup::{self, Missing};
-use crate::{build, clock};
+use crate::tally::Tally;
+use crate::{build, clock, vm};
 use report::{Outcome, Report};
-use tally::Tally;
 
 /// Options of `cargo xtask test` and `cargo xtask ci`.
 #[derive(Args)]
@@ -49,6 +48,7 @@ const TESTS: [Step; 3] = [
     ("unit tests", tests::unit),
     ("live tests", tests::live),
 ];
+const GUESTS: Step = ("guests", guests);
 const CHECKS_LAST: [Step; 2] = [("docs", checks::docs), ("licences", checks::licences)];
 
 /// Runs the steps and prints the report; success only when none failed.
@@ -95,7 +95,7 @@ fn steps(missing: Missing, filtered: bool) -> Vec<Step> {
         steps.extend(CHECKS_FIRST);
         steps.extend([build, unit]);
         steps.extend(CHECKS_LAST);
-        steps.push(live);
+        steps.extend([live, GUESTS]);
     }
     steps
 }
@@ -103,6 +103,7 @@ fn steps(missing: Missing, filtered: bool) -> Vec<Step> {
 fn set_up(run: &mut Run<'_>) -> Result<Outcome> {
     setup::toolchain(run.missing)?;
     setup::test_programs()?;
+    setup::guest_programs()?;
     Ok(Outcome::Passed)
 }
 
@@ -111,5 +112,18 @@ fn build(run: &mut Run<'_>) -> Result<Outcome> {
     let toolchain = setup::toolchain(Missing::Refuse)?;
     build::tracer(&toolchain, true)?;
     run.built = true;
+    Ok(Outcome::Passed)
+}
+
+fn guests(run: &mut Run<'_>) -> Result<Outcome> {
+    if !run.built {
+        return Ok(Outcome::Skipped("the build failed".to_owned()));
+    }
+    let failed_before = run.tally.failed;
+    vm::all(&mut run.tally).inspect_err(|_| run.tally.failed += 1)?;
+    let failed = run.tally.failed - failed_before;
+    if failed > 0 {
+        bail!("{failed} failed");
+    }
     Ok(Outcome::Passed)
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::ci::tally::Tally;
+use crate::tally::Tally;
 
 /// How a step ended.
 pub(super) enum Outcome {
@@ -40,7 +40,7 @@ pub(super) fn print(reports: &[Report], tally: &Tally, no_match: Option<&str>) {
     if let Some(filter) = no_match {
         println!("no test ran: is there one whose name contains `{filter}`?");
     }
-    println!("{}", closing_line(tally));
+    println!("{}", tally.closing_line());
 }
 
 fn table(reports: &[Report]) -> String {
@@ -55,15 +55,6 @@ fn table(reports: &[Report]) -> String {
         row.trim_end().to_owned() + "\n"
     };
     reports.iter().map(row).collect()
-}
-
-fn closing_line(tally: &Tally) -> String {
-    format!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed,
-        tally.failed,
-        tally.skipped.len()
-    )
 }
 
 #[cfg(test)]
@@ -91,14 +82,6 @@ mod tests {
             "format          0.4 s  passed\n\
              build          61.0 s  FAILED  no linker\n\
              live tests      0.0 s  skipped the build failed\n"
-        );
-    }
-
-    #[test]
-    fn the_closing_line_has_its_form() {
-        assert_eq!(
-            closing_line(&Tally::default()),
-            "0 passed, 0 failed, 0 skipped"
         );
     }
 }

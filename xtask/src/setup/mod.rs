@@ -70,13 +70,23 @@ pub(crate) fn toolchain(missing: Missing) -> Result<Toolchain> {
 }
 
 /// Installs the programs that only the live tests need.
+pub(crate) fn test_programs() -> Result<()> {
+    programs(&packages::TO_TEST, "test-packages")
+}
+
+/// Installs the programs that make and run guests.
+pub(crate) fn guest_programs() -> Result<()> {
+    programs(&packages::FOR_GUESTS, "guest-packages")
+}
+
+/// Installs the packages of programs that are not there.
 ///
 /// Without apt-get the missing ones are only named: the tests that need them
 /// are skipped, and say so.
-pub(crate) fn test_programs() -> Result<()> {
-    let missing = packages::missing_to_test();
+fn programs(wanted: &[packages::Program], log: &str) -> Result<()> {
+    let missing = packages::missing(wanted);
     if missing.is_empty() || packages::apt_get().is_some() {
-        return packages::provide(&missing, "test-packages", Missing::Install);
+        return packages::provide(&missing, log, Missing::Install);
     }
     eprintln!(
         "not installed, and no apt-get to install with: {} (tests that need them are skipped)",

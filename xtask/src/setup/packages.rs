@@ -27,8 +27,19 @@ pub(super) const TO_BUILD: [&str; 9] = [
 /// What gives `cc`, which rustc links with, to a machine without one.
 const C_COMPILER: [&str; 2] = ["gcc", "libc6-dev"];
 
-/// What only the live tests need: the program, and Debian's package of it.
-const TO_TEST: [(&str, &str); 1] = [("stress-ng", "stress-ng")];
+/// A program, and Debian's package of it.
+pub(super) type Program = (&'static str, &'static str);
+
+/// What only the live tests need.
+pub(super) const TO_TEST: [Program; 1] = [("stress-ng", "stress-ng")];
+
+/// What makes guests and runs them.
+pub(super) const FOR_GUESTS: [Program; 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("depmod", "kmod"),
+    ("xz", "xz-utils"),
+];
 
 /// The machine's apt-get, if it has one.
 pub(super) fn apt_get() -> Option<PathBuf> {
@@ -50,12 +61,12 @@ pub(super) fn missing_to_build() -> Result<Vec<&'static str>> {
     Ok(missing)
 }
 
-/// The packages of the live tests' programs that are not there.
-pub(super) fn missing_to_test() -> Vec<&'static str> {
-    TO_TEST
-        .into_iter()
+/// The packages of those programs that are not there.
+pub(super) fn missing(wanted: &[Program]) -> Vec<&'static str> {
+    wanted
+        .iter()
         .filter(|(program, _)| process::installed(program).next().is_none())
-        .map(|(_, package)| package)
+        .map(|(_, package)| *package)
         .collect()
 }
 

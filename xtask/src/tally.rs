@@ -7,20 +7,22 @@
 
 /// A test that did not run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Skip {
-    pub(super) test: String,
-    pub(super) reason: String,
+pub(crate) struct Skip {
+    pub(crate) test: String,
+    pub(crate) reason: String,
 }
 
 /// The tests of any number of test programs, counted line by line.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Tests that ran and succeeded.
-    pub(super) passed: usize,
+    pub(crate) passed: usize,
     /// Tests that failed.
-    pub(super) failed: usize,
+    pub(crate) failed: usize,
     /// Tests that did not run.
-    pub(super) skipped: Vec<Skip>,
+    pub(crate) skipped: Vec<Skip>,
+    /// Names of tests that failed, of programs that got to their end.
+    pub(crate) failures: Vec<String>,
     program: Program,
 }
 
@@ -36,7 +38,7 @@ struct Program {
 
 impl Tally {
     /// Takes in one line of a test program's stdout.
-    pub(super) fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         if let Some((passed, failed)) = verdict(line) {
             self.close_program(passed, failed);
         } else if is_start(line) {
@@ -67,14 +69,24 @@ impl Tally {
 
     /// Takes in the end of a test program: one without a verdict was taken down
     /// by a test, which is counted as failed.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let program = std::mem::take(&mut self.program);
         self.failed += usize::from(program.running);
     }
 
     /// How many tests there were, run or not.
-    pub(super) fn tests(&self) -> usize {
+    pub(crate) fn tests(&self) -> usize {
         self.passed + self.failed + self.skipped.len()
+    }
+
+    /// `N passed, N failed, N skipped`: for people, and for programs that look for it.
+    pub(crate) fn closing_line(&self) -> String {
+        format!(
+            "{} passed, {} failed, {} skipped",
+            self.passed,
+            self.failed,
+            self.skipped.len()
+        )
     }
 
     fn close_program(&mut self, passed: usize, failed: usize) {
@@ -88,6 +100,7 @@ impl Tally {
         skipped.retain(|skip| !failures.iter().any(|name| same_test(name, &skip.test)));
         self.passed += passed.saturating_sub(skipped.len());
         self.failed += failed;
+        self.failures.extend(failures);
         self.skipped.append(&mut skipped);
         self.skipped.extend(ignored);
     }

@@ -102,3 +102,11 @@ fn lines_that_only_look_alike_are_not_counted() {
     assert_eq!(counts(&tally), (0, 0, 0));
     assert!(!tally.program.running);
 }
+
+#[test]
+fn the_closing_line_has_its_form() {
+    assert_eq!(
+        Tally::default().closing_line(),
+        "0 passed, 0 failed, 0 skipped"
+    );
+}

@@ -1,0 +1,137 @@
+//! One guest: QEMU without KVM, from its start to its exit status.
+//!
+//! The guest leaves through the device isa-debug-exit, which ends QEMU with
+//! `(value << 1) | 1`; the guest adds 32 to its status. So a pass is 65: a
+//! panic ends QEMU with 0 and an error of QEMU's with 1, and neither can be
+//! taken for one. Console and results come over a serial line each.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result};
+
+use crate::process;
+
+/// What `leave` (tests/src/bin/leave.rs) adds to a status.
+const LEAVE_BASE: i32 = 32;
+
+const QEMU: &str = "qemu-system-x86_64";
+const MEMORY_MIB: u32 = 640;
+const CPUS: u32 = 2;
+/// The throttled disk: large enough to read from, small enough to make at once.
+const DISK_BYTES: u64 = 64 << 20;
+/// Reads and writes a second of the throttled disk.
+const DISK_IOPS: u32 = 4;
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its job ended, with this status.
+    Left(i32),
+    /// It was killed at its time limit, in seconds.
+    TimedOut(u64),
+    /// Neither: a panic, a reset, or QEMU failed.
+    Died(ExitStatus),
+}
+
+/// An error when there is nothing to run a guest with.
+pub(super) fn emulator() -> Result<()> {
+    let found = process::installed(QEMU).next();
+    found
+        .map(|_| ())
+        .with_context(|| format!("`{QEMU}` is not installed"))
+}
+
+/// Boots a kernel with an initramfs, and hands over what its job says by line.
+///
+/// `folder` gets the console's log, QEMU's own messages and the disks.
+pub(super) fn run(
+    vmlinuz: &Path,
+    initrd: &Path,
+    folder: &Path,
+    limit_s: u64,
+    line: impl FnMut(&str),
+) -> Result<End> {
+    let disk = |name: &str| -> Result<String> {
+        let path = folder.join(name);
+        // Sparse: the file takes no room until it is written to.
+        File::create(&path)?.set_len(DISK_BYTES)?;
+        Ok(format!("file={},format=raw,if=virtio", path.display()))
+    };
+    // `timeout` kills QEMU even when xtask itself was killed.
+    let mut qemu = Command::new("timeout");
+    qemu.args(["--kill-after=5", &limit_s.to_string(), QEMU])
+        .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+        .args(["-display", "none", "-M", "pc,accel=tcg"])
+        // Five levels of page tables only slow the emulation down.
+        .args(["-cpu", "max,la57=off"])
+        .args(["-m", &MEMORY_MIB.to_string(), "-smp", &CPUS.to_string()])
+        .arg("-kernel")
+        .arg(vmlinuz)
+        .arg("-initrd")
+        .arg(initrd)
+        .arg("-serial")
+        .arg(format!("file:{}", folder.join("console").display()))
+        .args(["-serial", "stdio"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
+        .args([
+            "-drive",
+            &format!("{},throttling.iops-total={DISK_IOPS}", disk("slow")?),
+        ])
+        .args(["-drive", &disk("plain")?])
+        .args([
+            "-append",
+            "console=ttyS0 panic=-1 oops=panic quiet mitigations=off delayacct",
+        ])
+        .stderr(File::create(folder.join("qemu"))?);
+    let status = process::stream(&mut qemu, line)?;
+    Ok(end(status, limit_s))
+}
+
+/// What the status of `timeout qemu` means.
+fn end(status: ExitStatus, limit_s: u64) -> End {
+    match status.code() {
+        Some(124 | 137) | None => End::TimedOut(limit_s),
+        Some(code) if code & 1 == 1 && code >> 1 >= LEAVE_BASE => {
+            End::Left((code >> 1) - LEAVE_BASE)
+        }
+        Some(_) => End::Died(status),
+    }
+}
+
+/// The last lines of the console and of QEMU's messages.
+pub(super) fn last_words(folder: &Path, lines: usize) -> Result<String> {
+    let mut words = String::new();
+    for name in ["console", "qemu"] {
+        let bytes = fs::read(folder.join(name)).with_context(|| format!("no log {name}"))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let all: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        for line in &all[all.len().saturating_sub(lines)..] {
+            let shown: String = line.chars().filter(|c| !c.is_control()).collect();
+            words += &format!("{name}: {shown}\n");
+        }
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn only_the_guest_itself_can_say_that_it_passed() {
+        let ended = |code: i32| end(ExitStatus::from_raw(code << 8), 60);
+        assert_eq!(ended(65), End::Left(0));
+        assert_eq!(ended(67), End::Left(1));
+        assert!(matches!(ended(0), End::Died(_)), "a panic");
+        assert!(matches!(ended(1), End::Died(_)), "an error of QEMU's");
+        assert_eq!(ended(124), End::TimedOut(60));
+        assert_eq!(ended(137), End::TimedOut(60));
+    }
+}

@@ -1,0 +1,341 @@
+//! Kernels for the guests: Debian's own cloud images, from the machine's mirror.
+//!
+//! apt does the work, with lists and a cache of its own under target/vm: it
+//! finds the mirror that the machine is configured with, checks the signature
+//! of a suite's index and the SHA-256 of a package, and installs nothing. What
+//! a guest needs of a kernel is kept: the image and a few modules.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{process, workspace};
+
+/// A kernel to boot.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    /// Its series, as the user names it.
+    pub(super) name: &'static str,
+    /// What the releases of the series begin with.
+    prefix: &'static str,
+    /// The suite that has the series.
+    suite: &'static str,
+    /// The archive that has the suite.
+    label: &'static str,
+    /// Whether tracer refuses it, and shall say so clearly.
+    pub(super) refused: bool,
+}
+
+/// The newest that tracer refuses, then what Debian's releases run.
+pub(super) const KERNELS: [Kernel; 5] = [
+    Kernel {
+        name: "5.10",
+        prefix: "5.10.",
+        suite: "bullseye-security",
+        label: SECURITY,
+        refused: true,
+    },
+    supported("6.1", "6.1.", "bookworm"),
+    supported("6.12", "6.12.", "trixie"),
+    supported("6.18", "6.18.", "trixie-backports"),
+    supported("7.x", "7.", "sid"),
+];
+
+const fn supported(name: &'static str, prefix: &'static str, suite: &'static str) -> Kernel {
+    Kernel {
+        name,
+        prefix,
+        suite,
+        label: MAIN,
+        refused: false,
+    }
+}
+
+/// What Debian's archives call themselves.
+const MAIN: &str = "Debian";
+const SECURITY: &str = "Debian-Security";
+
+/// Modules that a guest needs where they are not built in: its disks.
+const MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
+
+/// Packages of a release; from about 6.19 the image is split into two of them.
+const PACKAGES: [&str; 3] = ["image", "binary", "modules"];
+
+/// How long an index is taken for fresh.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// A kernel that is here.
+#[derive(Debug)]
+pub(super) struct Image {
+    /// `uname -r` of it.
+    pub(super) release: String,
+    /// The file that QEMU boots.
+    pub(super) vmlinuz: PathBuf,
+    /// Modules, uncompressed, in the order in which they are to be loaded.
+    pub(super) modules: Vec<PathBuf>,
+}
+
+/// Brings a kernel here, or takes the one that is.
+pub(super) fn provide(kernel: &Kernel) -> Result<Image> {
+    let folder = workspace::target("vm/kernels").join(kernel.name);
+    let apt = Apt::new(kernel)?;
+    let newest = apt.update().and_then(|()| apt.newest(kernel));
+    let newest = match (newest, kept(&folder)) {
+        (Ok(newest), Some(image)) if newest == image.release => return Ok(image),
+        (Ok(newest), _) => newest,
+        (Err(error), Some(image)) => {
+            eprintln!(
+                "{}: {error:#}; going on with {}",
+                kernel.name, image.release
+            );
+            return Ok(image);
+        }
+        (Err(error), None) => return Err(error),
+    };
+    let aside = folder.with_extension("new");
+    let _ = fs::remove_dir_all(&aside);
+    apt.unpack(&newest, &aside.join("packages"))?;
+    keep(&newest, &aside)?;
+    fs::remove_dir_all(aside.join("packages"))?;
+    let _ = fs::remove_dir_all(&folder);
+    fs::rename(&aside, &folder)?;
+    kept(&folder).context("the kernel was unpacked, but is not there")
+}
+
+/// The kernel of a folder that `keep` filled.
+fn kept(folder: &Path) -> Option<Image> {
+    let release = fs::read_to_string(folder.join("release")).ok()?;
+    let mut modules: Vec<PathBuf> = fs::read_dir(folder.join("modules"))
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    modules.sort();
+    Some(Image {
+        release,
+        vmlinuz: folder.join("vmlinuz"),
+        modules,
+    })
+}
+
+/// Takes out of unpacked packages what a guest needs.
+fn keep(release: &str, folder: &Path) -> Result<()> {
+    // Debian 14 has no /lib in packages any more.
+    let packages = folder.join("packages");
+    let root = [packages.clone(), packages.join("usr")]
+        .into_iter()
+        .find(|root| root.join("lib/modules").join(release).is_dir())
+        .with_context(|| format!("the packages of {release} have no modules"))?;
+    let vmlinuz = [
+        packages.join("boot").join(format!("vmlinuz-{release}")),
+        root.join("lib/modules").join(release).join("vmlinuz"),
+    ];
+    let vmlinuz = vmlinuz.iter().find(|path| path.is_file());
+    let vmlinuz = vmlinuz.with_context(|| format!("the packages of {release} have no image"))?;
+    fs::copy(vmlinuz, folder.join("vmlinuz"))?;
+    fs::create_dir_all(folder.join("modules"))?;
+    process::read(tool("depmod")?.arg("-b").arg(&root).arg(release))?;
+    let mut count = 0;
+    for module in MODULES {
+        let mut modprobe = tool("modprobe")?;
+        modprobe.arg("-d").arg(&root);
+        modprobe.args(["-S", release, "--show-depends", module]);
+        for path in to_load(&process::read(&mut modprobe)?) {
+            let file = Path::new(path).file_name().unwrap_or_default();
+            let name = format!("{count:02}-{}", file.to_string_lossy());
+            count += 1;
+            let copy = folder.join("modules").join(&name);
+            fs::copy(path, &copy)?;
+            if name.ends_with(".xz") {
+                process::read(tool("xz")?.arg("-d").arg(&copy))?;
+            }
+        }
+    }
+    Ok(fs::write(folder.join("release"), release)?)
+}
+
+/// Files in an answer of `modprobe --show-depends`: what is built in has none.
+fn to_load(answer: &str) -> impl Iterator<Item = &str> {
+    answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("insmod ").map(str::trim))
+}
+
+fn tool(name: &str) -> Result<Command> {
+    let program = process::installed(name).next();
+    program
+        .map(Command::new)
+        .with_context(|| format!("`{name}` is not installed"))
+}
+
+/// apt, with one suite, and with lists and a cache of its own.
+struct Apt {
+    folder: PathBuf,
+    options: Vec<String>,
+}
+
+impl Apt {
+    fn new(kernel: &Kernel) -> Result<Self> {
+        let folder = workspace::target("vm/apt").join(kernel.suite);
+        for below in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(folder.join(below))?;
+        }
+        let source = format!("{} {} main\n", mirror(kernel)?, kernel.suite);
+        fs::write(folder.join("sources.list"), source)?;
+        let path = |below: &str| folder.join(below).display().to_string();
+        let options = [
+            format!("Dir::State={}", path("")),
+            format!("Dir::State::lists={}", path("lists")),
+            "Dir::State::status=/dev/null".to_owned(),
+            format!("Dir::Cache={}", path("cache")),
+            format!("Dir::Etc::SourceList={}", path("sources.list")),
+            "Dir::Etc::SourceParts=/dev/null".to_owned(),
+            "APT::Architecture=amd64".to_owned(),
+            "APT::Architectures=amd64".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            // What a desktop adds to the lists, and a package of any kernel is not in.
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+            "Acquire::Retries=3".to_owned(),
+        ]
+        .into();
+        Ok(Self { folder, options })
+    }
+
+    fn command(&self, program: &str) -> Result<Command> {
+        let mut command = tool(program)?;
+        command.current_dir(&self.folder);
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        Ok(command)
+    }
+
+    /// Fetches the suite's index, unless it is fresh.
+    fn update(&self) -> Result<()> {
+        let stamp = self.folder.join("updated");
+        let age = fs::metadata(&stamp)
+            .and_then(|stamp| stamp.modified())
+            .ok()
+            .and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age < FRESH) {
+            return Ok(());
+        }
+        process::read(self.command("apt-get")?.args(["--error-on=any", "update"]))?;
+        Ok(fs::write(stamp, "")?)
+    }
+
+    /// The newest release of a series that the suite has.
+    fn newest(&self, kernel: &Kernel) -> Result<String> {
+        let names = self.names()?;
+        newest(&names, kernel.prefix)
+            .with_context(|| format!("{} has no cloud kernel {}", kernel.suite, kernel.name))
+    }
+
+    fn names(&self) -> Result<String> {
+        process::read(self.command("apt-cache")?.args(["pkgnames", "linux-"]))
+    }
+
+    /// Downloads the packages of a release and unpacks them into a folder.
+    fn unpack(&self, release: &str, into: &Path) -> Result<()> {
+        let names = self.names()?;
+        let wanted = PACKAGES.map(|kind| format!("linux-{kind}-{release}"));
+        let there = wanted
+            .iter()
+            .filter(|package| names.lines().any(|name| name == package.as_str()));
+        let downloads = self.folder.join("downloads");
+        let _ = fs::remove_dir_all(&downloads);
+        fs::create_dir_all(&downloads)?;
+        let mut download = self.command("apt-get")?;
+        download.current_dir(&downloads).arg("download").args(there);
+        process::read(&mut download)?;
+        fs::create_dir_all(into)?;
+        for package in fs::read_dir(&downloads)? {
+            process::read(tool("dpkg-deb")?.arg("-x").arg(package?.path()).arg(into))?;
+        }
+        Ok(fs::remove_dir_all(&downloads)?)
+    }
+}
+
+/// The beginning of a line of sources.list, up to the mirror that this machine
+/// is configured with.
+fn mirror(kernel: &Kernel) -> Result<String> {
+    let mut apt_get = tool("apt-get").context("Debian's kernels come through apt")?;
+    apt_get.args(["indextargets", "--format", "$(LABEL)|$(REPO_URI)"]);
+    let targets = process::read(apt_get.arg("Created-By: Packages"))?;
+    let uri = of_label(&targets, kernel.label).with_context(|| {
+        let label = kernel.label;
+        format!("apt is configured with no mirror of {label} (or `apt-get update` never ran)")
+    })?;
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let signed_by = if Path::new(keyring).exists() {
+        format!(" signed-by={keyring}")
+    } else {
+        String::new()
+    };
+    Ok(format!("deb [arch=amd64{signed_by}] {uri}"))
+}
+
+/// The repository of a label in apt's answer.
+fn of_label<'a>(targets: &'a str, label: &str) -> Option<&'a str> {
+    targets
+        .lines()
+        .filter_map(|line| line.split_once('|'))
+        .find_map(|(of, uri)| (of == label).then_some(uri))
+}
+
+/// The newest release among names of packages.
+fn newest(names: &str, prefix: &str) -> Option<String> {
+    let releases = names.lines().filter_map(|name| {
+        let release = name.strip_prefix("linux-image-")?;
+        (release.starts_with(prefix) && release.ends_with("-cloud-amd64")).then_some(release)
+    });
+    releases
+        .max_by_key(|release| numbers(release))
+        .map(str::to_owned)
+}
+
+/// The numbers in a release: what it is ordered by within a suite.
+fn numbers(release: &str) -> Vec<u64> {
+    let words = release.split(|c: char| !c.is_ascii_digit());
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_is_by_number_and_of_the_series() {
+        let names = "linux-image-6.1-cloud-amd64\n\
+                     linux-image-6.1.0-9-cloud-amd64\n\
+                     linux-image-6.1.0-50-cloud-amd64\n\
+                     linux-image-6.1.0-51-amd64\n\
+                     linux-image-6.12.107+deb13-cloud-amd64\n\
+                     linux-modules-6.1.0-60-cloud-amd64\n";
+        let release = |prefix| newest(names, prefix);
+        assert_eq!(release("6.1.").as_deref(), Some("6.1.0-50-cloud-amd64"));
+        assert_eq!(
+            release("6.12.").as_deref(),
+            Some("6.12.107+deb13-cloud-amd64")
+        );
+        assert_eq!(release("7."), None);
+    }
+
+    #[test]
+    fn what_is_built_in_is_not_loaded() {
+        let answer = "builtin virtio_ring\ninsmod /a/virtio_pci.ko.xz \ninsmod /a/virtio_blk.ko\n";
+        let files: Vec<_> = to_load(answer).collect();
+        assert_eq!(files, ["/a/virtio_pci.ko.xz", "/a/virtio_blk.ko"]);
+    }
+
+    #[test]
+    fn a_mirror_is_found_by_its_label() {
+        let targets =
+            "Debian Backports|http://a/\nDebian|http://b/debian/\nDebian-Security|http://c/\n";
+        assert_eq!(of_label(targets, "Debian"), Some("http://b/debian/"));
+        assert_eq!(of_label(targets, "Debian-Security"), Some("http://c/"));
+        assert_eq!(of_label(targets, "Ubuntu"), None);
+    }
+}

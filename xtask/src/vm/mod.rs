@@ -1,0 +1,327 @@
+//! `vm`: the live tests on other kernels, in guests made on the spot.
+//!
+//! A guest is a Debian cloud kernel under QEMU without KVM, with an initramfs
+//! of busybox, the static tracer and the static live tests, and two disks. What
+//! its tests say is shown as it comes, the kernel's name in front. In the end
+//! there is a table, tests by kernels, and the same as JSON under target/vm.
+//!
+//! What `tracer doctor` says of each kernel is held against docs/kernels/.
+
+mod guest;
+mod image;
+mod kernels;
+mod results;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::Value;
+
+use crate::build::{self, LiveTests};
+use crate::setup::{self, Missing};
+use crate::tally::{Skip, Tally};
+use crate::{clock, docs, workspace};
+use guest::End;
+use kernels::{KERNELS, Kernel};
+use results::{Log, Outcome, Report, Tested};
+
+/// Guests at a time: each has two CPUs and keeps them busy.
+const AT_A_TIME: usize = 2;
+/// A guest takes some two minutes; one that takes longer than this hangs.
+const LIMIT_S: u64 = 300;
+const LAST_LINES: usize = 15;
+
+/// Test programs that run in guests. The cost of a hook under emulation says
+/// nothing of its cost on a CPU, so those stay outside.
+const PROGRAMS: [&str; 2] = ["truth", GUEST_ONLY];
+/// Tests of what cannot be done to a host.
+pub(crate) const GUEST_ONLY: &str = "guest";
+/// The one test for kernels that tracer refuses.
+const REFUSED: &str = "a_kernel_below_the_floor_is_refused";
+
+/// Options of `cargo xtask vm`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask vm                              every test on every kernel
+  cargo xtask vm --kernel 6.1 --kernel 6.12   on these
+  cargo xtask vm --test blocked               tests whose name contains `blocked`
+  cargo xtask vm --keep                       write docs/kernels/ anew, and the page made from it")]
+pub(crate) struct Options {
+    /// Boot only this kernel; may be given several times
+    #[arg(long = "kernel", value_name = "NAME", value_parser = KERNELS.map(|kernel| kernel.name))]
+    kernels: Vec<String>,
+    /// Run only the tests whose name contains this
+    #[arg(long, value_name = "PATTERN")]
+    test: Option<String>,
+    /// Keep what `tracer doctor` says of each kernel, instead of comparing it
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the task: set-up, build, guests, report.
+pub(crate) fn task(options: &Options) -> Result<ExitCode> {
+    setup::guest_programs()?;
+    let toolchain = setup::toolchain(Missing::Install)?;
+    build::tracer(&toolchain, true)?;
+    let reports = run(options)?;
+    if options.keep {
+        docs::task()?;
+    }
+    let mut tally = Tally::default();
+    count(&reports, &mut tally);
+    println!("{}", tally.closing_line());
+    let failed = tally.failed > 0 || tally.tests() == 0;
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The guests of a complete run, for `test` and `ci`; what is built is taken.
+pub(crate) fn all(tally: &mut Tally) -> Result<()> {
+    let options = Options {
+        kernels: Vec::new(),
+        test: None,
+        keep: false,
+    };
+    count(&run(&options)?, tally);
+    Ok(())
+}
+
+fn run(options: &Options) -> Result<Vec<Report>> {
+    let job = Job {
+        live: build::live_tests()?,
+        test: options.test.clone(),
+        keep: options.keep,
+    };
+    let base = image::base(&job.live)?;
+    let is_wanted = |kernel: &&Kernel| {
+        if options.kernels.is_empty() {
+            // A kernel that is refused has one test; a pattern may leave it none.
+            let pattern = options.test.as_deref().unwrap_or("");
+            return !kernel.refused || REFUSED.contains(pattern);
+        }
+        options.kernels.iter().any(|name| name == kernel.name)
+    };
+    let wanted: Vec<&Kernel> = KERNELS.iter().filter(is_wanted).collect();
+    // The newest first: they take longest.
+    let queue: Mutex<VecDeque<&Kernel>> = Mutex::new(wanted.iter().rev().copied().collect());
+    let done: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(kernel) = take(&queue) {
+                    let report = job.on(kernel, &base);
+                    done.lock().unwrap_or_else(|e| e.into_inner()).push(report);
+                }
+            });
+        }
+    });
+    let mut reports = done.into_inner().unwrap_or_else(|e| e.into_inner());
+    reports.sort_by_key(|report| {
+        KERNELS
+            .iter()
+            .position(|kernel| kernel.name == report.kernel)
+    });
+    println!("\n{}", results::table(&reports));
+    let file = workspace::target("vm/results.json");
+    fs::write(&file, format!("{:#}\n", results::json(&reports)))?;
+    Ok(reports)
+}
+
+fn take<'a>(queue: &Mutex<VecDeque<&'a Kernel>>) -> Option<&'a Kernel> {
+    queue.lock().unwrap_or_else(|e| e.into_inner()).pop_front()
+}
+
+/// Adds the outcomes to the closing count, and says why tests were skipped.
+fn count(reports: &[Report], tally: &mut Tally) {
+    for report in reports {
+        let mut skip = |test: &str, reason: &String| {
+            tally.skipped.push(Skip {
+                test: format!("{test} on {}", report.kernel),
+                reason: reason.clone(),
+            });
+        };
+        if let Some(reason) = &report.skipped {
+            skip("all tests", reason);
+        }
+        for test in &report.tests {
+            match &test.outcome {
+                Outcome::Passed => tally.passed += 1,
+                Outcome::Failed => tally.failed += 1,
+                Outcome::Skipped(reason) => skip(&test.name, reason),
+            }
+        }
+    }
+}
+
+/// What every guest does.
+struct Job {
+    live: LiveTests,
+    test: Option<String>,
+    keep: bool,
+}
+
+impl Job {
+    /// Runs it on a kernel. Whatever fails outside of the guest is said, and
+    /// counts as a test that failed.
+    fn on(&self, kernel: &Kernel, base: &[u8]) -> Report {
+        let mut report = Report {
+            kernel: kernel.name,
+            release: String::new(),
+            skipped: None,
+            tests: Vec::new(),
+            took: Duration::ZERO,
+        };
+        let image = guest::emulator().and_then(|()| kernels::provide(kernel));
+        let image = match image {
+            Ok(image) => image,
+            Err(error) => {
+                report.skipped = Some(format!("it cannot be had: {error:#}"));
+                return report;
+            }
+        };
+        report.release.clone_from(&image.release);
+        let began = clock::now();
+        match self.boot(kernel, &image, base) {
+            Ok(tests) => report.tests = tests,
+            Err(error) => {
+                println!("{:<5}| error: {error:#}", kernel.name);
+                report.tests.push(failed("the guest's start"));
+            }
+        }
+        report.took = began.elapsed();
+        report
+    }
+
+    fn boot(&self, kernel: &Kernel, image: &kernels::Image, base: &[u8]) -> Result<Vec<Tested>> {
+        let name = kernel.name;
+        let folder = workspace::target("vm").join(name);
+        fs::create_dir_all(&folder)?;
+        let initrd = folder.join("initrd");
+        let own = image::own(image, self.script(kernel))?;
+        fs::write(&initrd, [base, &own].concat())?;
+        let mut log = Log::default();
+        let end = guest::run(&image.vmlinuz, &initrd, &folder, LIMIT_S, |line| {
+            if log.read(line, clock::now()) {
+                println!("{name:<5}| {line}");
+            }
+        })?;
+        fs::remove_file(&initrd)?;
+        match end {
+            End::Left(_) => {}
+            End::TimedOut(limit) => println!("{name:<5}| killed after {limit} s"),
+            End::Died(status) => println!("{name:<5}| died: QEMU ended with {status}"),
+        }
+        if !matches!(end, End::Left(_)) {
+            for line in guest::last_words(&folder, LAST_LINES)?.lines() {
+                println!("{name:<5}| {line}");
+            }
+        }
+        let doctor = log.doctor.take();
+        let mut tests = vec![self.doctor(name, doctor)?];
+        tests.extend(log.tests(&end, clock::now()));
+        Ok(tests)
+    }
+
+    /// What the guest's shell runs; its status is 1 when a program failed.
+    fn script(&self, kernel: &Kernel) -> String {
+        let mut script = String::new();
+        for (name, value) in image::VARIABLES {
+            script += &format!("export {name}={value}\n");
+        }
+        script += &format!(
+            "echo \"{}$(tracer doctor --format json)\"\nfailed=0\n",
+            results::DOCTOR
+        );
+        // A kernel that is refused has one test, which the others have not.
+        let refused = if kernel.refused {
+            format!("--exact {REFUSED}")
+        } else {
+            let pattern = self.test.as_deref().unwrap_or("");
+            format!("--skip {REFUSED} {}", quoted(pattern))
+        };
+        for (name, _) in &self.live.programs {
+            if PROGRAMS.contains(&name.as_str()) {
+                let program = image::test_path(name);
+                script +=
+                    &format!("{program} --test-threads=1 --nocapture {refused} || failed=1\n");
+            }
+        }
+        script + "exit $failed\n"
+    }
+
+    /// Holds what the doctor said of the hooks against what is kept of it.
+    fn doctor(&self, kernel: &str, said: Option<Value>) -> Result<Tested> {
+        let name = "doctor says what is kept";
+        let Some(said) = said else {
+            return Ok(failed(name));
+        };
+        let file = kept(kernel);
+        if self.keep {
+            fs::write(&file, format!("{said:#}\n"))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        let kept: Value = fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        // The release and what depends on it changes with every update.
+        let differs = ["can_run", "hooks"]
+            .into_iter()
+            .find(|key| said[key] != kept[key]);
+        if let Some(key) = differs {
+            println!(
+                "{kernel:<5}| doctor says of `{key}`: {}; kept is {}; if that is right: cargo xtask vm --keep",
+                said[key], kept[key]
+            );
+            return Ok(failed(name));
+        }
+        Ok(Tested {
+            name: name.to_owned(),
+            outcome: Outcome::Passed,
+            took: Duration::ZERO,
+        })
+    }
+}
+
+/// Where what the doctor says of a kernel is kept.
+fn kept(kernel: &str) -> PathBuf {
+    workspace::root().join(format!("docs/kernels/{kernel}.json"))
+}
+
+fn failed(name: &str) -> Tested {
+    Tested {
+        name: name.to_owned(),
+        outcome: Outcome::Failed,
+        took: Duration::ZERO,
+    }
+}
+
+/// A word for the shell, whatever is in it; nothing for an empty one.
+fn quoted(word: &str) -> String {
+    if word.is_empty() {
+        return String::new();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_stays_one_word_of_the_shell() {
+        assert_eq!(quoted("blocked"), "'blocked'");
+        assert_eq!(quoted("a b'; reboot"), r"'a b'\''; reboot'");
+        assert_eq!(quoted(""), "");
+    }
+}

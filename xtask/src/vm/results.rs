@@ -1,0 +1,195 @@
+//! What came of the guests: read from their output, as a table and as JSON.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::tally::Tally;
+use crate::vm::guest::End;
+
+/// How a test came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Passed,
+    /// It did not run, for this reason.
+    Skipped(String),
+    Failed,
+}
+
+/// A test in a guest.
+#[derive(Clone, Debug)]
+pub(super) struct Tested {
+    pub(super) name: String,
+    pub(super) outcome: Outcome,
+    pub(super) took: Duration,
+}
+
+/// What came of one kernel.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// The series.
+    pub(super) kernel: &'static str,
+    /// `uname -r`; empty when the kernel could not be had.
+    pub(super) release: String,
+    /// Why there was no guest at all.
+    pub(super) skipped: Option<String>,
+    /// Its tests, in the order in which they ran.
+    pub(super) tests: Vec<Tested>,
+    /// From QEMU's start to its end.
+    pub(super) took: Duration,
+}
+
+/// The output of a guest, read as it comes.
+#[derive(Default)]
+pub(super) struct Log {
+    tally: Tally,
+    timed: Vec<(String, Duration)>,
+    /// The test that runs, once its name is known.
+    running: Option<String>,
+    /// When it began: its name comes with its first line of output.
+    began: Option<Instant>,
+    /// What `tracer doctor --format json` said.
+    pub(super) doctor: Option<Value>,
+}
+
+/// Goes before what the job says to xtask, and not to a person.
+pub(super) const DOCTOR: &str = "::doctor ";
+
+impl Log {
+    /// Takes in a line; whether it is for people.
+    pub(super) fn read(&mut self, line: &str, now: Instant) -> bool {
+        if let Some(answer) = line.strip_prefix(DOCTOR) {
+            self.doctor = serde_json::from_str(answer).ok();
+            return false;
+        }
+        self.tally.read(line);
+        if line.starts_with("running ") {
+            self.began = Some(now);
+        }
+        let mut said = line;
+        let started = line.strip_prefix("test ");
+        if let Some((name, rest)) = started.and_then(|rest| rest.split_once(" ... ")) {
+            self.running = Some(name.to_owned());
+            said = rest;
+        }
+        if matches!(said, "ok" | "FAILED") {
+            self.close(now);
+        }
+        true
+    }
+
+    fn close(&mut self, now: Instant) {
+        if let Some(name) = self.running.take() {
+            let took = now.duration_since(self.began.replace(now).unwrap_or(now));
+            self.timed.push((name, took));
+        }
+    }
+
+    /// The tests, once the guest has ended: one that was running then has
+    /// failed, and so has an end that is no pass although every test is one.
+    pub(super) fn tests(mut self, end: &End, now: Instant) -> Vec<Tested> {
+        let unfinished = self.running.clone();
+        self.close(now);
+        self.tally.end();
+        let outcome = |name: &String| {
+            let skip = self.tally.skipped.iter().find(|skip| skip.test == *name);
+            if self.tally.failures.contains(name) || unfinished.as_ref() == Some(name) {
+                Outcome::Failed
+            } else if let Some(skip) = skip {
+                Outcome::Skipped(skip.reason.clone())
+            } else {
+                Outcome::Passed
+            }
+        };
+        let mut tests: Vec<Tested> = self
+            .timed
+            .iter()
+            .map(|(name, took)| Tested {
+                name: name.clone(),
+                outcome: outcome(name),
+                took: *took,
+            })
+            .collect();
+        let explained = tests.iter().any(|test| test.outcome == Outcome::Failed);
+        if *end != End::Left(0) && !explained {
+            tests.push(Tested {
+                name: "the guest's end".to_owned(),
+                outcome: Outcome::Failed,
+                took: Duration::ZERO,
+            });
+        }
+        tests
+    }
+}
+
+/// Tests down, kernels across.
+pub(super) fn table(reports: &[Report]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for test in reports.iter().flat_map(|report| &report.tests) {
+        if !names.contains(&test.name.as_str()) {
+            names.push(&test.name);
+        }
+    }
+    let width = names
+        .iter()
+        .map(|name| name.len())
+        .max()
+        .unwrap_or(0)
+        .max(8);
+    let row = |first: &str, cell: &dyn Fn(&Report) -> String| {
+        let cells = reports.iter().map(|report| format!("{:>12}", cell(report)));
+        format!("{first:<width$}{}\n", cells.collect::<String>())
+    };
+    let mut table = row("", &|report| report.kernel.to_owned());
+    for name in names {
+        table += &row(name, &|report| {
+            let test = report.tests.iter().find(|test| test.name == name);
+            test.map_or_else(|| "-".to_owned(), cell)
+        });
+    }
+    let count = |report: &Report, of: fn(&Outcome) -> bool| {
+        let tests = report.tests.iter().filter(|test| of(&test.outcome));
+        tests.count().to_string()
+    };
+    table += &row("passed", &|r| count(r, |o| *o == Outcome::Passed));
+    table += &row("failed", &|r| count(r, |o| *o == Outcome::Failed));
+    table += &row("skipped", &|r| {
+        count(r, |o| matches!(o, Outcome::Skipped(_)))
+    });
+    table + &row("seconds", &|r| format!("{:.0}", r.took.as_secs_f64()))
+}
+
+fn cell(test: &Tested) -> String {
+    match test.outcome {
+        Outcome::Passed => format!("{:.0} s", test.took.as_secs_f64()),
+        Outcome::Skipped(_) => "skipped".to_owned(),
+        Outcome::Failed => "FAILED".to_owned(),
+    }
+}
+
+/// The same for programs.
+pub(super) fn json(reports: &[Report]) -> Value {
+    let test = |test: &Tested| {
+        let (outcome, reason) = match &test.outcome {
+            Outcome::Passed => ("passed", None),
+            Outcome::Skipped(reason) => ("skipped", Some(reason)),
+            Outcome::Failed => ("failed", None),
+        };
+        json!({
+            "name": test.name, "outcome": outcome, "reason": reason,
+            "seconds": test.took.as_secs_f64(),
+        })
+    };
+    let kernel = |report: &Report| {
+        json!({
+            "kernel": report.kernel, "release": report.release, "skipped": report.skipped,
+            "seconds": report.took.as_secs_f64(),
+            "tests": report.tests.iter().map(test).collect::<Vec<_>>(),
+        })
+    };
+    json!({ "kernels": reports.iter().map(kernel).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+#[path = "results_tests.rs"]
+mod tests;
