@@ -5,7 +5,7 @@ use tests::{
     cgroup::Cgroup,
     provoke::Workload,
     schedstat, skip,
-    time::{NS, let_pass, shorter},
+    time::{NS, host_or_guest, let_pass},
     tracer::{Snapshot, Tracer, assert_averages, mean, number},
 };
 
@@ -25,7 +25,7 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     let late = [vfork(), vfork()];
     // The interval in which they began is not full.
     tracer.snapshot();
-    let snapshots = tracer.snapshots(shorter(24, 8));
+    let snapshots = tracer.snapshots(host_or_guest(24, 8));
     for (workload, began) in late.iter().chain([&early]) {
         for snapshot in &snapshots {
             // The interval is exact, the block lasts through it: the tolerance is the issue's.
@@ -35,7 +35,13 @@ fn blocked_is_one_task_each_and_ages_are_true() {
                 .blocked_age_ns(workload.pid())
                 .expect("it is blocked");
             let expected = snapshot.wall_ns() - began;
-            assert_near("age in ms", age as f64 / 1e6, expected as f64 / 1e6, 10.0);
+            let tolerance = host_or_guest(10.0, 30.0);
+            assert_near(
+                "age in ms",
+                age as f64 / 1e6,
+                expected as f64 / 1e6,
+                tolerance,
+            );
         }
     }
     let (_, end, status) = tracer.finish();
@@ -70,20 +76,25 @@ fn every_short_episode_is_counted() {
 #[test]
 fn run_and_wait_are_those_of_schedstat() {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let seconds: usize = host_or_guest(10, 6);
+    let ms = (seconds * 1000).to_string();
     let mut hogs: Vec<_> = (0..cpus * 2)
-        .map(|_| Workload::ready(&["hog", "1", "14000"]))
+        .map(|_| Workload::ready(&["hog", "1", &ms]))
         .collect();
     let mut tracer = Tracer::start(&["--interval", "1s"]);
-    hogs.iter_mut().for_each(Workload::go);
-    tracer.snapshots(2);
-    let read = || {
-        hogs.iter()
-            .map(|hog| schedstat::of_process(hog.pid()))
-            .collect::<Vec<_>>()
+    tracer.snapshot();
+    let read = |hogs: &[Workload]| -> Vec<_> {
+        let hogs = hogs.iter();
+        hogs.map(|hog| schedstat::of_process(hog.pid())).collect()
     };
-    let before = read();
-    let snapshots = tracer.snapshots(shorter(10, 6));
-    let after = read();
+    let before = read(&hogs);
+    hogs.iter_mut().for_each(Workload::go);
+    for hog in &mut hogs {
+        assert_eq!(hog.line(), "done");
+    }
+    let snapshots = tracer.snapshots(seconds + 2);
+    // All hogs sleep: none is in a wait that schedstat would not have yet.
+    let after = read(&hogs);
     assert_averages(snapshots.last().expect("some"));
     for (hog, (before, after)) in hogs.iter().zip(before.iter().zip(&after)) {
         let total = |figure: &str| -> f64 {
@@ -92,12 +103,11 @@ fn run_and_wait_are_those_of_schedstat() {
                 .map(|s| s.of_pid(hog.pid(), figure) * s.seconds())
                 .sum()
         };
-        // 1 %: schedstat is read some ms after the snapshot, moves at the tick for a
-        // running task, and has ended waits only, of some ms each.
+        // 0.3 %: a second with less than 5 ms of a process has no row for it.
         let (run, wait) = (after.0 - before.0, after.1 - before.1);
         let (run, wait) = (run as f64 / NS, wait as f64 / NS);
-        assert_near("run in s", total("running"), run, run * 0.01);
-        assert_near("wait in s", total("waiting"), wait, wait * 0.01);
+        assert_near("run in s", total("running"), run, run * 0.003);
+        assert_near("wait in s", total("waiting"), wait, wait * 0.003);
     }
 }
 
@@ -109,7 +119,7 @@ fn short_lived_processes_are_counted() {
         Err(e) => skip!("short_lived_processes_are_counted", "no cpu cgroup: {e}"),
     };
     // An emulated CPU takes longer to make a process than the process lives.
-    let (rate, length_s): (u32, u32) = shorter((200, 10), (40, 6));
+    let (rate, length_s): (u32, u32) = host_or_guest((200, 10), (40, 6));
     let (each_s, ms) = (rate.to_string(), (length_s * 1000).to_string());
     let mut storm = Workload::ready_in(&["storm", &each_s, "5", &ms], &cgroup.directories());
     let mut tracer = Tracer::start(&["--interval", "1s"]);
@@ -141,19 +151,23 @@ fn a_cgroup_has_what_its_tasks_used() {
         Ok(cgroup) => cgroup,
         Err(e) => skip!("a_cgroup_has_what_its_tasks_used", "no cpu cgroup: {e}"),
     };
-    let mut hog = Workload::ready_in(&["hog", "2", "7000"], &cgroup.directories());
+    let seconds: usize = host_or_guest(6, 4);
+    let ms = (seconds * 1000).to_string();
+    let mut hog = Workload::ready_in(&["hog", "2", &ms], &cgroup.directories());
     let mut tracer = Tracer::start(&["--interval", "1s", "--by", "cgroup"]);
-    hog.go();
     tracer.snapshot();
     let before = cgroup.usage_ns();
-    let snapshots = tracer.snapshots(shorter(5, 3));
+    hog.go();
+    assert_eq!(hog.line(), "done");
+    let snapshots = tracer.snapshots(seconds + 2);
     let used = (cgroup.usage_ns() - before) as f64 / NS;
     let is_it = |group: &serde_json::Value| group["cgroup"] == cgroup.name.as_str();
     let total: f64 = snapshots
         .iter()
         .map(|s| s.sum("running", is_it) * s.seconds())
         .sum();
-    assert_near("CPU in s", total, used, used * 0.01);
+    // A second with less than 5 ms of a group has no row for it.
+    assert_near("CPU in s", total, used, used * 0.003);
     hog.end();
 }
 
@@ -172,7 +186,7 @@ fn throttled_is_told_from_waiting() {
     hog.go();
     tracer.snapshots(2);
     let before = cgroup.throttled_ns();
-    let n = shorter(12, 6);
+    let n = host_or_guest(12, 6);
     let snapshots = tracer.snapshots(n);
     let seconds = n as f64;
     let throttled = (cgroup.throttled_ns() - before) as f64 / NS;
@@ -196,12 +210,12 @@ fn throttled_is_told_from_waiting() {
 /// Hogs, sleepers in D and a fork storm for two minutes: the kernel's samples.
 #[test]
 fn the_kernels_samples_are_named() {
-    let seconds: u32 = shorter(121, 31);
+    let seconds: u32 = host_or_guest(121, 31);
     let (ms, bursts) = (
         ((seconds + 1) * 1000).to_string(),
         (seconds * 1000 / 70).to_string(),
     );
-    let storms = shorter("100", "20");
+    let storms = host_or_guest("100", "20");
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     let hog = || Workload::ready(&["hog", "1", &ms]);
     let sleeper = || Workload::ready(&["vfork", &ms]);
@@ -228,19 +242,23 @@ fn the_kernels_samples_are_named() {
         .map(|(active, named)| active.abs_diff(*named))
         .sum();
     let share = exact as f64 / samples.len() as f64;
+    // A CPU that stops for longer than the kernel waits for its count, ten ticks,
+    // is counted as it was five seconds before: in a guest, one sample in five.
+    let (least, most_off) = host_or_guest((0.95, 0.1), (0.8, 0.6));
     println!("named equals counted in {:.1} %", share * 100.0);
     assert!(
-        share >= 0.95,
+        share >= least,
         "named equals counted in {exact} of {}",
         samples.len()
     );
     assert!(
-        off as f64 / samples.len() as f64 <= 0.1,
+        off as f64 / samples.len() as f64 <= most_off,
         "off by {off} in all"
     );
     let last = snapshots.last().expect("some");
     assert_averages(last);
     // What was named is what the load is made of, from the first sample on.
     let unexplained = number(&last.0["load"]["unexplained"]["load1"]);
-    assert_near("unexplained load1", unexplained, 0.0, 0.1);
+    let tolerance = host_or_guest(0.1, 0.3);
+    assert_near("unexplained load1", unexplained, 0.0, tolerance);
 }

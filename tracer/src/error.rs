@@ -22,7 +22,10 @@ pub enum KernelError {
         missing: String,
     },
     /// The kernel is too old.
-    #[error("Linux {release} is too old: tracer needs 5.15, or the 5.14 of RHEL 9")]
+    #[error(
+        "Linux {release} is too old: tracer needs 5.15, or the 5.14 of RHEL 9, for task storage \
+         in tracing programs\n  -> boot a newer kernel; `tracer doctor` says what this one has"
+    )]
     OldKernel {
         /// The running kernel.
         release: String,

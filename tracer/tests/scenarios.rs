@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
         for (name, count) in &step.counters {
             self.counters[counter(name)] = *count;
         }
-        let jiffies = clock.jiffies(at);
+        let jiffies = clock.jiffies(at) - step.late_ticks;
         let lag = if step.own_cpu_lags { 1 } else { 0 };
         Reading {
             clock: ClockReading {

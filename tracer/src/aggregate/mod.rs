@@ -256,7 +256,7 @@ impl LoadAggregate {
         if !self.samples.is_pending() {
             self.averages.hold_against(reading.averages.fixed);
         }
-        let due = self.samples.take_due(reading.clock.now);
+        let due = self.samples.take_due(&reading.clock);
         let is_only = due.len() == 1;
         for (i, sample) in due.iter().enumerate() {
             let is_last = i + 1 == due.len();

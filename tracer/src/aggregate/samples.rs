@@ -127,6 +127,8 @@ pub struct Samples {
     /// Folds that came in before the tick rate was known.
     early: Vec<FoldReading>,
     next_at: Option<MonotonicNs>,
+    /// When the latest reading was.
+    read_at: MonotonicNs,
     /// When jiffy 0 would have been, as the best fold tells (CLOCK_MONOTONIC, ns,
     /// wrapping).
     jiffy_zero: Option<u64>,
@@ -143,6 +145,7 @@ impl Samples {
             pending: VecDeque::new(),
             early: Vec::new(),
             next_at: None,
+            read_at: first.now,
             jiffy_zero: None,
             missed: 0,
         }
@@ -150,6 +153,7 @@ impl Samples {
 
     /// Finds out which samples have begun since the last reading.
     pub fn begin(&mut self, clock: &ClockReading, folds: &[FoldReading]) {
+        self.read_at = clock.now;
         self.early.extend_from_slice(folds);
         self.ticks = self.ticks.or_else(|| self.measure(clock));
         let Some(ticks) = self.ticks else { return };
@@ -223,17 +227,20 @@ impl Samples {
         }
     }
 
-    /// Samples that are in the averages by now.
-    pub fn take_due(&mut self, now: MonotonicNs) -> Vec<Sample> {
-        let Some(ticks) = self.ticks else {
+    /// Samples that are in the averages by now. The kernel goes by its ticks, and
+    /// these can be late: of a virtual machine that its host held up.
+    pub fn take_due(&mut self, clock: &ClockReading) -> Vec<Sample> {
+        if self.ticks.is_none() {
             return Vec::new();
+        }
+        let is_in = |sample: &Sample| {
+            is_later(
+                clock.jiffies,
+                sample.jiffy.wrapping_add(FOLD_TO_AVERAGES_TICKS),
+            )
         };
         let mut due = Vec::new();
-        while self
-            .pending
-            .front()
-            .is_some_and(|sample| due_at(sample.at, ticks) <= now)
-        {
+        while self.pending.front().is_some_and(is_in) {
             due.extend(self.pending.pop_front());
         }
         due
@@ -256,7 +263,8 @@ impl Samples {
             .front()
             .map(|sample| sample.at)
             .or(self.next_at)?;
-        Some(due_at(next, ticks))
+        // One that should be in by now, and is not, will be with the next tick.
+        Some(due_at(next, ticks).max(self.read_at + ticks.ns))
     }
 
     /// When the kernel counts next.

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use super::table;
 use crate::{
     figures::FIGURES,
@@ -46,7 +48,18 @@ pub fn figures_page() -> String {
     page
 }
 
-/// docs/hooks.md: every probe, and every kernel field that one reads.
+/// What `tracer doctor --format json` says on kernels, by series; kept by
+/// `cargo xtask vm --keep`.
+const DOCTORS: [(&str, &str); 5] = [
+    ("5.10", include_str!("../../../docs/kernels/5.10.json")),
+    ("6.1", include_str!("../../../docs/kernels/6.1.json")),
+    ("6.12", include_str!("../../../docs/kernels/6.12.json")),
+    ("6.18", include_str!("../../../docs/kernels/6.18.json")),
+    ("7.x", include_str!("../../../docs/kernels/7.x.json")),
+];
+
+/// docs/hooks.md: every probe, what became of it on which kernel, and every
+/// kernel field that one reads.
 pub fn hooks_page() -> String {
     let mut page = String::from(
         "# Hooks\n\n\
@@ -78,6 +91,7 @@ pub fn hooks_page() -> String {
         ],
         probes,
     );
+    by_kernel(&mut page);
     let fields = FIELDS.iter().map(|field| {
         let paths = field
             .paths
@@ -96,6 +110,53 @@ pub fn hooks_page() -> String {
         fields,
     );
     page
+}
+
+/// How each probe is attached on each kernel.
+fn by_kernel(page: &mut String) {
+    page.push_str(
+        "\n## Probes by kernel\n\n\
+         What `tracer doctor --format json` says on Debian's cloud kernels, in guests that \
+         `cargo xtask vm` boots; kept in docs/kernels.\n\n",
+    );
+    // What is kept has been read back by `cargo xtask vm`; anything else shows as refused.
+    let answer = |text| serde_json::from_str(text).unwrap_or(Value::Null);
+    let answers: Vec<Value> = DOCTORS.iter().map(|(_, text)| answer(text)).collect();
+    let mut row = |first: String, cells: Vec<String>| {
+        *page += &format!("| {first} | {} |\n", cells.join(" | "));
+    };
+    let series = DOCTORS.map(|(kernel, _)| kernel.to_owned()).into();
+    row("probe".to_owned(), series);
+    row("---".to_owned(), vec!["---".to_owned(); DOCTORS.len()]);
+    for probe in PROBES {
+        let cells = answers.iter().map(|answer| found(answer, probe.name));
+        row(code(probe.name), cells.collect());
+    }
+    let releases = answers.iter().map(release);
+    row("tried on".to_owned(), releases.collect());
+}
+
+/// How a probe is attached, or why it is not.
+fn found(doctor: &Value, probe: &str) -> String {
+    let hooks = doctor["hooks"].as_array();
+    let hook = hooks.and_then(|hooks| hooks.iter().find(|hook| hook["name"] == probe));
+    match hook {
+        // The kind comes first, then the kernel's name for the place.
+        Some(hook) if hook["state"] == "ok" => {
+            let via = hook["via"].as_str().unwrap_or_default();
+            code(via.split(' ').next().unwrap_or_default())
+        }
+        Some(hook) => cell(hook["why"].as_str().unwrap_or_default()),
+        None => "refused".to_owned(),
+    }
+}
+
+/// The kernel, as the doctor names it.
+fn release(doctor: &Value) -> String {
+    let checks = doctor["checks"].as_array();
+    let check = checks.and_then(|checks| checks.iter().find(|check| check["name"] == "kernel"));
+    let finding = check.and_then(|check| check["finding"].as_str());
+    cell(finding.unwrap_or_default().trim_start_matches("Linux "))
 }
 
 fn section<const N: usize>(

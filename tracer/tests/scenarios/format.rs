@@ -140,6 +140,9 @@ pub(crate) struct Step {
     /// The reader's CPU has not come to the fold yet.
     #[serde(default)]
     pub own_cpu_lags: bool,
+    /// So many ticks are late: the host held this virtual machine up.
+    #[serde(default)]
+    pub late_ticks: u64,
     pub expect: Option<Expected>,
 }
 

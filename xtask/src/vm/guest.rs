@@ -100,6 +100,17 @@ fn end(status: ExitStatus, limit_s: u64) -> End {
     }
 }
 
+/// Whether a guest died of QEMU, and not of its kernel.
+///
+/// To patch its code, the kernel puts a breakpoint there, waits until every CPU
+/// has seen it, writes the new code, and waits again. QEMU 7.2 was seen to run
+/// the breakpoint after that, from a translation that was made meanwhile.
+pub(super) fn ran_stale_code(end: &End, folder: &Path) -> Result<bool> {
+    let console = fs::read(folder.join("console"))?;
+    let panicked = matches!(end, End::Died(_));
+    Ok(panicked && String::from_utf8_lossy(&console).contains("Oops: int3:"))
+}
+
 /// The last lines of the console and of QEMU's messages.
 pub(super) fn last_words(folder: &Path, lines: usize) -> Result<String> {
     let mut words = String::new();

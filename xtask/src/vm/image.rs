@@ -26,8 +26,7 @@ pub(super) const VARIABLES: [(&str, &str); 4] = [
     ("TRACER_BIN", "/bin/tracer"),
     ("TRACER_BPF_OBJECT", "/tests/tracer-ebpf"),
     ("TRACER_PROVOKE", "/bin/provoke"),
-    // There are many guests: tests take fewer samples, and hold them to the same.
-    ("TRACER_TEST_SHORT", "1"),
+    ("TRACER_IN_GUEST", "1"),
 ];
 
 /// Path of a live test program in a guest.

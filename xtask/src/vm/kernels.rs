@@ -61,8 +61,8 @@ const SECURITY: &str = "Debian-Security";
 /// Modules that a guest needs where they are not built in: its disks.
 const MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 
-/// Packages of a release; from about 6.19 the image is split into two of them.
-const PACKAGES: [&str; 3] = ["image", "binary", "modules"];
+/// Packages of a release; before 6.19 the first has it all.
+const PACKAGES: [&str; 4] = ["image", "base", "binary", "modules"];
 
 /// How long an index is taken for fresh.
 const FRESH: Duration = Duration::from_secs(24 * 3600);

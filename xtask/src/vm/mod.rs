@@ -14,7 +14,7 @@ mod results;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::setup::{self, Missing};
 use crate::tally::{Skip, Tally};
 use crate::{clock, docs, workspace};
 use guest::End;
-use kernels::{KERNELS, Kernel};
+use kernels::{Image, KERNELS, Kernel};
 use results::{Log, Outcome, Report, Tested};
 
 /// Guests at a time: each has two CPUs and keeps them busy.
@@ -202,32 +202,20 @@ impl Job {
         report
     }
 
-    fn boot(&self, kernel: &Kernel, image: &kernels::Image, base: &[u8]) -> Result<Vec<Tested>> {
+    fn boot(&self, kernel: &Kernel, image: &Image, base: &[u8]) -> Result<Vec<Tested>> {
         let name = kernel.name;
         let folder = workspace::target("vm").join(name);
         fs::create_dir_all(&folder)?;
         let initrd = folder.join("initrd");
         let own = image::own(image, self.script(kernel))?;
         fs::write(&initrd, [base, &own].concat())?;
-        let mut log = Log::default();
-        let end = guest::run(&image.vmlinuz, &initrd, &folder, LIMIT_S, |line| {
-            if log.read(line, clock::now()) {
-                println!("{name:<5}| {line}");
-            }
-        })?;
+        let (mut log, mut end) = listen(name, image, &initrd, &folder)?;
+        if guest::ran_stale_code(&end, &folder)? {
+            println!("{name:<5}| QEMU ran code that the kernel had patched: once more");
+            (log, end) = listen(name, image, &initrd, &folder)?;
+        }
         fs::remove_file(&initrd)?;
-        match end {
-            End::Left(_) => {}
-            End::TimedOut(limit) => println!("{name:<5}| killed after {limit} s"),
-            End::Died(status) => println!("{name:<5}| died: QEMU ended with {status}"),
-        }
-        if !matches!(end, End::Left(_)) {
-            for line in guest::last_words(&folder, LAST_LINES)?.lines() {
-                println!("{name:<5}| {line}");
-            }
-        }
-        let doctor = log.doctor.take();
-        let mut tests = vec![self.doctor(name, doctor)?];
+        let mut tests = vec![self.doctor(name, log.doctor.take())?];
         tests.extend(log.tests(&end, clock::now()));
         Ok(tests)
     }
@@ -291,6 +279,25 @@ impl Job {
             took: Duration::ZERO,
         })
     }
+}
+
+/// Runs a guest, showing what it says, and what became of it if it does not end well.
+fn listen(name: &str, image: &Image, initrd: &Path, folder: &Path) -> Result<(Log, End)> {
+    let mut log = Log::default();
+    let end = guest::run(&image.vmlinuz, initrd, folder, LIMIT_S, |line| {
+        if log.read(line, clock::now()) {
+            println!("{name:<5}| {line}");
+        }
+    })?;
+    match end {
+        End::Left(_) => return Ok((log, end)),
+        End::TimedOut(limit) => println!("{name:<5}| killed after {limit} s"),
+        End::Died(status) => println!("{name:<5}| died: QEMU ended with {status}"),
+    }
+    for line in guest::last_words(folder, LAST_LINES)?.lines() {
+        println!("{name:<5}| {line}");
+    }
+    Ok((log, end))
 }
 
 /// Where what the doctor says of a kernel is kept.
