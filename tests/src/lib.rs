@@ -8,6 +8,7 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod hooks;
+pub mod kernel;
 pub mod provoke;
 pub mod schedstat;
 pub mod time;

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{assert_near, time::parse_utc};
+use crate::{assert_near, kernel, time::parse_utc};
 
 /// The program under test: `TRACER_BIN`, as xtask sets it.
 pub fn command() -> Command {
@@ -196,7 +196,8 @@ impl Snapshot {
         }
         if !may_lose {
             for (reason, count) in self.0["lost"].as_object().expect("lost") {
-                assert_eq!(*count, 0, "lost: {reason}");
+                let most = kernel::may_lose(reason);
+                assert!(count.as_u64() <= Some(most), "lost: {count} {reason}");
             }
         }
     }

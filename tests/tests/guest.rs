@@ -8,6 +8,7 @@ use std::{fs, process::Command};
 use tests::{
     assert_near,
     hooks::{Hooks, Kind, ON_FUNCTIONS, ON_TRACEPOINTS},
+    kernel,
     provoke::Workload,
     time::{NS, eventually, let_pass},
     tracer::{Snapshot, Tracer, run},
@@ -64,7 +65,7 @@ fn a_slow_disk_blocks_its_reader() {
     reader.go();
     let took: f64 = reader.line().parse::<f64>().expect("a time") / NS;
     let pid = reader.pid();
-    let kernel = block_io_s(pid) - before;
+    let by_kernel = block_io_s(pid) - before;
     let mut snapshots = tracer.snapshots(7);
     snapshots.extend(tracer.finish().0);
     let sum = |of: &dyn Fn(&Snapshot) -> f64| snapshots.iter().map(of).sum::<f64>();
@@ -79,24 +80,19 @@ fn a_slow_disk_blocks_its_reader() {
     // notes the begin for whoever is current then, so that the wait is counted from
     // the begin of the one before (kernel/sched/sched.h, `delayacct_blkio_start`).
     let one = took / (READS - 1.0);
-    let too_many = ((kernel - blocked) / one).round();
+    let too_many = ((by_kernel - blocked) / one).round();
     println!("waits that delay accounting counted twice: {too_many}");
-    let most = if delays_dequeue() { READS } else { 0.0 };
-    assert!((0.0..=most).contains(&too_many), "{kernel} s, {blocked} s");
+    let most = if kernel::delays_dequeue() { READS } else { 0.0 };
+    assert!(
+        (0.0..=most).contains(&too_many),
+        "{by_kernel} s, {blocked} s"
+    );
     assert_near(
         "the same by delay accounting",
         blocked + too_many * one,
-        kernel,
+        by_kernel,
         0.1,
     );
-}
-
-/// From 6.12 a task that sleeps can stay on the run queue for a while.
-fn delays_dequeue() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
-    let mut numbers = release.split('.').map(|word| word.parse::<u32>().ok());
-    let version = (numbers.next().flatten(), numbers.next().flatten());
-    version >= (Some(6), Some(12))
 }
 
 /// Field 42 of /proc/PID/stat, delayacct_blkio_ticks, in s.
@@ -116,7 +112,7 @@ fn a_frozen_file_system_blocks_its_writer() {
     let mut writer = Workload::ready(&["write", "/mnt/file"]);
     let mut tracer = Tracer::start(&["--interval", "500ms"]);
     tracer.snapshot();
-    busybox(&["fsfreeze", "--freeze", "/mnt"]);
+    let frozen = Frozen::now();
     writer.go();
     let began: u64 = writer.line().parse().expect("a time");
     tracer.snapshot();
@@ -131,9 +127,10 @@ fn a_frozen_file_system_blocks_its_writer() {
             .blocked_age_ns(writer.pid())
             .expect("it is blocked");
         let expected = snapshot.wall_ns() - began;
-        assert_near("age in ms", age as f64 / 1e6, expected as f64 / 1e6, 20.0);
+        // Its begin is told by a pipe: the test's own CPU may stand still meanwhile.
+        assert_near("age in ms", age as f64 / 1e6, expected as f64 / 1e6, 100.0);
     }
-    busybox(&["fsfreeze", "--unfreeze", "/mnt"]);
+    drop(frozen);
     let took: f64 = writer.line().parse::<f64>().expect("a time") / NS;
     let snapshots = tracer.snapshots(3);
     let last = snapshots.last().expect("three");
@@ -147,6 +144,22 @@ fn a_frozen_file_system_blocks_its_writer() {
     assert_eq!(longest["pid"], writer.pid());
     writer.end();
     busybox(&["umount", "/mnt"]);
+}
+
+/// /mnt, frozen until this is dropped: a test that fails leaves no D state behind.
+struct Frozen;
+
+impl Frozen {
+    fn now() -> Self {
+        busybox(&["fsfreeze", "--freeze", "/mnt"]);
+        Self
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        busybox(&["fsfreeze", "--unfreeze", "/mnt"]);
+    }
 }
 
 fn busybox(command: &[&str]) {

@@ -45,11 +45,13 @@ pub(super) fn emulator() -> Result<()> {
 
 /// Boots a kernel with an initramfs, and hands over what its job says by line.
 ///
-/// `folder` gets the console's log, QEMU's own messages and the disks.
+/// `folder` gets the console's log, QEMU's own messages and the disks, `monitor`
+/// is the socket where QEMU takes commands.
 pub(super) fn run(
     vmlinuz: &Path,
     initrd: &Path,
     folder: &Path,
+    monitor: &Path,
     limit_s: u64,
     line: impl FnMut(&str),
 ) -> Result<End> {
@@ -74,6 +76,8 @@ pub(super) fn run(
         .arg("-serial")
         .arg(format!("file:{}", folder.join("console").display()))
         .args(["-serial", "stdio"])
+        .arg("-monitor")
+        .arg(format!("unix:{},server=on,wait=off", monitor.display()))
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
         .args([
             "-drive",

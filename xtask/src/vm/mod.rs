@@ -11,6 +11,7 @@ mod guest;
 mod image;
 mod kernels;
 mod results;
+mod turns;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -30,18 +31,22 @@ use crate::{clock, docs, workspace};
 use guest::End;
 use kernels::{Image, KERNELS, Kernel};
 use results::{Log, Outcome, Report, Tested};
+use turns::Turns;
 
 /// Guests at a time: each has two CPUs and keeps them busy.
 const AT_A_TIME: usize = 2;
-/// A guest takes some two minutes; one that takes longer than this hangs.
-const LIMIT_S: u64 = 300;
+/// A guest takes some two minutes, and may be stopped for as long; one that takes
+/// longer than this hangs.
+const LIMIT_S: u64 = 420;
 const LAST_LINES: usize = 15;
 
 /// Test programs that run in guests. The cost of a hook under emulation says
 /// nothing of its cost on a CPU, so those stay outside.
-const PROGRAMS: [&str; 2] = ["truth", GUEST_ONLY];
+const PROGRAMS: [&str; 2] = [GUEST_ONLY, "truth"];
 /// Tests of what cannot be done to a host.
 pub(crate) const GUEST_ONLY: &str = "guest";
+/// The test that needs all of the host's CPUs, and its program.
+const ALONE: (&str, &str) = ("truth", "the_kernels_samples_are_named");
 /// The one test for kernels that tracer refuses.
 const REFUSED: &str = "a_kernel_below_the_floor_is_refused";
 
@@ -98,6 +103,7 @@ pub(crate) fn all(tally: &mut Tally) -> Result<()> {
 
 fn run(options: &Options) -> Result<Vec<Report>> {
     let job = Job {
+        turns: Turns::default(),
         live: build::live_tests()?,
         test: options.test.clone(),
         keep: options.keep,
@@ -165,6 +171,7 @@ fn count(reports: &[Report], tally: &mut Tally) {
 
 /// What every guest does.
 struct Job {
+    turns: Turns,
     live: LiveTests,
     test: Option<String>,
     keep: bool,
@@ -209,15 +216,57 @@ impl Job {
         let initrd = folder.join("initrd");
         let own = image::own(image, self.script(kernel))?;
         fs::write(&initrd, [base, &own].concat())?;
-        let (mut log, mut end) = listen(name, image, &initrd, &folder)?;
+        let (mut log, mut end) = self.listen(name, image, &initrd, &folder)?;
         if guest::ran_stale_code(&end, &folder)? {
             println!("{name:<5}| QEMU ran code that the kernel had patched: once more");
-            (log, end) = listen(name, image, &initrd, &folder)?;
+            (log, end) = self.listen(name, image, &initrd, &folder)?;
         }
         fs::remove_file(&initrd)?;
         let mut tests = vec![self.doctor(name, log.doctor.take())?];
         tests.extend(log.tests(&end, clock::now()));
         Ok(tests)
+    }
+
+    /// Runs a guest, showing what it says, and what became of it if it does not end well.
+    fn listen(
+        &self,
+        name: &str,
+        image: &Image,
+        initrd: &Path,
+        folder: &Path,
+    ) -> Result<(Log, End)> {
+        // Short: a socket's path has room for some 100 bytes.
+        let monitor = format!("tracer-vm-{}-{name}", std::process::id());
+        let monitor = std::env::temp_dir().join(monitor);
+        self.turns.enter(&monitor);
+        let mut log = Log::default();
+        let mut alone = None;
+        let end = guest::run(
+            &image.vmlinuz,
+            initrd,
+            folder,
+            &monitor,
+            LIMIT_S,
+            |line| match line {
+                results::ALONE => alone = Some(self.turns.alone(&monitor)),
+                results::TOGETHER => alone = None,
+                _ if log.read(line, clock::now()) => println!("{name:<5}| {line}"),
+                _ => {}
+            },
+        );
+        drop(alone);
+        self.turns.leave(&monitor);
+        let _ = fs::remove_file(&monitor);
+        let end = end?;
+        match end {
+            End::Left(_) => return Ok((log, end)),
+            End::TimedOut(limit) => println!("{name:<5}| killed after {limit} s"),
+            End::Died(status) => println!("{name:<5}| died: QEMU ended with {status}"),
+        }
+        for line in guest::last_words(folder, LAST_LINES)?.lines() {
+            println!("{name:<5}| {line}");
+        }
+        Ok((log, end))
     }
 
     /// What the guest's shell runs; its status is 1 when a program failed.
@@ -226,23 +275,27 @@ impl Job {
         for (name, value) in image::VARIABLES {
             script += &format!("export {name}={value}\n");
         }
-        script += &format!(
-            "echo \"{}$(tracer doctor --format json)\"\nfailed=0\n",
-            results::DOCTOR
-        );
-        // A kernel that is refused has one test, which the others have not.
-        let refused = if kernel.refused {
-            format!("--exact {REFUSED}")
-        } else {
-            let pattern = self.test.as_deref().unwrap_or("");
-            format!("--skip {REFUSED} {}", quoted(pattern))
+        let doctor = results::DOCTOR;
+        script += &format!("echo \"{doctor}$(tracer doctor --format json)\"\nfailed=0\n");
+        let run = |program: &str, which: &str| {
+            let program = image::test_path(program);
+            format!("{program} --test-threads=1 --nocapture {which} || failed=1\n")
         };
-        for (name, _) in &self.live.programs {
-            if PROGRAMS.contains(&name.as_str()) {
-                let program = image::test_path(name);
-                script +=
-                    &format!("{program} --test-threads=1 --nocapture {refused} || failed=1\n");
-            }
+        // A kernel that is refused has one test, which the others have not.
+        if kernel.refused {
+            return script + &run(GUEST_ONLY, &format!("--exact {REFUSED}")) + "exit $failed\n";
+        }
+        let pattern = self.test.as_deref().unwrap_or("");
+        let (of, alone) = ALONE;
+        for program in PROGRAMS {
+            let which = format!("--skip {REFUSED} --skip {alone} {}", quoted(pattern));
+            script += &run(program, &which);
+        }
+        if alone.contains(pattern) {
+            // The others are stopped within a second.
+            script += &format!("echo {}\nsleep 1\n", results::ALONE);
+            script += &run(of, &format!("--exact {alone}"));
+            script += &format!("echo {}\n", results::TOGETHER);
         }
         script + "exit $failed\n"
     }
@@ -279,25 +332,6 @@ impl Job {
             took: Duration::ZERO,
         })
     }
-}
-
-/// Runs a guest, showing what it says, and what became of it if it does not end well.
-fn listen(name: &str, image: &Image, initrd: &Path, folder: &Path) -> Result<(Log, End)> {
-    let mut log = Log::default();
-    let end = guest::run(&image.vmlinuz, initrd, folder, LIMIT_S, |line| {
-        if log.read(line, clock::now()) {
-            println!("{name:<5}| {line}");
-        }
-    })?;
-    match end {
-        End::Left(_) => return Ok((log, end)),
-        End::TimedOut(limit) => println!("{name:<5}| killed after {limit} s"),
-        End::Died(status) => println!("{name:<5}| died: QEMU ended with {status}"),
-    }
-    for line in guest::last_words(folder, LAST_LINES)?.lines() {
-        println!("{name:<5}| {line}");
-    }
-    Ok((log, end))
 }
 
 /// Where what the doctor says of a kernel is kept.

@@ -55,6 +55,10 @@ pub(super) struct Log {
 /// Goes before what the job says to xtask, and not to a person.
 pub(super) const DOCTOR: &str = "::doctor ";
 
+/// A job says this when it needs the host's CPUs for itself, and when no more.
+pub(super) const ALONE: &str = "::alone";
+pub(super) const TOGETHER: &str = "::together";
+
 impl Log {
     /// Takes in a line; whether it is for people.
     pub(super) fn read(&mut self, line: &str, now: Instant) -> bool {

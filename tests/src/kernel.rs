@@ -1,0 +1,30 @@
+//! What differs from kernel to kernel, as far as tests must know.
+
+use std::fs;
+
+/// Version of the running kernel, such as `(6, 12)`.
+pub fn version() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut numbers = release.split('.').map(|word| word.parse().ok());
+    let mut next = || numbers.next().flatten().expect("a number");
+    (next(), next())
+}
+
+/// From 6.12 a task that sleeps can stay on the run queue for a while.
+pub fn delays_dequeue() -> bool {
+    version() >= (6, 12)
+}
+
+/// How much of a reason of loss is the kernel's doing, and no fault.
+///
+/// Before 6.2 task storage refuses a tracing program while its CPU is at another
+/// task's storage (`bpf_task_storage_trylock`, kernel/bpf/bpf_task_storage.c):
+/// rare, and counted.
+pub fn may_lose(reason: &str) -> u64 {
+    let is_refused = matches!(reason, "waking_without_slot" | "task_storage");
+    if is_refused && version() < (6, 2) {
+        3
+    } else {
+        0
+    }
+}
