@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     snapshot::{
-        BlockedTask, Group, LoadBreakdown, LongEpisode, Lost, OtherGroups, OwnCost, Snapshot,
-        Summary, TaskMean, Verdict,
+        BlockedTask, Group, GroupBy, LoadBreakdown, LongEpisode, Lost, OtherGroups, OwnCost,
+        Snapshot, Summary, TaskMean, Verdict,
     },
     text::Text,
 };
@@ -76,12 +76,7 @@ impl LoadAggregate {
             mean: group.total.mean(duration_ns),
             exited: group.exited_total,
             episodes: group.total.episodes,
-            ..self.row(
-                key,
-                group,
-                duration_ns,
-                threads.get(key).copied().unwrap_or(0),
-            )
+            ..self.row(key, group, duration_ns, &threads)
         };
         let open: Vec<_> = self
             .blocked_now()
@@ -129,14 +124,7 @@ impl LoadAggregate {
             .groups
             .iter()
             .filter(|(_, group)| group.interval.total_ns() > 0 || group.load != [0.0; 3])
-            .map(|(key, group)| {
-                self.row(
-                    key,
-                    group,
-                    interval_ns,
-                    threads.get(key).copied().unwrap_or(0),
-                )
-            })
+            .map(|(key, group)| self.row(key, group, interval_ns, &threads))
             .collect();
         rows.sort_by(largest_first);
         let is_wanted = |row: &Group| match self.options.pid {
@@ -164,7 +152,13 @@ impl LoadAggregate {
         (shown, other)
     }
 
-    fn row(&self, key: &GroupKey, group: &Account, interval_ns: u64, threads: u64) -> Group {
+    fn row(
+        &self,
+        key: &GroupKey,
+        group: &Account,
+        interval_ns: u64,
+        threads: &HashMap<GroupKey, u64>,
+    ) -> Group {
         let process = match key {
             GroupKey::Process(id) => self.tasks.process(*id),
             _ => None,
@@ -200,7 +194,10 @@ impl LoadAggregate {
         };
         Group {
             is_kernel: process.is_some_and(|process| process.is_kernel),
-            threads,
+            threads: match process {
+                Some(process) => process.threads,
+                None => threads.get(key).copied().unwrap_or(0),
+            },
             exited: group.exited,
             episodes: group.interval.episodes,
             mean: group.interval.mean(interval_ns),
@@ -209,9 +206,12 @@ impl LoadAggregate {
         }
     }
 
-    /// Living tasks by group.
+    /// Living tasks by group, where a group is not a process, which knows its own.
     fn threads(&self) -> HashMap<GroupKey, u64> {
         let mut threads = HashMap::new();
+        if self.options.by == GroupBy::Process {
+            return threads;
+        }
         for task in self.tasks.iter() {
             *threads.entry(self.groups.key(&task.identity)).or_default() += 1;
         }
