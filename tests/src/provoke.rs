@@ -72,3 +72,16 @@ impl Drop for Workload {
         let _ = self.child.wait();
     }
 }
+
+/// Runs a workload that counts what it does for `ms`, and returns the count.
+///
+/// # Errors
+/// It could not do it, and has said why on stderr.
+pub fn count(mode: &str, ms: u64) -> anyhow::Result<u64> {
+    let mut workload = Workload::ready(&[mode, &ms.to_string()]);
+    workload.go();
+    let line = workload.line();
+    workload.end();
+    line.parse()
+        .map_err(|_| anyhow::anyhow!("the workload {mode} failed"))
+}

@@ -8,6 +8,7 @@
 //! What xtask says goes to stderr, so that stdout belongs to tracer (`run`)
 //! or to the test report (`test`, `ci`).
 
+mod bench;
 mod build;
 mod ci;
 mod clock;
@@ -30,7 +31,8 @@ Examples:
   cargo xtask run -- --format json | jq      the same, with options for `tracer run`
   cargo xtask run -- doctor                  another of tracer's commands
   cargo xtask test                           everything CI checks
-  cargo xtask test blocked                   only the tests named *blocked*";
+  cargo xtask test blocked                   only the tests named *blocked*
+  cargo xtask bench --quick                  tracer's cost beside its peers, in two minutes";
 
 /// Tasks of the tracer project
 #[derive(Parser)]
@@ -54,6 +56,8 @@ enum Task {
     Ci(ci::Options),
     /// Write the generated pages under docs/ anew
     Docs,
+    /// Measure what tracer costs, beside its peers
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Task::Test(options) => ci::task(&options, setup::Missing::Install),
         Task::Ci(options) => ci::task(&options, setup::Missing::Refuse),
         Task::Docs => docs::task().map(|()| ExitCode::SUCCESS),
+        Task::Bench(options) => bench::task(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

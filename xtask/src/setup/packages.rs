@@ -30,6 +30,15 @@ const C_COMPILER: [&str; 2] = ["gcc", "libc6-dev"];
 /// What only the live tests need: the program, and Debian's package of it.
 const TO_TEST: [(&str, &str); 1] = [("stress-ng", "stress-ng")];
 
+/// What only the bench needs: tracer's peers, one program of each package.
+const TO_BENCH: [(&str, &str); 5] = [
+    ("stress-ng", "stress-ng"),
+    ("offcputime", "libbpf-tools"),
+    ("bpftrace", "bpftrace"),
+    ("top", "procps"),
+    ("pidstat", "sysstat"),
+];
+
 /// The machine's apt-get, if it has one.
 pub(super) fn apt_get() -> Option<PathBuf> {
     process::installed("apt-get").next()
@@ -52,10 +61,19 @@ pub(super) fn missing_to_build() -> Result<Vec<&'static str>> {
 
 /// The packages of the live tests' programs that are not there.
 pub(super) fn missing_to_test() -> Vec<&'static str> {
-    TO_TEST
-        .into_iter()
+    missing(&TO_TEST)
+}
+
+/// The packages of the bench's programs that are not there.
+pub(super) fn missing_to_bench() -> Vec<&'static str> {
+    missing(&TO_BENCH)
+}
+
+fn missing(programs: &[(&'static str, &'static str)]) -> Vec<&'static str> {
+    programs
+        .iter()
         .filter(|(program, _)| process::installed(program).next().is_none())
-        .map(|(_, package)| package)
+        .map(|(_, package)| *package)
         .collect()
 }
 

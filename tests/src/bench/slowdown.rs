@@ -1,0 +1,148 @@
+//! Throughput lost: how much less a workload gets done with a contender running.
+//!
+//! BPF statistics see what is inside a program only. This sees all of it: the
+//! way into the program, caches, the contender's own process. BPF statistics
+//! are off here, since they cost as much as a small program.
+//!
+//! Before and after each contender's slot the workload runs alone, and the slot
+//! is held against the mean of these two: the machine's own drift drops out.
+
+use anyhow::Result;
+
+use super::{
+    contenders::{self, FLOOR, WALKER},
+    document::{Document, NOTHING, Quantity, TRACER, Workload},
+    measure::{Effort, order},
+    running::Running,
+};
+use crate::provoke;
+
+/// The workload whose slow-down is budgeted.
+pub(super) const ROUND_TRIPS: &str = "pipe round trips, throughput";
+const RATE: Quantity = Quantity {
+    name: "throughput",
+    unit: "a second",
+    ratio_to: Some(super::document::Reference {
+        contender: NOTHING,
+        at_least: 0.0,
+    }),
+};
+/// Of the throughput without, in the slots beside it.
+pub(super) const LOST: Quantity = Quantity {
+    name: "lost",
+    unit: "%",
+    ratio_to: None,
+};
+
+struct Trial {
+    name: &'static str,
+    how: &'static str,
+    mode: &'static str,
+    contenders: &'static [&'static str],
+}
+
+/// A new workload is a row here.
+const TRIALS: [Trial; 3] = [
+    Trial {
+        name: ROUND_TRIPS,
+        how: "a byte goes to another process on the same CPU and back: two context switches and \
+              two wakings. Nothing else is done, so no program that works loses as much",
+        mode: "round-trips",
+        contenders: &[
+            FLOOR,
+            TRACER,
+            "runqlat",
+            "runqslower",
+            "cpudist",
+            "offcputime",
+            "runqlat.bt",
+            "cpudist.bt",
+            "offcputime.bt",
+            WALKER,
+            "top",
+            "pidstat",
+        ],
+    },
+    Trial {
+        name: "short-lived processes, throughput",
+        how: "one process after the other that exits at once, on one CPU",
+        mode: "processes",
+        contenders: &[TRACER, "runqlat", "cpudist", "offcputime"],
+    },
+    Trial {
+        name: "TCP connections, throughput",
+        how: "connected, accepted and closed over loopback, on one CPU. tracer hooks no sockets \
+              yet",
+        mode: "connections",
+        contenders: &[TRACER, "tcpstates", "tcplife"],
+    },
+];
+
+pub(super) fn measure(document: &mut Document, effort: Effort) -> Result<()> {
+    for trial in &TRIALS {
+        document.workloads.push(Workload {
+            name: trial.name.to_owned(),
+            how: trial.how.to_owned(),
+        });
+        for round in 0..effort.slowdown_rounds {
+            eprintln!(
+                "{}: round {} of {}",
+                trial.name,
+                round + 1,
+                effort.slowdown_rounds
+            );
+            measure_round(document, trial, round, effort)?;
+        }
+    }
+    Ok(())
+}
+
+fn measure_round(
+    document: &mut Document,
+    trial: &Trial,
+    round: usize,
+    effort: Effort,
+) -> Result<()> {
+    let rate = || -> Result<f64> {
+        let count = provoke::count(trial.mode, effort.slot_ms)?;
+        Ok(count as f64 * 1000.0 / effort.slot_ms as f64)
+    };
+    let mut before = rate()?;
+    document.note(trial.name, NOTHING, &RATE, before);
+    for name in order(trial.contenders, round) {
+        if document.is_skipped(trial.name, name) {
+            continue;
+        }
+        let with = {
+            let running = contenders::named(name).and_then(Running::settled);
+            match running {
+                Ok(_running) => rate()?,
+                Err(reason) => {
+                    document.skip(trial.name, name, &format!("{reason:#}"));
+                    continue;
+                }
+            }
+        };
+        let after = rate()?;
+        document.note(trial.name, NOTHING, &RATE, after);
+        document.note(trial.name, name, &RATE, with);
+        let lost = 1.0 - with / f64::midpoint(before, after);
+        document.note(trial.name, name, &LOST, lost * 100.0);
+        before = after;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_contender_of_every_trial_has_a_row() {
+        for trial in TRIALS {
+            for name in trial.contenders {
+                assert!(contenders::names().any(|known| known == *name), "{name}");
+            }
+        }
+    }
+}
