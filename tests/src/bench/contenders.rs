@@ -18,6 +18,8 @@ use super::{
 pub const FLOOR: &str = "empty program";
 /// The walker of /proc/PID/task/*/schedstat, `bench walk`.
 pub const WALKER: &str = "schedstat walker";
+/// The same, which also reads /proc/PID/task/*/stat for the state.
+pub const STATE_WALKER: &str = "schedstat and stat walker";
 
 /// Who is measured.
 pub(super) struct Contender {
@@ -92,7 +94,7 @@ const fn refreshing(
     }
 }
 
-static CONTENDERS: [Contender; 16] = [
+static CONTENDERS: [Contender; 17] = [
     Contender {
         name: NOTHING,
         program: Program::Nothing,
@@ -126,6 +128,13 @@ static CONTENDERS: [Contender; 16] = [
     bpf("tcplife", &[]),
     bpf("biosnoop", &[]),
     refreshing(WALKER, Program::Bench, &["walk"], "tasks", "\0"),
+    refreshing(
+        STATE_WALKER,
+        Program::Bench,
+        &["walk", "--states"],
+        "tasks",
+        "\0",
+    ),
     refreshing(
         "top",
         Program::Named("top"),

@@ -17,7 +17,10 @@ use super::{
     process,
     running::Running,
 };
-use crate::{bpf, provoke, time::monotonic_ns};
+use crate::{
+    bpf, provoke,
+    time::{NS, monotonic_ns},
+};
 
 /// The workload of context switches.
 pub(super) const SWITCHES: &str = "context switches";
@@ -37,6 +40,23 @@ const ALL_NET: Quantity = Quantity {
     name: "all programs, net of the floor",
     unit: "ns an event",
     ratio_to: TO_TRACER_OR_NOISE,
+};
+/// The same where tracer has no hook yet: a multiple of what is not there would
+/// flatter it.
+const ALL_NET_ALONE: Quantity = Quantity {
+    name: "all programs, net of the floor",
+    unit: "ns an event",
+    ratio_to: None,
+};
+const A_CALL: Quantity = Quantity {
+    name: "time",
+    unit: "ns a call",
+    ratio_to: None,
+};
+const CALLS: Quantity = Quantity {
+    name: "calls",
+    unit: "a second",
+    ratio_to: None,
 };
 const CPU: Quantity = Quantity {
     name: "CPU of the process",
@@ -59,8 +79,10 @@ const TO_TRACER_OR_NOISE: Option<Reference> = Some(Reference {
     at_least: 1.0,
 });
 const MIB: f64 = 1_048_576.0;
-/// Programs on the tracepoint have this name, whoever wrote them.
+/// The names of programs on the tracepoint begin so, whoever wrote them.
 const SWITCH_PROGRAM: &str = "sched_switch";
+/// A program that is called less often has too few calls for a figure.
+const FEWEST_CALLS: u64 = 10;
 
 /// A workload whose events are counted.
 struct Trial {
@@ -68,6 +90,9 @@ struct Trial {
     how: &'static str,
     source: Source,
     contenders: &'static [&'static str],
+    /// Whether tracer hooks these events.
+    is_tracers: bool,
+    rounds: fn(Effort) -> usize,
 }
 
 /// Where the events come from.
@@ -96,12 +121,16 @@ const TRIALS: [Trial; 4] = [
             "cpudist.bt",
             "offcputime.bt",
         ],
+        is_tracers: true,
+        rounds: |effort| effort.switch_rounds,
     },
     Trial {
         name: "short-lived processes",
         how: "one process after the other that exits at once; an event is a process",
         source: Source::Provoke("processes"),
         contenders: &[FLOOR, TRACER, "runqlat", "cpudist", "offcputime"],
+        is_tracers: true,
+        rounds: |effort| effort.other_rounds,
     },
     Trial {
         name: "TCP connections",
@@ -109,6 +138,8 @@ const TRIALS: [Trial; 4] = [
               hooks no sockets yet: what it shows is the cost of the context switches in between",
         source: Source::Provoke("connections"),
         contenders: &[FLOOR, TRACER, "tcpstates", "tcplife"],
+        is_tracers: false,
+        rounds: |effort| effort.other_rounds,
     },
     Trial {
         name: "block I/O",
@@ -117,11 +148,21 @@ const TRIALS: [Trial; 4] = [
               context switches in between",
         source: Source::Provoke("writes"),
         contenders: &[FLOOR, TRACER, "biosnoop"],
+        is_tracers: false,
+        rounds: |effort| effort.other_rounds,
     },
 ];
 
+impl Trial {
+    fn each_program(&self) -> String {
+        format!("{}, program by program", self.name)
+    }
+}
+
 /// What a slot found.
 struct Slot {
+    /// Its length.
+    seconds: f64,
     /// Programs by name: calls and ns of the slot.
     programs: BTreeMap<String, (u64, u64)>,
     /// Events, where the workload counts them.
@@ -136,13 +177,13 @@ pub(super) fn measure(document: &mut Document, effort: Effort) -> Result<()> {
             name: trial.name.to_owned(),
             how: trial.how.to_owned(),
         });
-        for round in 0..effort.event_rounds {
-            eprintln!(
-                "{}: round {} of {}",
-                trial.name,
-                round + 1,
-                effort.event_rounds
-            );
+        document.workloads.push(Workload {
+            name: trial.each_program(),
+            how: "the same slots; the floor is not taken off".to_owned(),
+        });
+        let rounds = (trial.rounds)(effort);
+        for round in 0..rounds {
+            eprintln!("{}: round {} of {rounds}", trial.name, round + 1);
             measure_round(document, trial, round, effort)?;
         }
     }
@@ -184,13 +225,28 @@ fn measure_round(
                 note(&HOOK_NET, slot.hook_ns().map(|ns| ns - floor_ns));
             }
         }
+        let all_net = if trial.is_tracers {
+            &ALL_NET
+        } else {
+            &ALL_NET_ALONE
+        };
         if *name != FLOOR {
-            note(&ALL_NET, slot.all_net_ns(floor_ns));
+            note(all_net, slot.all_net_ns(floor_ns));
         }
         if let Some((cpu_ratio, rss_bytes, map_bytes)) = slot.process {
             note(&CPU, Some(cpu_ratio * 100.0));
             note(&RSS, Some(rss_bytes as f64 / MIB));
             note(&MAPS, Some(map_bytes as f64 / MIB));
+        }
+        let called = slot
+            .programs
+            .iter()
+            .filter(|(_, (calls, _))| *calls >= FEWEST_CALLS);
+        for (program, &(calls, ns)) in called {
+            let whose = format!("{name}: {program}");
+            let each = trial.each_program();
+            document.note(&each, &whose, &A_CALL, ns as f64 / calls as f64);
+            document.note(&each, &whose, &CALLS, calls as f64 / slot.seconds);
         }
     }
     Ok(())
@@ -228,6 +284,7 @@ fn slot(name: &str, trial: &Trial, effort: Effort) -> Result<Slot> {
         "attached, but never called by the kernel"
     );
     Ok(Slot {
+        seconds: elapsed_ns / NS,
         programs,
         events,
         process,
@@ -236,7 +293,7 @@ fn slot(name: &str, trial: &Trial, effort: Effort) -> Result<Slot> {
 
 impl Slot {
     fn hook(&self) -> Option<(u64, u64)> {
-        let is_hook = |name: &str| name == SWITCH_PROGRAM || name == "floor";
+        let is_hook = |name: &str| name.starts_with(SWITCH_PROGRAM) || name == "floor";
         let (_, hook) = self.programs.iter().find(|(name, _)| is_hook(name))?;
         (hook.0 > 0).then_some(*hook)
     }
@@ -290,6 +347,7 @@ mod tests {
     fn the_floor_is_taken_off_every_call() {
         let programs = [("sched_switch", (10, 5000)), ("sched_wakeup", (5, 1000))];
         let slot = Slot {
+            seconds: 1.0,
             programs: programs.map(|(name, cost)| (name.to_owned(), cost)).into(),
             events: None,
             process: None,

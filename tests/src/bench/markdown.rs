@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 
 use super::{
-    contenders::{FLOOR, WALKER},
+    contenders::{FLOOR, STATE_WALKER, WALKER},
     crowds,
     document::{Document, Figure, NOTHING, TRACER, Verdict},
     events, slowdown,
@@ -101,7 +101,7 @@ fn heart(document: &Document) -> String {
         let _ = write!(text, " {crowd}, ms |");
     }
     text += "\n| --- | --- | --- |\n";
-    for name in [TRACER, WALKER, "top", "pidstat"] {
+    for name in [TRACER, WALKER, STATE_WALKER, "top", "pidstat"] {
         let _ = write!(text, "| {name} |");
         for crowd in crowds {
             let figure = document.figure(crowd, name, crowds::A_SNAPSHOT.name);

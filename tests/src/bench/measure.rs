@@ -14,10 +14,11 @@ use crate::time::{monotonic_ns, utc_text, wall_ns};
 pub struct Effort {
     /// Whether this is the short run.
     pub is_quick: bool,
-    /// Rounds in which events are counted.
-    pub event_rounds: usize,
-    /// Rounds in which throughput is measured.
-    pub slowdown_rounds: usize,
+    /// Rounds of the trials about context switches, where a few ns are judged.
+    pub switch_rounds: usize,
+    /// Rounds of the other trials in which events are counted or throughput is
+    /// measured.
+    pub other_rounds: usize,
     /// Rounds in which crowds are looked at.
     pub crowd_rounds: usize,
     /// Rounds in which starts are timed.
@@ -32,18 +33,18 @@ impl Effort {
     /// The run whose figures are shown: about 15 minutes.
     pub const FULL: Self = Self {
         is_quick: false,
-        event_rounds: 7,
-        slowdown_rounds: 5,
+        switch_rounds: 7,
+        other_rounds: 3,
         crowd_rounds: 3,
         start_rounds: 5,
         slot_ms: 1500,
-        refreshes: 4,
+        refreshes: 3,
     };
     /// The run that shows that all of it works: about two minutes.
     pub const QUICK: Self = Self {
         is_quick: true,
-        event_rounds: 1,
-        slowdown_rounds: 1,
+        switch_rounds: 1,
+        other_rounds: 1,
         crowd_rounds: 1,
         start_rounds: 1,
         slot_ms: 500,

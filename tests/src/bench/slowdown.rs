@@ -10,7 +10,7 @@
 use anyhow::Result;
 
 use super::{
-    contenders::{self, FLOOR, WALKER},
+    contenders::{self, FLOOR},
     document::{Document, NOTHING, Quantity, TRACER, Workload},
     measure::{Effort, order},
     running::Running,
@@ -39,6 +39,7 @@ struct Trial {
     how: &'static str,
     mode: &'static str,
     contenders: &'static [&'static str],
+    rounds: fn(Effort) -> usize,
 }
 
 /// A new workload is a row here.
@@ -58,16 +59,15 @@ const TRIALS: [Trial; 3] = [
             "runqlat.bt",
             "cpudist.bt",
             "offcputime.bt",
-            WALKER,
-            "top",
-            "pidstat",
         ],
+        rounds: |effort| effort.switch_rounds,
     },
     Trial {
         name: "short-lived processes, throughput",
         how: "one process after the other that exits at once, on one CPU",
         mode: "processes",
         contenders: &[TRACER, "runqlat", "cpudist", "offcputime"],
+        rounds: |effort| effort.other_rounds,
     },
     Trial {
         name: "TCP connections, throughput",
@@ -75,6 +75,7 @@ const TRIALS: [Trial; 3] = [
               yet",
         mode: "connections",
         contenders: &[TRACER, "tcpstates", "tcplife"],
+        rounds: |effort| effort.other_rounds,
     },
 ];
 
@@ -84,13 +85,9 @@ pub(super) fn measure(document: &mut Document, effort: Effort) -> Result<()> {
             name: trial.name.to_owned(),
             how: trial.how.to_owned(),
         });
-        for round in 0..effort.slowdown_rounds {
-            eprintln!(
-                "{}: round {} of {}",
-                trial.name,
-                round + 1,
-                effort.slowdown_rounds
-            );
+        let rounds = (trial.rounds)(effort);
+        for round in 0..rounds {
+            eprintln!("{}: round {} of {rounds}", trial.name, round + 1);
             measure_round(document, trial, round, effort)?;
         }
     }

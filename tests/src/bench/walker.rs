@@ -1,9 +1,11 @@
-//! The peer of the snapshot: reads the same three numbers of every task from
-//! /proc, as tightly as /proc allows.
+//! The peer of the snapshot: reads run and wait time of every task from /proc, as
+//! tightly as /proc allows.
 //!
 //! Directories are listed with getdents64 into a buffer that is kept, files are
-//! opened relative to their directory (openat) and read into one that is kept.
-//! Nothing is allocated, kept, sorted or shown.
+//! opened relative to their directory (openat) and read onto the stack. Nothing
+//! is allocated, kept, sorted or shown. schedstat alone does not say which tasks
+//! are blocked; with their state, which is in stat, it comes closer to what a
+//! snapshot of tracer says.
 
 use std::{
     ffi::CStr,
@@ -15,8 +17,8 @@ use crate::time::let_pass;
 
 /// Large enough for some thousand names.
 const LIST_BYTES: usize = 1 << 17;
-/// Three numbers of up to 20 digits, twice that.
-const TEXT_BYTES: usize = 128;
+/// A line of stat, which is the longer one.
+const TEXT_BYTES: usize = 512;
 /// Offsets in `struct linux_dirent64`: `d_reclen`, `d_name`.
 const RECORD_LENGTH_AT: usize = 16;
 const NAME_AT: usize = 19;
@@ -32,44 +34,48 @@ pub struct Walked {
     pub wait_ns: u64,
     /// Times on a CPU.
     pub runs: u64,
+    /// In uninterruptible sleep, where states are asked for.
+    pub blocked: u64,
 }
 
 /// Walks once a second, and says so in a line each, for ever.
 ///
 /// # Errors
 /// /proc cannot be read, or nobody reads the lines.
-pub fn every_second() -> io::Result<()> {
-    let mut walker = Walker::new()?;
+pub fn every_second(with_states: bool) -> io::Result<()> {
+    let mut walker = Walker::new(with_states);
     loop {
         let walked = walker.walk()?;
         let mut out = io::stdout().lock();
         writeln!(
             out,
-            "{} tasks ran {} ns, {} times, and waited {} ns",
-            walked.tasks, walked.run_ns, walked.runs, walked.wait_ns
+            "{} tasks ran {} ns, {} times, and waited {} ns; {} are blocked",
+            walked.tasks, walked.run_ns, walked.runs, walked.wait_ns, walked.blocked
         )?;
         out.flush()?;
         let_pass(1.0);
     }
 }
 
-/// Its buffers, and /proc.
+/// Its buffers.
 struct Walker {
     processes: Vec<u8>,
     tasks: Vec<u8>,
+    with_states: bool,
 }
 
 impl Walker {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
+    fn new(with_states: bool) -> Self {
+        Self {
             processes: vec![0; LIST_BYTES],
             tasks: vec![0; LIST_BYTES],
-        })
+            with_states,
+        }
     }
 
     fn walk(&mut self) -> io::Result<Walked> {
         let mut walked = Walked::default();
-        let tasks = &mut self.tasks;
+        let (tasks, with_states) = (&mut self.tasks, self.with_states);
         let root = open(libc::AT_FDCWD, c"/proc", libc::O_DIRECTORY)?;
         numbers_in(&root, &mut self.processes, |process| {
             let mut path = Path::default();
@@ -82,14 +88,21 @@ impl Walker {
             };
             let _ = numbers_in(&folder, tasks, |task| {
                 let mut path = Path::default();
-                if let Some(numbers) = path
+                let mut text = [0; TEXT_BYTES];
+                let schedstat = path
                     .of(&[task, b"/schedstat"])
-                    .and_then(|path| read(&folder, path))
-                {
+                    .and_then(|path| numbers(read(&folder, path, &mut text)?));
+                if let Some([run_ns, wait_ns, runs]) = schedstat {
                     walked.tasks += 1;
-                    walked.run_ns += numbers[0];
-                    walked.wait_ns += numbers[1];
-                    walked.runs += numbers[2];
+                    walked.run_ns += run_ns;
+                    walked.wait_ns += wait_ns;
+                    walked.runs += runs;
+                }
+                if with_states {
+                    let state = path
+                        .of(&[task, b"/stat"])
+                        .and_then(|path| state(read(&folder, path, &mut text)?));
+                    walked.blocked += u64::from(state == Some(b'D'));
                 }
             });
         })?;
@@ -144,12 +157,11 @@ fn numbers_in(folder: &OwnedFd, list: &mut [u8], mut each: impl FnMut(&[u8])) ->
     }
 }
 
-fn read(folder: &OwnedFd, path: &CStr) -> Option<[u64; 3]> {
+fn read<'a>(folder: &OwnedFd, path: &CStr, text: &'a mut [u8]) -> Option<&'a [u8]> {
     let file = open(folder.as_raw_fd(), path, 0).ok()?;
-    let mut text = [0_u8; TEXT_BYTES];
     // SAFETY: the kernel writes into the text, whose length is given.
     let length = unsafe { libc::read(file.as_raw_fd(), text.as_mut_ptr().cast(), text.len()) };
-    parse(text.get(..usize::try_from(length).ok()?)?)
+    text.get(..usize::try_from(length).ok()?)
 }
 
 fn open(folder: i32, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
@@ -162,8 +174,14 @@ fn open(folder: i32, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Three numbers, each ended by a space or a newline.
-fn parse(text: &[u8]) -> Option<[u64; 3]> {
+/// The state in a line of stat: what follows the name, which may hold anything.
+fn state(text: &[u8]) -> Option<u8> {
+    let name_ends = text.iter().rposition(|&byte| byte == b')')?;
+    text.get(name_ends + 2).copied()
+}
+
+/// The numbers of a line of schedstat, ended by a space or a newline.
+fn numbers(text: &[u8]) -> Option<[u64; 3]> {
     let mut numbers = [0_u64; 3];
     let mut which = numbers.iter_mut();
     let mut number = which.next()?;
@@ -183,26 +201,24 @@ mod tests {
 
     #[test]
     fn a_line_of_schedstat_is_three_numbers() {
-        assert_eq!(parse(b"123 0 45\n"), Some([123, 0, 45]));
-        assert_eq!(parse(b"123 4\n"), None);
-        assert_eq!(parse(b""), None);
+        assert_eq!(numbers(b"123 0 45\n"), Some([123, 0, 45]));
+        assert_eq!(numbers(b"123 4\n"), None);
+        assert_eq!(numbers(b""), None);
     }
 
     #[test]
-    fn it_finds_its_own_threads() {
+    fn the_state_stands_behind_the_name() {
+        assert_eq!(state(b"7 (a) D (b) S 1 7 7"), Some(b'S'));
+        assert_eq!(state(b"7"), None);
+    }
+
+    #[test]
+    fn it_finds_a_thread_of_its_own() {
         let (stop, wait) = std::sync::mpsc::channel::<()>();
-        let before = Walker::new().unwrap().walk().unwrap().tasks;
-        assert!(before >= 1);
         let thread = std::thread::spawn(move || wait.recv());
-        let folder = open(libc::AT_FDCWD, c"/proc/self/task", libc::O_DIRECTORY).unwrap();
-        let mut tasks = 0;
-        numbers_in(&folder, &mut vec![0; 4096], |task| {
-            let mut path = Path::default();
-            let path = path.of(&[task, b"/schedstat"]).unwrap();
-            tasks += u64::from(read(&folder, path).is_some());
-        })
-        .unwrap();
-        assert!(tasks >= 2, "{tasks}");
+        let walked = Walker::new(true).walk().unwrap();
+        assert!(walked.tasks >= 2, "{walked:?}");
+        assert!(walked.run_ns > 0 && walked.runs > 0, "{walked:?}");
         drop(stop);
         let _ = thread.join();
     }

@@ -2,7 +2,7 @@
 //!
 //! `bench measure [--quick]` measures, as root, and writes one JSON document on
 //! stdout; it ends with status 3 when a figure is over its budget. `bench report
-//! RUN.json FOLDER [README.md]` makes the pages of it. `bench walk` is a peer.
+//! RUN.json FOLDER [README.md]` makes the pages of it. `bench walk [--states]` is a peer.
 
 use std::{fs, io::Write as _, path::Path, process::ExitCode};
 
@@ -25,9 +25,10 @@ fn main() -> ExitCode {
         ["measure", "--quick"] => measure(Effort::QUICK),
         ["report", run, folder] => report(run, folder, None),
         ["report", run, folder, readme] => report(run, folder, Some(readme)),
-        ["walk"] => walk(),
+        ["walk"] => walk(false),
+        ["walk", "--states"] => walk(true),
         _ => Err(anyhow::anyhow!(
-            "usage: bench measure [--quick] | report RUN.json FOLDER [README.md] | walk"
+            "usage: bench measure [--quick] | report RUN.json FOLDER [README.md] | walk [--states]"
         )),
     };
     done.unwrap_or_else(|error| {
@@ -69,8 +70,8 @@ fn put(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn walk() -> Result<ExitCode> {
-    match walker::every_second() {
+fn walk(with_states: bool) -> Result<ExitCode> {
+    match walker::every_second(with_states) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => bail!("the walk ended: {error}"),
     }

@@ -13,10 +13,20 @@ use crate::ci::Run;
 use crate::ci::report::Outcome;
 use crate::{build, process, root, workspace};
 
-/// Tests of the default members: no root, no BPF.
+/// Tests of the default members, and those within the live tests' own harness:
+/// no root, no BPF.
 pub(super) fn unit(run: &mut Run<'_>) -> Result<Outcome> {
+    let of_members = unit_of(run, &[]);
+    let of_harness = unit_of(run, &["-p", "tests", "--lib"]);
+    of_members.and(of_harness)
+}
+
+fn unit_of(run: &mut Run<'_>, which: &[&str]) -> Result<Outcome> {
     let mut command = workspace::cargo();
-    command.args(["test", "--no-fail-fast"]).args(run.filter);
+    command
+        .args(["test", "--no-fail-fast"])
+        .args(which)
+        .args(run.filter);
     counted(run, &mut command)
 }
 
