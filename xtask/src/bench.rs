@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Fewer and shorter rounds, about two minutes; written to target/bench only
     #[arg(long)]
     quick: bool,
+    /// Only the workloads whose name contains this; written to target/bench only
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// Measures and makes the pages; a failure when a figure is over its budget.
@@ -47,7 +50,7 @@ pub(crate) fn task(options: &Options) -> Result<ExitCode> {
 
     let mut report = Command::new(&bench);
     report.arg("report").arg(&run);
-    if options.quick {
+    if options.quick || options.only.is_some() {
         report.arg(&folder);
     } else {
         report
@@ -89,6 +92,9 @@ fn measure(
     command.arg("measure");
     if options.quick {
         command.arg("--quick");
+    }
+    if let Some(word) = &options.only {
+        command.args(["--only", word]);
     }
     let mut json = String::new();
     let status = process::stream(&mut command, |line| {

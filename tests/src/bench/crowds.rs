@@ -96,11 +96,11 @@ const CROWDS: [Crowd; 5] = [
     },
 ];
 
-pub(super) fn measure(document: &mut Document, effort: Effort) -> Result<()> {
-    for crowd in &CROWDS {
-        if effort.is_quick && !crowd.in_quick {
-            continue;
-        }
+pub(super) fn measure(document: &mut Document, effort: &Effort) -> Result<()> {
+    let is_wanted = |crowd: &&Crowd| {
+        effort.wants(crowd.name) && (crowd.in_quick || !effort.is_quick || effort.only.is_some())
+    };
+    for crowd in CROWDS.iter().filter(is_wanted) {
         document.workloads.push(Workload {
             name: crowd.name.to_owned(),
             how: crowd.how.to_owned(),

@@ -92,7 +92,7 @@ struct Trial {
     contenders: &'static [&'static str],
     /// Whether tracer hooks these events.
     is_tracers: bool,
-    rounds: fn(Effort) -> usize,
+    rounds: fn(&Effort) -> usize,
 }
 
 /// Where the events come from.
@@ -171,8 +171,8 @@ struct Slot {
     process: Option<(f64, u64, u64)>,
 }
 
-pub(super) fn measure(document: &mut Document, effort: Effort) -> Result<()> {
-    for trial in &TRIALS {
+pub(super) fn measure(document: &mut Document, effort: &Effort) -> Result<()> {
+    for trial in TRIALS.iter().filter(|trial| effort.wants(trial.name)) {
         document.workloads.push(Workload {
             name: trial.name.to_owned(),
             how: trial.how.to_owned(),
@@ -194,7 +194,7 @@ fn measure_round(
     document: &mut Document,
     trial: &Trial,
     round: usize,
-    effort: Effort,
+    effort: &Effort,
 ) -> Result<()> {
     let mut slots = Vec::new();
     for name in order(trial.contenders, round) {
@@ -252,7 +252,7 @@ fn measure_round(
     Ok(())
 }
 
-fn slot(name: &str, trial: &Trial, effort: Effort) -> Result<Slot> {
+fn slot(name: &str, trial: &Trial, effort: &Effort) -> Result<Slot> {
     let running = Running::settled(contenders::named(name)?)?;
     let _statistics = bpf::statistics();
     let held = running.held()?;
@@ -325,7 +325,7 @@ impl Source {
                 ensure!(ended.success(), "stress-ng failed ({ended})");
                 Ok(None)
             }
-            Self::Provoke(mode) => Ok(Some(provoke::count(mode, ms)?)),
+            Self::Provoke(mode) => Ok(Some(provoke::count(mode, ms)?.count)),
         }
     }
 }

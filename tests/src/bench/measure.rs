@@ -10,8 +10,10 @@ use super::{
 use crate::time::{monotonic_ns, utc_text, wall_ns};
 
 /// How long and how often.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Effort {
+    /// Only the workloads whose name contains this.
+    pub only: Option<String>,
     /// Whether this is the short run.
     pub is_quick: bool,
     /// Rounds of the trials about context switches, where a few ns are judged.
@@ -32,6 +34,7 @@ pub struct Effort {
 impl Effort {
     /// The run whose figures are shown: about 15 minutes.
     pub const FULL: Self = Self {
+        only: None,
         is_quick: false,
         switch_rounds: 7,
         other_rounds: 3,
@@ -42,6 +45,7 @@ impl Effort {
     };
     /// The run that shows that all of it works: about two minutes.
     pub const QUICK: Self = Self {
+        only: None,
         is_quick: true,
         switch_rounds: 1,
         other_rounds: 1,
@@ -50,6 +54,23 @@ impl Effort {
         slot_ms: 500,
         refreshes: 2,
     };
+
+    pub(super) fn wants(&self, workload: &str) -> bool {
+        let only = self.only.as_deref();
+        only.is_none_or(|only| workload.contains(only))
+    }
+
+    /// What was typed to have this.
+    fn command(&self) -> String {
+        let mut command = "cargo xtask bench".to_owned();
+        if self.is_quick {
+            command += " --quick";
+        }
+        if let Some(only) = &self.only {
+            command += &format!(" --only '{only}'");
+        }
+        command
+    }
 }
 
 /// Measures everything. What cannot be measured here is in the document as
@@ -57,16 +78,12 @@ impl Effort {
 ///
 /// # Errors
 /// tracer or the empty program does not run here.
-pub fn run(effort: Effort) -> Result<Document> {
+pub fn run(effort: &Effort) -> Result<Document> {
     machine::show_tracepoints();
     let mut document = Document {
         schema: SCHEMA,
         date: utc_text(wall_ns()),
-        command: if effort.is_quick {
-            "cargo xtask bench --quick".to_owned()
-        } else {
-            "cargo xtask bench".to_owned()
-        },
+        command: effort.command(),
         machine: machine::look()?,
         versions: machine::versions(),
         workloads: Vec::new(),
@@ -74,7 +91,7 @@ pub fn run(effort: Effort) -> Result<Document> {
         skipped: Vec::new(),
         verdicts: Vec::new(),
     };
-    let trials: [fn(&mut Document, Effort) -> Result<()>; 4] = [
+    let trials: [fn(&mut Document, &Effort) -> Result<()>; 4] = [
         events::measure,
         slowdown::measure,
         crowds::measure,

@@ -11,14 +11,16 @@ use anyhow::Result;
 
 use super::{
     contenders::{self, FLOOR},
-    document::{Document, NOTHING, Quantity, TRACER, Workload},
+    document::{Document, NOTHING, Quantity, TO_TRACER, TRACER, Workload},
     measure::{Effort, order},
     running::Running,
 };
 use crate::provoke;
 
 /// The workload whose slow-down is budgeted.
-pub(super) const ROUND_TRIPS: &str = "pipe round trips, throughput";
+pub(super) const ROUND_TRIPS: &str = "pipe round trips on one CPU";
+/// The same, not confined to a CPU.
+pub(super) const ANYWHERE: &str = "pipe round trips on any CPU";
 const RATE: Quantity = Quantity {
     name: "throughput",
     unit: "a second",
@@ -34,16 +36,24 @@ pub(super) const LOST: Quantity = Quantity {
     ratio_to: None,
 };
 
+/// CPU time that each thing took more than without, in the slots beside it. What
+/// other programs of the host do meanwhile does not show in it.
+pub(super) const ADDED: Quantity = Quantity {
+    name: "CPU time added",
+    unit: "ns each",
+    ratio_to: TO_TRACER,
+};
+
 struct Trial {
     name: &'static str,
     how: &'static str,
     mode: &'static str,
     contenders: &'static [&'static str],
-    rounds: fn(Effort) -> usize,
+    rounds: fn(&Effort) -> usize,
 }
 
 /// A new workload is a row here.
-const TRIALS: [Trial; 3] = [
+const TRIALS: [Trial; 4] = [
     Trial {
         name: ROUND_TRIPS,
         how: "a byte goes to another process on the same CPU and back: two context switches and \
@@ -63,6 +73,13 @@ const TRIALS: [Trial; 3] = [
         rounds: |effort| effort.switch_rounds,
     },
     Trial {
+        name: ANYWHERE,
+        how: "the same, on whichever CPUs the scheduler chooses, as most programs run",
+        mode: "round-trips-anywhere",
+        contenders: &[FLOOR, TRACER, "runqlat", "offcputime"],
+        rounds: |effort| effort.switch_rounds,
+    },
+    Trial {
         name: "short-lived processes, throughput",
         how: "one process after the other that exits at once, on one CPU",
         mode: "processes",
@@ -79,8 +96,8 @@ const TRIALS: [Trial; 3] = [
     },
 ];
 
-pub(super) fn measure(document: &mut Document, effort: Effort) -> Result<()> {
-    for trial in &TRIALS {
+pub(super) fn measure(document: &mut Document, effort: &Effort) -> Result<()> {
+    for trial in TRIALS.iter().filter(|trial| effort.wants(trial.name)) {
         document.workloads.push(Workload {
             name: trial.name.to_owned(),
             how: trial.how.to_owned(),
@@ -98,36 +115,49 @@ fn measure_round(
     document: &mut Document,
     trial: &Trial,
     round: usize,
-    effort: Effort,
+    effort: &Effort,
 ) -> Result<()> {
-    let rate = || -> Result<f64> {
-        let count = provoke::count(trial.mode, effort.slot_ms)?;
-        Ok(count as f64 * 1000.0 / effort.slot_ms as f64)
-    };
-    let mut before = rate()?;
-    document.note(trial.name, NOTHING, &RATE, before);
+    let mut before = Slot::run(trial, effort)?;
+    document.note(trial.name, NOTHING, &RATE, before.rate);
     for name in order(trial.contenders, round) {
         if document.is_skipped(trial.name, name) {
             continue;
         }
-        let with = {
-            let running = contenders::named(name).and_then(Running::settled);
-            match running {
-                Ok(_running) => rate()?,
-                Err(reason) => {
-                    document.skip(trial.name, name, &format!("{reason:#}"));
-                    continue;
-                }
+        let with = match contenders::named(name).and_then(Running::settled) {
+            Ok(_running) => Slot::run(trial, effort)?,
+            Err(reason) => {
+                document.skip(trial.name, name, &format!("{reason:#}"));
+                continue;
             }
         };
-        let after = rate()?;
-        document.note(trial.name, NOTHING, &RATE, after);
-        document.note(trial.name, name, &RATE, with);
-        let lost = 1.0 - with / f64::midpoint(before, after);
+        let after = Slot::run(trial, effort)?;
+        document.note(trial.name, NOTHING, &RATE, after.rate);
+        document.note(trial.name, name, &RATE, with.rate);
+        let lost = 1.0 - with.rate / f64::midpoint(before.rate, after.rate);
         document.note(trial.name, name, &LOST, lost * 100.0);
+        let added = with.each_ns - f64::midpoint(before.each_ns, after.each_ns);
+        document.note(trial.name, name, &ADDED, added);
         before = after;
     }
     Ok(())
+}
+
+/// What a slot found.
+struct Slot {
+    /// Things done a second.
+    rate: f64,
+    /// CPU time of each, in ns.
+    each_ns: f64,
+}
+
+impl Slot {
+    fn run(trial: &Trial, effort: &Effort) -> Result<Self> {
+        let done = provoke::count(trial.mode, effort.slot_ms)?;
+        Ok(Self {
+            rate: done.count as f64 * 1000.0 / effort.slot_ms as f64,
+            each_ns: done.cpu_ns as f64 / done.count.max(1) as f64,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -89,7 +89,10 @@ const CONTENDERS: [Contender; 8] = [
     start("offcputime 1", Program::Named("offcputime"), &["1"], "    "),
 ];
 
-pub(super) fn measure(document: &mut Document, effort: Effort) -> Result<()> {
+pub(super) fn measure(document: &mut Document, effort: &Effort) -> Result<()> {
+    if !effort.wants(STARTS) {
+        return Ok(());
+    }
     document.workloads.push(Workload {
         name: STARTS.to_owned(),
         how: "on the idle machine. All but top look over an interval, of one second unless \

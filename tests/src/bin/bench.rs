@@ -1,12 +1,12 @@
 //! What tracer costs, beside its peers. `cargo xtask bench` runs it.
 //!
-//! `bench measure [--quick]` measures, as root, and writes one JSON document on
-//! stdout; it ends with status 3 when a figure is over its budget. `bench report
+//! `bench measure [--quick] [--only WORD]` measures, as root, and writes one JSON
+//! document on stdout; it ends with status 3 when a figure is over its budget. `bench report
 //! RUN.json FOLDER [README.md]` makes the pages of it. `bench walk [--states]` is a peer.
 
 use std::{fs, io::Write as _, path::Path, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use tests::bench::{
     budgets, chart,
     document::Document,
@@ -16,20 +16,19 @@ use tests::bench::{
 };
 
 const OVER_BUDGET: u8 = 3;
+const USAGE: &str = "usage: bench measure [--quick] [--only WORD] | \
+                     report RUN.json FOLDER [README.md] | walk [--states]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
-        ["measure"] => measure(Effort::FULL),
-        ["measure", "--quick"] => measure(Effort::QUICK),
+        ["measure", ref options @ ..] => effort(options).and_then(|effort| measure(&effort)),
         ["report", run, folder] => report(run, folder, None),
         ["report", run, folder, readme] => report(run, folder, Some(readme)),
         ["walk"] => walk(false),
         ["walk", "--states"] => walk(true),
-        _ => Err(anyhow::anyhow!(
-            "usage: bench measure [--quick] | report RUN.json FOLDER [README.md] | walk [--states]"
-        )),
+        _ => Err(anyhow!(USAGE)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -37,7 +36,20 @@ fn main() -> ExitCode {
     })
 }
 
-fn measure(effort: Effort) -> Result<ExitCode> {
+fn effort(options: &[&str]) -> Result<Effort> {
+    let (mut effort, options) = match options {
+        ["--quick", rest @ ..] => (Effort::QUICK, rest),
+        rest => (Effort::FULL, rest),
+    };
+    match options {
+        [] => {}
+        ["--only", word] => effort.only = Some((*word).to_owned()),
+        _ => bail!(USAGE),
+    }
+    Ok(effort)
+}
+
+fn measure(effort: &Effort) -> Result<ExitCode> {
     let document = measure::run(effort)?;
     std::io::stdout().write_all(document.to_json()?.as_bytes())?;
     let mut status = ExitCode::SUCCESS;
