@@ -76,14 +76,14 @@ pub struct Floor {
 /// Attaches it, and turns statistics on.
 pub fn floor() -> Floor {
     Floor {
-        _program: empty_program(),
+        _program: empty_program("sched_switch"),
         _stats: statistics(),
     }
 }
 
-/// Attaches the program that does nothing, until dropped: `TRACER_BPF_OBJECT`,
-/// as xtask sets it, has it.
-pub fn empty_program() -> Ebpf {
+/// Attaches the program that does nothing to a tracepoint, until dropped:
+/// `TRACER_BPF_OBJECT`, as xtask sets it, has it.
+pub fn empty_program(tracepoint: &str) -> Ebpf {
     let object = std::env::var_os("TRACER_BPF_OBJECT").expect("TRACER_BPF_OBJECT names the object");
     let mut loader = EbpfLoader::new();
     loader.allow_unsupported_maps();
@@ -94,7 +94,7 @@ pub fn empty_program() -> Ebpf {
         .try_into()
         .expect("a tracepoint");
     let types = Btf::from_sys_fs().expect("BTF");
-    program.load("sched_switch", &types).expect("it loads");
+    program.load(tracepoint, &types).expect("it loads");
     program.attach().expect("it attaches");
     ebpf
 }

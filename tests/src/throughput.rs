@@ -1,9 +1,9 @@
 //! Workloads that do one small thing as often as they can, for a given time.
 //!
 //! What slows the whole system down shows in how often they get through. Each
-//! function works for `ms` and returns how many of its things were done. Unless
-//! it says otherwise all of it happens on one CPU: where the scheduler puts two
-//! tasks that wake each other can change the figure more than any tool does.
+//! function works for `ms` and returns how many of its things were done. What
+//! wakes each other stays on one CPU: where the scheduler puts such tasks changes
+//! the figure more than any tool does (seven times, for round trips).
 
 use std::{
     fs::File,
@@ -29,14 +29,6 @@ const BLOCK_BYTES: usize = 4096;
 /// There are no pipes or no processes to be had, or the other one died.
 pub fn round_trips(ms: u64) -> io::Result<u64> {
     stay_on_one_cpu()?;
-    round_trips_anywhere(ms)
-}
-
-/// The same, on whichever CPUs the scheduler chooses.
-///
-/// # Errors
-/// As above.
-pub fn round_trips_anywhere(ms: u64) -> io::Result<u64> {
     let (mut from_parent, mut to_child) = io::pipe()?;
     let (mut from_child, mut to_parent) = io::pipe()?;
     // SAFETY: there is one thread, and the child only reads and writes.

@@ -36,8 +36,8 @@ pub(crate) fn task(options: &Options) -> Result<ExitCode> {
     let toolchain = setup::toolchain(Missing::Install)?;
     setup::bench_programs()?;
     let tracer = build::tracer(&toolchain, true)?;
-    let provoke = build::live_tests()?.provoke;
-    let bench = provoke.with_file_name("bench");
+    let programs = build::bench_programs()?;
+    let (bench, provoke) = (programs.join("bench"), programs.join("provoke"));
 
     let folder = workspace::target("bench");
     fs::create_dir_all(&folder)?;

@@ -135,6 +135,15 @@ pub(crate) fn live_tests() -> Result<LiveTests> {
     })
 }
 
+/// Builds the programs that the bench runs, `bench` and `provoke`, and returns
+/// their folder.
+pub(crate) fn bench_programs() -> Result<PathBuf> {
+    let (mut cargo, folder) = static_cargo("build")?;
+    cargo.args(["-p", "tests", "--release", "--bins"]);
+    process::run(&mut cargo, "the bench does not build; see above")?;
+    Ok(folder.join("release"))
+}
+
 /// Name and path of the test program that a message of cargo is about, if any.
 fn test_program(message: &str) -> Option<(String, PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;

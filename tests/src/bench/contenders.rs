@@ -16,6 +16,8 @@ use super::{
 /// The empty program on `sched_switch`: what the kernel's measurement of a
 /// program costs by itself.
 pub const FLOOR: &str = "empty program";
+/// The same program, on `sched_waking` too: tracer's two hot hooks.
+pub const FLOOR_OF_BOTH: &str = "empty programs on both hooks";
 /// The walker of /proc/PID/task/*/schedstat, `bench walk`.
 pub const WALKER: &str = "schedstat walker";
 /// The same, which also reads /proc/PID/task/*/stat for the state.
@@ -37,8 +39,8 @@ pub(super) struct Contender {
 pub(super) enum Program {
     /// Nothing at all.
     Nothing,
-    /// Nothing but the empty program.
-    Empty,
+    /// Nothing but the empty program, on each of these tracepoints.
+    Empty(&'static [&'static str]),
     /// `TRACER_BIN`.
     Tracer,
     /// This program itself.
@@ -94,7 +96,7 @@ const fn refreshing(
     }
 }
 
-static CONTENDERS: [Contender; 17] = [
+static CONTENDERS: [Contender; 18] = [
     Contender {
         name: NOTHING,
         program: Program::Nothing,
@@ -103,7 +105,13 @@ static CONTENDERS: [Contender; 17] = [
     },
     Contender {
         name: FLOOR,
-        program: Program::Empty,
+        program: Program::Empty(&["sched_switch"]),
+        args: &[],
+        settles: Settles::Attached,
+    },
+    Contender {
+        name: FLOOR_OF_BOTH,
+        program: Program::Empty(&["sched_switch", "sched_waking"]),
         args: &[],
         settles: Settles::Attached,
     },
@@ -170,7 +178,7 @@ impl Program {
     /// The command that runs it; `None` where there is nothing to run.
     pub(super) fn command(&self) -> Result<Option<Command>> {
         let path: OsString = match self {
-            Self::Nothing | Self::Empty => return Ok(None),
+            Self::Nothing | Self::Empty(_) => return Ok(None),
             Self::Tracer => std::env::var_os("TRACER_BIN")
                 .context("TRACER_BIN is not set: run `cargo xtask bench`")?,
             Self::Bench => std::env::current_exe()?.into(),

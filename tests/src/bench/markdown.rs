@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 
 use super::{
-    contenders::{FLOOR, STATE_WALKER, WALKER},
+    contenders::{FLOOR, FLOOR_OF_BOTH, STATE_WALKER, WALKER},
     crowds,
     document::{Document, Figure, NOTHING, TRACER, Verdict},
     events, slowdown,
@@ -23,7 +23,7 @@ pub fn page(document: &Document) -> String {
          Made by `{}`; do not edit. All values of all rounds are in [bench.json](bench.json).\n\n{}\n\n\
          ![ns a context switch](bench.svg)\n\n\
          How to read it: a cell is the median of the rounds, with the least and the most in \
-         parentheses, then the median as a multiple of tracer's. Below the line of throughput it \
+         parentheses, then the median as a multiple of tracer's. With throughput it \
          is a multiple of the throughput with nothing running. A net cost of tracer below 1 ns \
          is noise and counts as 1 ns in a multiple. *{FLOOR}* is a BPF program that does nothing, \
          on sched_switch: what the kernel's own measurement of a program costs, called the floor. \
@@ -78,21 +78,25 @@ pub fn into_readme(readme: &str, document: &Document) -> Result<String> {
 /// The heart of the run.
 fn heart(document: &Document) -> String {
     let mut text = format!(
-        "Measured by `{}` {}\n\nA context switch, and what a machine that does nothing else loses:\n\n\
-         | | ns in the program on `sched_switch` | net of the empty program | throughput of pipe round trips lost |\n\
-         | --- | --- | --- | --- |\n",
+        "Measured by `{}` {}\n\nA context switch, and what two processes lose that only send a byte to and fro:\n\n\
+         | | ns in the program on `sched_switch` | net of the empty program | throughput lost | ns of CPU time added to a round trip |\n\
+         | --- | --- | --- | --- | --- |\n",
         document.command,
         machine(document),
     );
     let switches = |name: &str, quantity| cell(document.figure(events::SWITCHES, name, quantity));
-    for name in contenders(document, events::SWITCHES) {
+    for name in contenders(document, slowdown::ROUND_TRIPS) {
+        if name == NOTHING {
+            continue;
+        }
         let lost = document.figure(slowdown::ROUND_TRIPS, name, slowdown::LOST.name);
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} |",
             switches(name, events::HOOK.name),
             switches(name, events::HOOK_NET.name),
             lost.map_or_else(|| "-".to_owned(), |f| cell(Some(f)) + " %"),
+            cell(document.figure(slowdown::ROUND_TRIPS, name, slowdown::ADDED.name)),
         );
     }
     text += "\nA look at every task, CPU time each:\n\n| |";
@@ -203,7 +207,7 @@ pub(super) fn contenders<'a>(document: &'a Document, workload: &str) -> Vec<&'a 
 }
 
 fn rank(name: &str) -> usize {
-    let first = [NOTHING, FLOOR, TRACER];
+    let first = [NOTHING, FLOOR, FLOOR_OF_BOTH, TRACER];
     first.iter().position(|n| *n == name).unwrap_or(first.len())
 }
 

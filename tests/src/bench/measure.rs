@@ -41,7 +41,7 @@ impl Effort {
         crowd_rounds: 3,
         start_rounds: 5,
         slot_ms: 1500,
-        refreshes: 3,
+        refreshes: 2,
     };
     /// The run that shows that all of it works: about two minutes.
     pub const QUICK: Self = Self {

@@ -36,7 +36,7 @@ const NO_REASON: [&str; 2] = ["RLIMIT_MEMLOCK", "WARNING"];
 /// A contender that runs; it is killed when dropped.
 pub(super) struct Running {
     process: Option<Process>,
-    _empty: Option<Ebpf>,
+    _empty: Vec<Ebpf>,
 }
 
 struct Process {
@@ -66,10 +66,13 @@ impl Running {
     /// Starts it, no more.
     pub(super) fn started(contender: &Contender) -> Result<Self> {
         let Some(mut command) = contender.program.command()? else {
-            let is_empty = matches!(contender.program, Program::Empty);
+            let empty = match contender.program {
+                Program::Empty(tracepoints) => tracepoints,
+                _ => &[],
+            };
             return Ok(Self {
                 process: None,
-                _empty: is_empty.then(bpf::empty_program),
+                _empty: empty.iter().map(|at| bpf::empty_program(at)).collect(),
             });
         };
         let mut child = command
@@ -100,7 +103,7 @@ impl Running {
                 refreshes,
                 stderr,
             }),
-            _empty: None,
+            _empty: Vec::new(),
         })
     }
 

@@ -53,7 +53,6 @@ fn main() {
             paced(|| spin_nicely(number(2)));
         }
         "round-trips" => counted(throughput::round_trips, number(1)),
-        "round-trips-anywhere" => counted(throughput::round_trips_anywhere, number(1)),
         "processes" => counted(throughput::processes, number(1)),
         "connections" => counted(throughput::connections, number(1)),
         "writes" => counted(throughput::writes, number(1)),
