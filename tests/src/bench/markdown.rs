@@ -261,6 +261,7 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::chart;
     use crate::bench::document::{Quantity, TO_TRACER, Workload, tests::empty};
 
     const COST: Quantity = Quantity {
@@ -312,6 +313,20 @@ mod tests {
         let rows = "| tracer | 10.0 (10.0 to 10.0) |\n| peer | 1,235 (1,234 to 1,236), 124x |\n";
         assert!(page.contains(rows), "{page}");
         assert!(page.contains("| work | other | no \\| such |"), "{page}");
+    }
+
+    #[test]
+    fn the_pages_are_those_of_the_last_run() {
+        let read = |path: &str| {
+            let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+            std::fs::read_to_string(format!("{root}/{path}")).unwrap()
+        };
+        let run = Document::from_json(&read("docs/bench.json")).unwrap();
+        let again = "run `cargo run -p tests --bin bench -- report docs/bench.json docs README.md`";
+        assert_eq!(read("docs/bench.md"), page(&run), "{again}");
+        assert_eq!(read("docs/bench.svg"), chart::svg(&run).unwrap(), "{again}");
+        let readme = read("README.md");
+        assert_eq!(into_readme(&readme, &run).unwrap(), readme, "{again}");
     }
 
     #[test]

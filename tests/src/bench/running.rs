@@ -85,7 +85,7 @@ impl Running {
         let (sender, refreshes) = mpsc::channel();
         if let Some(stdout) = child.stdout.take() {
             let (word, not) = match contender.settles {
-                Settles::Attached => ("", "\0"),
+                Settles::Attached => ("", None),
                 Settles::Refreshed { word, not } => (word, not),
             };
             thread::spawn(move || note_refreshes(stdout, word, not, &sender));
@@ -126,7 +126,7 @@ impl Running {
 
 impl Process {
     fn attached(&mut self) -> Result<()> {
-        let mut latest = Held::default();
+        let mut latest = Default::default();
         let mut same = 0;
         let end = monotonic_ns() + (SETTLES_S * crate::time::NS) as u64;
         while monotonic_ns() < end {
@@ -134,8 +134,10 @@ impl Process {
                 bail!("{}", self.complaint());
             }
             let held = held::by(self.child.id())?;
-            let is_attached = !held.programs.is_empty() && held.attachments > 0;
-            same = if is_attached && held == latest {
+            // Maps may grow all the time; programs and attachments come once.
+            let look = (held.programs, held.attachments);
+            let is_attached = !look.0.is_empty() && look.1 > 0;
+            same = if is_attached && look == latest {
                 same + 1
             } else {
                 0
@@ -143,7 +145,7 @@ impl Process {
             if same == SAME_LOOKS {
                 return Ok(());
             }
-            latest = held;
+            latest = look;
             let_pass(LOOK_EVERY_S);
         }
         bail!("attached nothing within {SETTLES_S} s");
@@ -184,7 +186,12 @@ impl Drop for Running {
 
 /// Sends the time of each complete refresh: of the line with `word` and, from the
 /// first on that is without `not`, of every other.
-fn note_refreshes(stdout: ChildStdout, word: &str, not: &str, refreshes: &Sender<RefreshNs>) {
+fn note_refreshes(
+    stdout: ChildStdout,
+    word: &str,
+    not: Option<&str>,
+    refreshes: &Sender<RefreshNs>,
+) {
     let mut reader = BufReader::new(stdout);
     let mut line = Vec::new();
     let mut has_settled = false;
@@ -192,7 +199,7 @@ fn note_refreshes(stdout: ChildStdout, word: &str, not: &str, refreshes: &Sender
         let now = monotonic_ns();
         let text = String::from_utf8_lossy(&line);
         if text.contains(word) {
-            has_settled |= !text.contains(not);
+            has_settled |= not.is_none_or(|not| !text.contains(not));
             if has_settled && refreshes.send(now).is_err() {
                 // Nobody asks any more; what comes is still read to its end.
                 has_settled = false;

@@ -32,7 +32,7 @@ const fn start(
         name,
         program,
         args,
-        settles: Settles::Refreshed { word, not: "\0" },
+        settles: Settles::Refreshed { word, not: None },
     }
 }
 

@@ -66,7 +66,7 @@ fn report(run: &str, folder: &str, readme: Option<&str>) -> Result<ExitCode> {
     let text = fs::read_to_string(run).with_context(|| format!("cannot read {run}"))?;
     let document = Document::from_json(&text)?;
     let folder = Path::new(folder);
-    put(&folder.join("bench.json"), &document.to_json()?)?;
+    put(&folder.join("bench.json"), &text)?;
     put(&folder.join("bench.md"), &markdown::page(&document))?;
     put(&folder.join("bench.svg"), &chart::svg(&document)?)?;
     if let Some(readme) = readme {
