@@ -89,7 +89,8 @@ const CROWDS: [Crowd; 5] = [
     Crowd {
         name: "1,000 threads, 200 of them running",
         how: "looked at once a second; those that run or want to are at nice 19, the contenders \
-              at their own priority, which is nice -20 for tracer",
+              at their own priority, which is nice -20 for tracer. top and pidstat look at \
+              processes only, of which this is one",
         workload: &["runnable", "800", "200"],
         contenders: ALL,
         in_quick: true,

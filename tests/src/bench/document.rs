@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::statistics::{median, range, ratio};
+use super::statistics::{five_digits, median, range, ratio};
 
 /// The version of the document's form.
 pub const SCHEMA: u32 = 1;
@@ -144,6 +144,7 @@ pub struct Verdict {
 impl Document {
     /// Notes the value of a round.
     pub fn note(&mut self, workload: &str, contender: &str, quantity: &Quantity, value: f64) {
+        let value = five_digits(value);
         if let Some(figure) = self.figure_mut(workload, contender, quantity.name) {
             figure.rounds.push(value);
             return;
@@ -208,12 +209,12 @@ impl Document {
             if let (Some(median), Some((least, most))) =
                 (median(&figure.rounds), range(&figure.rounds))
             {
-                (figure.median, figure.least, figure.most) = (median, least, most);
+                (figure.median, figure.least, figure.most) = (five_digits(median), least, most);
             }
         }
         let ratios: Vec<Option<f64>> = self.figures.iter().map(|f| self.ratio(f)).collect();
         for (figure, ratio) in self.figures.iter_mut().zip(ratios) {
-            figure.ratio = ratio;
+            figure.ratio = ratio.map(five_digits);
         }
     }
 
@@ -291,7 +292,7 @@ pub(super) mod tests {
         let peer = document.figure("work", "peer", "cost").unwrap();
         assert_eq!((peer.median, peer.least, peer.most), (60.0, 50.0, 70.0));
         assert_eq!(peer.rounds, [50.0, 70.0]);
-        assert_eq!(peer.ratio, Some(60.0 / 11.0));
+        assert_eq!(peer.ratio, Some(5.4545));
     }
 
     #[test]

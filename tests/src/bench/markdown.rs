@@ -173,7 +173,17 @@ fn table(figures: &[&Figure]) -> String {
             quantities.push(quantity);
         }
     }
-    contenders.sort_by_key(|name| rank(name));
+    // Programs of a contender stand together: `runqlat: sched_switch`.
+    let whose = |name: &str| {
+        name.split_once(": ")
+            .map_or(name, |(whose, _)| whose)
+            .to_owned()
+    };
+    let met: Vec<String> = contenders.iter().map(|name| whose(name)).collect();
+    contenders.sort_by_key(|name| {
+        let whose = whose(name);
+        (rank(&whose), met.iter().position(|other| *other == whose))
+    });
     let mut text = "| |".to_owned();
     for (name, unit) in &quantities {
         let _ = write!(text, " {name}, {unit} |");

@@ -27,6 +27,21 @@ pub fn ratio(of: f64, to: f64, at_least: f64) -> Option<f64> {
     ratio.is_finite().then_some(ratio)
 }
 
+/// Five digits of a number: no figure here is known better, and more only make
+/// a document longer.
+pub fn five_digits(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let digits = 4 - value.abs().log10().floor() as i32;
+    if digits > 0 {
+        let scale = 10_f64.powi(digits);
+        (value * scale).round() / scale
+    } else {
+        value.round()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +66,11 @@ mod tests {
         assert_eq!(ratio(500.0, 0.3, 1.0), Some(500.0));
         assert_eq!(ratio(500.0, -3.0, 1.0), Some(500.0));
         assert_eq!(ratio(500.0, 0.0, 0.0), None);
+    }
+
+    #[test]
+    fn five_digits_are_kept() {
+        let kept = [123_456.7, 12.345_678, -0.012_345_67, 0.0].map(five_digits);
+        assert_eq!(kept, [123_457.0, 12.346, -0.012_346, 0.0]);
     }
 }
