@@ -69,12 +69,21 @@ pub fn cost_of(name: &str) -> Cost {
 
 /// The program that does nothing, on `sched_switch`, with statistics on.
 pub struct Floor {
-    _ebpf: Ebpf,
+    _program: Ebpf,
     _stats: OwnedFd,
 }
 
-/// Attaches it: `TRACER_BPF_OBJECT`, as xtask sets it, has the program.
+/// Attaches it, and turns statistics on.
 pub fn floor() -> Floor {
+    Floor {
+        _program: empty_program("sched_switch"),
+        _stats: statistics(),
+    }
+}
+
+/// Attaches the program that does nothing to a tracepoint, until dropped:
+/// `TRACER_BPF_OBJECT`, as xtask sets it, has it.
+pub fn empty_program(tracepoint: &str) -> Ebpf {
     let object = std::env::var_os("TRACER_BPF_OBJECT").expect("TRACER_BPF_OBJECT names the object");
     let mut loader = EbpfLoader::new();
     loader.allow_unsupported_maps();
@@ -85,10 +94,12 @@ pub fn floor() -> Floor {
         .try_into()
         .expect("a tracepoint");
     let types = Btf::from_sys_fs().expect("BTF");
-    program.load("sched_switch", &types).expect("it loads");
+    program.load(tracepoint, &types).expect("it loads");
     program.attach().expect("it attaches");
-    Floor {
-        _ebpf: ebpf,
-        _stats: enable_stats(Stats::RunTime).expect("statistics"),
-    }
+    ebpf
+}
+
+/// Statistics are on as long as this lives.
+pub fn statistics() -> OwnedFd {
+    enable_stats(Stats::RunTime).expect("statistics")
 }

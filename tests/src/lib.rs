@@ -5,12 +5,14 @@
 //! the parts add up to the kernel's averages, and nothing is lost unless a test
 //! says so.
 
+pub mod bench;
 pub mod bpf;
 pub mod cgroup;
 pub mod hooks;
 pub mod kernel;
 pub mod provoke;
 pub mod schedstat;
+pub mod throughput;
 pub mod time;
 pub mod tracer;
 

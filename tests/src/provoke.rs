@@ -82,3 +82,30 @@ impl Drop for Workload {
         let _ = self.child.wait();
     }
 }
+
+/// What a workload that counts got done.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// How often.
+    pub count: u64,
+    /// In how much CPU time, its own and that of its children, in ns.
+    pub cpu_ns: u64,
+}
+
+/// Runs a workload that counts what it does for `ms`.
+///
+/// # Errors
+/// It could not do it, and has said why on stderr.
+pub fn count(mode: &str, ms: u64) -> anyhow::Result<Done> {
+    let mut workload = Workload::ready(&[mode, &ms.to_string()]);
+    workload.go();
+    let line = workload.line();
+    workload.end();
+    let done = line.split_once(' ').and_then(|(count, cpu_ns)| {
+        Some(Done {
+            count: count.parse().ok()?,
+            cpu_ns: cpu_ns.parse().ok()?,
+        })
+    });
+    done.ok_or_else(|| anyhow::anyhow!("the workload {mode} failed"))
+}

@@ -74,3 +74,32 @@ pub fn host_or_guest<T>(on_host: T, in_guest: T) -> T {
         on_host
     }
 }
+
+/// A wall clock in ns since 1970, as `2026-11-23 13:05 UTC`.
+pub fn utc_text(ns: u64) -> String {
+    let minutes = ns / 60_000_000_000;
+    let (days, minute) = (minutes / 1440, minutes % 1440);
+    // Eras of 400 years and years that begin in March, as in `parse_utc`.
+    let z = days + 719_468;
+    let (era, day) = (z / 146_097, z % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let m = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * m + 2) / 5 + 1, (m + 2) % 12 + 1);
+    let year = 400 * era + year + u64::from(month <= 2);
+    let (hour, minute) = (minute / 60, minute % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_it_is_read() {
+        for text in ["1970-01-01T00:00", "2000-02-29T23:59", "2026-12-31T12:30"] {
+            let ns = parse_utc(&format!("{text}:00.0Z")).unwrap();
+            assert_eq!(utc_text(ns), format!("{} UTC", text.replace('T', " ")));
+        }
+    }
+}

@@ -123,7 +123,8 @@ pub(crate) struct LiveTests {
 pub(crate) fn live_tests() -> Result<LiveTests> {
     let (mut cargo, folder) = static_cargo("test")?;
     cargo
-        .args(["-p", "tests", "--release", "--no-run"])
+        // The harness has unit tests too; they need no root, so not these programs.
+        .args(["-p", "tests", "--test", "*", "--release", "--no-run"])
         .arg("--message-format=json-render-diagnostics");
     let mut programs = Vec::new();
     let status = process::stream(&mut cargo, |line| programs.extend(test_program(line)))?;
@@ -133,6 +134,15 @@ pub(crate) fn live_tests() -> Result<LiveTests> {
         programs,
         provoke: folder.join("release/provoke"),
     })
+}
+
+/// Builds the programs that the bench runs, `bench` and `provoke`, and returns
+/// their folder.
+pub(crate) fn bench_programs() -> Result<PathBuf> {
+    let (mut cargo, folder) = static_cargo("build")?;
+    cargo.args(["-p", "tests", "--release", "--bins"]);
+    process::run(&mut cargo, "the bench does not build; see above")?;
+    Ok(folder.join("release"))
 }
 
 /// Name and path of the test program that a message of cargo is about, if any.

@@ -8,6 +8,7 @@
 //! What xtask says goes to stderr, so that stdout belongs to tracer (`run`)
 //! or to the test report (`test`, `ci`).
 
+mod bench;
 mod build;
 mod ci;
 mod clock;
@@ -33,7 +34,8 @@ Examples:
   cargo xtask run -- doctor                  another of tracer's commands
   cargo xtask test                           everything CI checks
   cargo xtask test blocked                   only the tests named *blocked*
-  cargo xtask vm --kernel 6.1                the live tests on another kernel";
+  cargo xtask vm --kernel 6.1                the live tests on another kernel
+  cargo xtask bench --quick                  tracer's cost beside its peers, in two minutes";
 
 /// Tasks of the tracer project
 #[derive(Parser)]
@@ -59,6 +61,8 @@ enum Task {
     Vm(vm::Options),
     /// Write the generated pages under docs/ anew
     Docs,
+    /// Measure what tracer costs, beside its peers
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Task::Ci(options) => ci::task(&options, setup::Missing::Refuse),
         Task::Vm(options) => vm::task(&options),
         Task::Docs => docs::task().map(|()| ExitCode::SUCCESS),
+        Task::Bench(options) => bench::task(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

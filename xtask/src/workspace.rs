@@ -28,6 +28,12 @@ pub(crate) fn tracer_binary(profile: &str) -> PathBuf {
     target(profile).join("tracer")
 }
 
+/// A path as text, as the variables of a command want it.
+pub(crate) fn utf8(path: &Path) -> Result<&str> {
+    path.to_str()
+        .context("the path of the checkout is not UTF-8: move it")
+}
+
 /// The cargo that runs xtask, to be run in the workspace's root.
 pub(crate) fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

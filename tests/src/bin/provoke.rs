@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tests::time::{clock_ns, monotonic_ns, wall_ns};
+use tests::{
+    throughput,
+    time::{clock_ns, monotonic_ns, wall_ns},
+};
 
 const NS_PER_MS: u64 = 1_000_000;
 const CHILD_STACK: usize = 64 << 10;
@@ -55,6 +58,18 @@ fn main() {
             paced(|| write_once(file));
         }
         "eat" => paced(|| eat(number(1))),
+        "crowd" => {
+            (0..number(1)).for_each(|_| sleeping_process());
+            paced(|| {});
+        }
+        "runnable" => {
+            let _threads: Vec<_> = (0..number(1)).map(|_| sleeper()).collect();
+            paced(|| spin_nicely(number(2)));
+        }
+        "round-trips" => counted(throughput::round_trips, number(1)),
+        "processes" => counted(throughput::processes, number(1)),
+        "connections" => counted(throughput::connections, number(1)),
+        "writes" => counted(throughput::writes, number(1)),
         mode => panic!("no workload {mode}"),
     }
 }
@@ -68,6 +83,29 @@ fn paced(work: impl FnOnce()) {
         say("done");
         while input.read_line(&mut line).is_ok_and(|n| n > 0) {}
     }
+}
+
+/// Works for `ms`, and says how much was done, and in how many ns of CPU time,
+/// before `done`.
+fn counted(work: fn(u64) -> io::Result<u64>, ms: u64) {
+    paced(|| {
+        let from_ns = cpu_ns_with_children();
+        let count = work(ms).unwrap_or_else(|error| panic!("{error}"));
+        say(&format!("{count} {}", cpu_ns_with_children() - from_ns));
+    });
+}
+
+/// CPU time of this process and of its children that have ended.
+fn cpu_ns_with_children() -> u64 {
+    // SAFETY: all zeroes are a valid rusage, which the kernel fills in.
+    let children = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    let children_us = us(children.ru_utime) + us(children.ru_stime);
+    clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID) + children_us * 1000
 }
 
 fn say(word: &str) {
@@ -182,6 +220,42 @@ fn sleeper() -> thread::JoinHandle<()> {
     let sleeper = thread::Builder::new().stack_size(CHILD_STACK);
     let sleep = || thread::sleep(Duration::from_secs(3600));
     sleeper.spawn(sleep).expect("a thread")
+}
+
+/// A process that sleeps until its parent dies.
+fn sleeping_process() {
+    let parent = std::process::id();
+    // SAFETY: there is one thread, and the child only sleeps. It asks for its
+    // death before it looks whether the parent is there, so it misses no end.
+    unsafe {
+        match libc::fork() {
+            -1 => panic!("fork: {}", io::Error::last_os_error()),
+            0 => {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                while libc::getppid() as u32 == parent {
+                    libc::pause();
+                }
+                libc::_exit(0)
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Spins in `threads` threads at nice 19 until the process is killed, so that
+/// who measures still gets a CPU.
+fn spin_nicely(threads: u64) {
+    for _ in 0..threads {
+        let spin = || {
+            // SAFETY: no memory is touched; on Linux this is the thread's own.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+            loop {
+                std::hint::spin_loop();
+            }
+        };
+        let spinner = thread::Builder::new().stack_size(CHILD_STACK);
+        drop(spinner.spawn(spin).expect("a thread"));
+    }
 }
 
 /// Blocks in D as a parent of vfork does: until the child, which sleeps, ends.

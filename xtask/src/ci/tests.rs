@@ -4,19 +4,28 @@
 //! the way. Only the live test programs themselves run as root: what cargo
 //! builds stays the user's.
 
-use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::ci::Run;
 use crate::ci::report::Outcome;
 use crate::{build, process, root, vm, workspace};
 
-/// Tests of the default members: no root, no BPF.
+/// Tests of the default members, and those within the live tests' own harness:
+/// no root, no BPF.
 pub(super) fn unit(run: &mut Run<'_>) -> Result<Outcome> {
+    let of_members = unit_of(run, &[]);
+    let of_harness = unit_of(run, &["-p", "tests", "--lib"]);
+    of_members.and(of_harness)
+}
+
+fn unit_of(run: &mut Run<'_>, which: &[&str]) -> Result<Outcome> {
     let mut command = workspace::cargo();
-    command.args(["test", "--no-fail-fast"]).args(run.filter);
+    command
+        .args(["test", "--no-fail-fast"])
+        .args(which)
+        .args(run.filter);
     counted(run, &mut command)
 }
 
@@ -34,7 +43,7 @@ pub(super) fn live(run: &mut Run<'_>) -> Result<Outcome> {
     ];
     let variables: Vec<(&str, &str)> = variables
         .iter()
-        .map(|(name, path)| Ok((*name, utf8(path)?)))
+        .map(|(name, path)| Ok((*name, workspace::utf8(path)?)))
         .collect::<Result<_>>()?;
     root::ask_password()?;
     let mut failed = Vec::new();
@@ -54,11 +63,6 @@ pub(super) fn live(run: &mut Run<'_>) -> Result<Outcome> {
         bail!("{}", failed.join("; "));
     }
     Ok(Outcome::Passed)
-}
-
-fn utf8(path: &Path) -> Result<&str> {
-    path.to_str()
-        .context("the path of the checkout is not UTF-8: move it")
 }
 
 /// Runs tests, showing and counting them.

@@ -94,3 +94,21 @@ fn programs(wanted: &[packages::Program], log: &str) -> Result<()> {
     );
     Ok(())
 }
+
+/// Installs the peers that the bench measures beside tracer.
+///
+/// What cannot be installed is only named: that peer is skipped, and the pages
+/// say so. Each package is tried by itself, so that one that this distribution
+/// does not have keeps no other away.
+pub(crate) fn bench_programs() -> Result<()> {
+    for package in packages::missing(&packages::TO_BENCH) {
+        let installed = match packages::apt_get() {
+            Some(_) => packages::provide(&[package], "bench-packages", Missing::Install),
+            None => Err(anyhow::anyhow!("there is no apt-get")),
+        };
+        if let Err(error) = installed {
+            eprintln!("not installed, what is in it is skipped: {package}: {error:#}");
+        }
+    }
+    Ok(())
+}

@@ -41,6 +41,15 @@ pub(super) const FOR_GUESTS: [Program; 4] = [
     ("xz", "xz-utils"),
 ];
 
+/// What only the bench needs: tracer's peers, one program of each package.
+pub(super) const TO_BENCH: [Program; 5] = [
+    ("stress-ng", "stress-ng"),
+    ("offcputime", "libbpf-tools"),
+    ("bpftrace", "bpftrace"),
+    ("top", "procps"),
+    ("pidstat", "sysstat"),
+];
+
 /// The machine's apt-get, if it has one.
 pub(super) fn apt_get() -> Option<PathBuf> {
     process::installed("apt-get").next()
