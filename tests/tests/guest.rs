@@ -57,7 +57,7 @@ fn every_kind_of_hook_sees_every_event() {
 /// A disk that does four reads a second: its reader is blocked all the time.
 #[test]
 fn a_slow_disk_blocks_its_reader() {
-    const READS: f64 = 24.0;
+    const READS: f64 = 16.0;
     let mut reader = Workload::ready(&["read", "/dev/vda", &READS.to_string()]);
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshot();
@@ -66,7 +66,7 @@ fn a_slow_disk_blocks_its_reader() {
     let took: f64 = reader.line().parse::<f64>().expect("a time") / NS;
     let pid = reader.pid();
     let by_kernel = block_io_s(pid) - before;
-    let mut snapshots = tracer.snapshots(7);
+    let mut snapshots = tracer.snapshots(5);
     snapshots.extend(tracer.finish().0);
     let sum = |of: &dyn Fn(&Snapshot) -> f64| snapshots.iter().map(of).sum::<f64>();
     let blocked = sum(&|s| s.of_pid(pid, "blocked") * s.seconds());

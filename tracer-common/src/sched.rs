@@ -13,8 +13,9 @@ pub const TASK_NOLOAD: u32 = 0x400;
 /// `TASK_FROZEN`: held by the freezer, not counted (from 6.1).
 pub const TASK_FROZEN: u32 = 0x8000;
 
-/// One task's blocked episodes: the open one, the totals, and what is needed
-/// to say later whether it was blocked when the kernel took its load sample.
+/// What is kept of a task. Its blocked episodes: the open one, the totals, and
+/// what is needed to say later whether it was blocked when the kernel took its load
+/// sample. Its stale waits: by how much the kernel's own `run_delay` is too large.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockedTotals {
@@ -41,4 +42,9 @@ pub struct BlockedTotals {
     pub longest_ns: u64,
     /// Begin of the longest ended episode.
     pub longest_begin_ns: u64,
+    /// At each stale waking, CLOCK_MONOTONIC less `sched_info.last_queued`, which is of
+    /// the scheduler's clock; added up, wrapping, in ns.
+    pub stale_ns: u64,
+    /// Number of stale wakings.
+    pub stale_wakings: u64,
 }

@@ -18,7 +18,10 @@ use tracer_common::{
 };
 
 use crate::{
-    field::{Object, TASK_EXEC_START, TASK_ON_CPU, TASK_ON_RQ, TASK_STATE, field},
+    field::{
+        Object, TASK_DELAYED, TASK_EXEC_START, TASK_LAST_QUEUED, TASK_ON_CPU, TASK_ON_RQ,
+        TASK_STATE, field, has,
+    },
     fold::last_fold,
     maps::{BLOCKED, EXIT_TABLE, EXITS, SNAPSHOT_CONTROL, count},
     task::fill,
@@ -55,7 +58,7 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// `sched_waking(task)`: ends an episode. The state still says blocked here; at
-/// `sched_wakeup` it no longer does.
+/// `sched_wakeup` it no longer does, and a stale wait is no longer told from a new one.
 #[btf_tracepoint(function = "sched_waking")]
 pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     let task: Object = ctx.arg(0);
@@ -68,7 +71,38 @@ pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
             None => missed_end(task),
         }
     }
+    if has(&TASK_DELAYED) {
+        note_stale_wait(task);
+    }
     0
+}
+
+/// From 6.12 a task that sleeps can stay on its queue, and be moved to that of
+/// another CPU. `enqueue_task` then takes it for one that begins to wait, and sets
+/// `last_queued`; nobody clears it when the task leaves the queue at last. So after
+/// its waking the kernel counts the sleep as `run_delay`.
+#[inline(always)]
+fn note_stale_wait(task: Object) {
+    // SAFETY: the caller's task is a task_struct.
+    let queued: u64 = unsafe { field(task, &TASK_LAST_QUEUED) };
+    if queued == 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let (on_rq, is_delayed): (u8, u8) =
+        unsafe { (field(task, &TASK_ON_RQ), field(task, &TASK_DELAYED)) };
+    if on_rq != 0 && is_delayed == 0 {
+        // Preempted on its way to sleep: it really waits.
+        return;
+    }
+    if let Some(totals) = BLOCKED.get_or_create(task) {
+        // SAFETY: no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        totals.stale_ns = totals.stale_ns.wrapping_add(now.wrapping_sub(queued));
+        totals.stale_wakings += 1;
+    } else {
+        count(lost::STORAGE);
+    }
 }
 
 #[inline(always)]

@@ -139,6 +139,9 @@ pub struct Verdict {
     pub kept: Option<bool>,
     /// Why this limit.
     pub reason: String,
+    /// A goal is where tracer wants to get to: to miss it fails nothing.
+    #[serde(default)]
+    pub is_goal: bool,
 }
 
 impl Document {

@@ -148,6 +148,7 @@ fn budgets(verdicts: &[Verdict]) -> String {
             .map_or_else(|| "not measured".to_owned(), number);
         let kept = match verdict.kept {
             Some(true) => "kept",
+            Some(false) if verdict.is_goal => "**goal not reached**",
             Some(false) => "**over**",
             None => "",
         };

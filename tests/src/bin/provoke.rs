@@ -9,7 +9,9 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead as _, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    ptr, thread,
+    ptr,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -35,6 +37,7 @@ fn main() {
         "vfork" => paced(|| blocked_once(number(1))),
         "burst" => paced(|| burst(number(1), number(2), number(3))),
         "hog" => paced(|| hog(number(1), number(2))),
+        "naps" => paced(|| naps(number(1), number(2), number(3), number(4))),
         "storm" => paced(|| storm(number(1), number(2), number(3))),
         "name" => {
             name(&bytes_of_hex(word(1)));
@@ -172,6 +175,36 @@ fn hog(threads: u64, ms: u64) {
     let all: Vec<_> = (1..threads).map(|_| thread::spawn(spin)).collect();
     spin();
     all.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+/// Threads that run for `run_ms` and sleep for `nap_ms`, again and again for `ms`:
+/// says how many ns they neither ran nor had asked to sleep. They live on, so that
+/// the kernel's own figures of them can be read.
+fn naps(threads: u64, run_ms: u64, nap_ms: u64, ms: u64) {
+    let (sender, waits) = mpsc::channel();
+    for _ in 0..threads {
+        let sender = sender.clone();
+        thread::spawn(move || {
+            let begin = monotonic_ns();
+            let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
+            let cpu_before = cpu_ns();
+            let mut asked_ns = 0;
+            while monotonic_ns() < begin + ms * NS_PER_MS {
+                let until = cpu_ns() + run_ms * NS_PER_MS;
+                while cpu_ns() < until {}
+                thread::sleep(Duration::from_millis(nap_ms));
+                asked_ns += nap_ms * NS_PER_MS;
+            }
+            let spent_ns = cpu_ns() - cpu_before + asked_ns;
+            let wait_ns = (monotonic_ns() - begin).saturating_sub(spent_ns);
+            let _ = sender.send(wait_ns);
+            loop {
+                thread::park();
+            }
+        });
+    }
+    let waited: u64 = waits.iter().take(threads as usize).sum();
+    say(&waited.to_string());
 }
 
 /// Forks `rate` processes a second for `ms`, each spends `cpu_ms` of CPU.

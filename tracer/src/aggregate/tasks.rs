@@ -249,7 +249,7 @@ fn so_far(task: &TaskReading, clock: &ClockReading) -> Spent {
     };
     Spent {
         run_ns: task.run_ns,
-        wait_ns: task.run_delay_ns + waiting,
+        wait_ns: (task.run_delay_ns + waiting).saturating_sub(task.stale_wait_ns(clock)),
         throttled_ns: 0,
         blocked_ns: task.blocked_ns(clock.now),
         episodes: task.blocked.episodes,

@@ -10,6 +10,7 @@ use tracer_common::{
 use super::{
     Decoded,
     bytes::{u32, u64},
+    clock::ClockReading,
     records,
 };
 use crate::{clock::MonotonicNs, text::Text};
@@ -72,6 +73,17 @@ impl TaskReading {
         self.blocked.total_ns + open
     }
 
+    /// By how much `run_delay_ns` and the wait in progress are too large: sleep that
+    /// the kernel took for waiting, in ns.
+    pub fn stale_wait_ns(&self, clock: &ClockReading) -> u64 {
+        let offset = clock
+            .sched_offset_ns
+            .wrapping_mul(self.blocked.stale_wakings);
+        let stale = self.blocked.stale_ns.wrapping_sub(offset);
+        // The offset is known to some microseconds: nearly nothing can be below zero.
+        u64::try_from(stale as i64).unwrap_or(0)
+    }
+
     /// Whether the kernel counted it as blocked at a past fold, as far as its
     /// last episodes tell; `at` is when a CPU folded, which can differ by a tick.
     ///
@@ -128,6 +140,8 @@ fn task(mut b: Bytes) -> Result<TaskReading, bytes::TryGetError> {
         at_fold_ns: u64(b)?,
         longest_ns: u64(b)?,
         longest_begin_ns: u64(b)?,
+        stale_ns: u64(b)?,
+        stale_wakings: u64(b)?,
     };
     let (pid, tid, state, flags) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
     let (uid, cpu, queued, _reserved) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);

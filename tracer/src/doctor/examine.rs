@@ -25,6 +25,7 @@ pub(super) fn all(btf: Option<&Path>) -> Examination {
         jit(),
         pid_namespace(),
         cgroups(),
+        timers(),
         statistics(),
     ];
     checks.extend(type_information(btf));
@@ -144,6 +145,25 @@ fn cgroups() -> Check {
         fields::CgroupVersion::V1 => "named by the cpu controller's hierarchy (v1)",
     };
     check("cgroups", State::Ok, finding, "")
+}
+
+/// Without high-resolution timers the tick is no hrtimer, and the hook that names
+/// a kernel sample's tasks never sees one, although it is attached.
+fn timers() -> Check {
+    if facts::has_high_resolution_timers() {
+        return check(
+            "timers",
+            State::Ok,
+            "the tick is a high-resolution timer",
+            "",
+        );
+    }
+    check(
+        "timers",
+        State::Limited,
+        "high-resolution timers are off: a kernel sample is named from the next snapshot only",
+        "a kernel without `highres=off`, on a machine with a clock that allows them",
+    )
 }
 
 fn statistics() -> Check {

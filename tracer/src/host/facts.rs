@@ -39,6 +39,18 @@ pub fn in_initial_pid_namespace() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE)
 }
 
+/// Whether high-resolution timers are in force: then the clock's resolution is a
+/// nanosecond, else a tick (`hrtimer_resolution`, kernel/time/hrtimer.c).
+pub fn has_high_resolution_timers() -> bool {
+    let mut resolution = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel fills in the timespec, which is ours.
+    let status = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC, &raw mut resolution) };
+    status == 0 && resolution.tv_sec == 0 && resolution.tv_nsec == 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::version;

@@ -179,6 +179,9 @@ pub(crate) struct Task {
     pub run: f64,
     #[serde(default)]
     pub wait: f64,
+    /// Sleep that the kernel took for waiting, in one waking; it is part of `wait`.
+    #[serde(default)]
+    pub stale_wait: f64,
     #[serde(default)]
     pub throttled: f64,
     /// Blocked time and episodes that ended.
@@ -213,6 +216,7 @@ impl Task {
         let longest = self
             .longest
             .map_or([0; 2], |[a, b]| [ns(b - a), moment(a).0]);
+        let stale_wakings = u64::from(self.stale_wait > 0.0);
         assert!(self.start > -BOOT_MS, "{name} began before the host did");
         TaskReading {
             pid: self.pid,
@@ -240,6 +244,8 @@ impl Task {
                 at_fold_ns: self.at_fold.map_or(0, |ms| moment(ms).0),
                 longest_ns: longest[0],
                 longest_begin_ns: longest[1],
+                stale_ns: ns(self.stale_wait) + stale_wakings * SCHED_BEHIND_NS,
+                stale_wakings,
             },
             is_blocked: is("blocked"),
             is_runnable: is_waiting || is("running"),

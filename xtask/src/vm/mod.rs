@@ -65,7 +65,8 @@ pub(crate) struct Options {
     /// Run only the tests whose name contains this
     #[arg(long, value_name = "PATTERN")]
     test: Option<String>,
-    /// Keep what `tracer doctor` says of each kernel, instead of comparing it
+    /// Keep what `tracer doctor` says of each kernel, instead of comparing it; of a
+    /// complete run also the table of tests
     #[arg(long)]
     keep: bool,
 }
@@ -78,6 +79,9 @@ pub(crate) fn task(options: &Options) -> Result<ExitCode> {
     let reports = run(options)?;
     if options.keep {
         docs::task()?;
+        if options.kernels.is_empty() && options.test.is_none() {
+            fs::write(docs_folder().join("tests.md"), results::page(&reports))?;
+        }
     }
     let mut tally = Tally::default();
     count(&reports, &mut tally);
@@ -336,7 +340,11 @@ impl Job {
 
 /// Where what the doctor says of a kernel is kept.
 fn kept(kernel: &str) -> PathBuf {
-    workspace::root().join(format!("docs/kernels/{kernel}.json"))
+    docs_folder().join(format!("{kernel}.json"))
+}
+
+fn docs_folder() -> PathBuf {
+    workspace::root().join("docs/kernels")
 }
 
 fn failed(name: &str) -> Tested {

@@ -171,6 +171,28 @@ fn cell(test: &Tested) -> String {
     }
 }
 
+/// The table as a page, with what else there is to know.
+pub(super) fn page(reports: &[Report]) -> String {
+    let mut page = format!(
+        "# Tests by kernel\n\n\
+         Made by `cargo xtask vm --keep`; do not edit. Seconds of each test that passed; `-` is a \
+         test that is not for this kernel. A guest's seconds are from its start to its end, and \
+         hold the time in which it was stopped to let another be alone.\n\n\
+         ```\n{}```\n\n",
+        table(reports)
+    );
+    for report in reports {
+        let what = report.skipped.as_deref().unwrap_or(&report.release);
+        page += &format!("- {}: {what}\n", report.kernel);
+        for test in &report.tests {
+            if let Outcome::Skipped(reason) = &test.outcome {
+                page += &format!("  - skipped {}: {reason}\n", test.name);
+            }
+        }
+    }
+    page
+}
+
 /// The same for programs.
 pub(super) fn json(reports: &[Report]) -> Value {
     let test = |test: &Tested| {
