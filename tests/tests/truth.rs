@@ -130,11 +130,13 @@ fn what_sleeps_does_not_wait() {
     assert_eq!(naps.line(), "done");
     let pid = naps.pid();
     let by_kernel = schedstat::of_process(pid).1 as f64 / NS;
-    let total: f64 = tracer
-        .snapshots(seconds + 2)
-        .iter()
-        .map(|s| s.of_pid(pid, "waiting") * s.seconds())
-        .sum();
+    let snapshots = tracer.snapshots(seconds + 2);
+    let sum = |figure: &str| -> f64 {
+        let sum = |s: &Snapshot| s.of_pid(pid, figure) * s.seconds();
+        snapshots.iter().map(sum).sum()
+    };
+    let total = sum("waiting");
+    assert!(sum("running") > 0.1, "it is seen: {}", sum("running"));
     // What a thread neither ran nor had asked to sleep is its wait, and timers that
     // came late. A wait that began at a waking is known to some microseconds.
     println!("waiting: {total:.4} s, at most {most:.4} s; by schedstat {by_kernel:.4} s");

@@ -1,9 +1,9 @@
 //! `build`: the kernel side, then tracer with the kernel side inside.
 //!
 //! The kernel side has a profile of its own: the verifier refuses what an
-//! unoptimised build looks like, and its BTF is made from debug information. tracer embeds the object that the variable
-//! TRACER_BPF_OBJECT names, and is linked statically, so that one file runs on
-//! any Linux of the same architecture.
+//! unoptimised build looks like, and its BTF is made from debug information.
+//! tracer embeds the object that the variable TRACER_BPF_OBJECT names, and is
+//! linked statically, so that one file runs on any Linux of the same architecture.
 
 use std::fs;
 use std::path::{Path, PathBuf};

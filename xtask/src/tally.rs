@@ -21,8 +21,6 @@ pub(crate) struct Tally {
     pub(crate) failed: usize,
     /// Tests that did not run.
     pub(crate) skipped: Vec<Skip>,
-    /// Names of tests that failed, of programs that got to their end.
-    pub(crate) failures: Vec<String>,
     program: Program,
 }
 
@@ -100,7 +98,6 @@ impl Tally {
         skipped.retain(|skip| !failures.iter().any(|name| same_test(name, &skip.test)));
         self.passed += passed.saturating_sub(skipped.len());
         self.failed += failed;
-        self.failures.extend(failures);
         self.skipped.append(&mut skipped);
         self.skipped.extend(ignored);
     }
@@ -115,7 +112,7 @@ fn same_test(libtest: &str, own: &str) -> bool {
 }
 
 /// Whether a line is libtest's `running 3 tests`.
-fn is_start(line: &str) -> bool {
+pub(crate) fn is_start(line: &str) -> bool {
     let count = line
         .strip_prefix("running ")
         .and_then(|rest| rest.split_once(" test"));

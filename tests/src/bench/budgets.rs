@@ -59,7 +59,7 @@ const BUDGETS: [Budget; 11] = [
         name: "throughput of pipe round trips lost",
         subject: Own(slowdown::ROUND_TRIPS, &slowdown::LOST),
         limit: AtMost(8.0),
-        reason: "empty programs on both hooks lose about 3.5 %, and the machine is noisy",
+        reason: "empty programs on both hooks lose 3 to 5 %, and the machine is noisy",
     },
     Budget {
         name: "a snapshot of 10,000 processes beside the schedstat walker",
@@ -110,7 +110,7 @@ const GOALS: [Budget; 2] = [
         name: "throughput of pipe round trips lost",
         subject: Own(slowdown::ROUND_TRIPS, &slowdown::LOST),
         limit: AtMost(2.0),
-        reason: "needs one hot hook instead of two",
+        reason: "not even empty programs keep it on the machine that was measured",
     },
     Budget {
         name: "a snapshot of 10,000 processes beside the schedstat walker",

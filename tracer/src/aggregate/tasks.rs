@@ -30,6 +30,7 @@ pub struct Task {
     /// Fork time.
     pub start: MonotonicNs,
     counted: Spent,
+    stale: StaleWaits,
     read_at: MonotonicNs,
     /// Number of the reading that saw it last.
     seen: u64,
@@ -126,11 +127,13 @@ impl TaskTable {
                 }
                 _ => replaced.remove(&(task.tid, task.start)),
             };
-            let before = known.map_or_else(|| self.baseline(task, clock), |known| known.counted);
+            let stale = known.as_ref().map(|known| known.stale).unwrap_or_default();
+            let now = so_far(task, clock, stale.up_to(task, clock));
+            let before = known.map_or_else(|| self.baseline(task, now), |known| known.counted);
             let process = self.processes.of_dead(task);
             used.push(Used {
                 has_exited: true,
-                ..Self::used(task, process, clock, before).0
+                ..Self::used(task, process, now, before).0
             });
         }
         self.vanished += replaced.len() as u64;
@@ -151,10 +154,13 @@ impl TaskTable {
     fn count(&mut self, task: &TaskReading, clock: &ClockReading, used: &mut Vec<Used>) {
         let known = self.tasks.get(&task.tid);
         let read_at = known.map(|known| known.read_at);
+        let stale = known.map(|known| known.stale).unwrap_or_default();
+        let stale = stale.up_to(task, clock);
         let known = known.map(|known| known.counted);
         let process = self.processes.join(task, known.is_none());
-        let before = known.unwrap_or_else(|| self.baseline(task, clock));
-        let (mut spent, counted) = Self::used(task, process, clock, before);
+        let now = so_far(task, clock, stale);
+        let before = known.unwrap_or_else(|| self.baseline(task, now));
+        let (mut spent, counted) = Self::used(task, process, now, before);
         if let Some(read_at) = read_at {
             // An episode that had no slot is found late, and with its whole length.
             let most_ns = clock.now.since_ns(read_at);
@@ -171,6 +177,7 @@ impl TaskTable {
                 blocked_since: task.is_blocked.then_some(MonotonicNs(task.blocked.open_ns)),
                 start: task.start,
                 counted,
+                stale,
                 read_at: clock.now,
                 seen: self.readings,
             },
@@ -179,22 +186,16 @@ impl TaskTable {
 
     /// What was used before tracer looked is not counted; a task forked since
     /// then counts from its beginning.
-    fn baseline(&self, task: &TaskReading, clock: &ClockReading) -> Spent {
+    fn baseline(&self, task: &TaskReading, so_far: Spent) -> Spent {
         if task.start > self.began {
             Spent::default()
         } else {
-            so_far(task, clock)
+            so_far
         }
     }
 
-    /// What a task used beyond `before`, and what is counted after that.
-    fn used(
-        task: &TaskReading,
-        process: ProcessId,
-        clock: &ClockReading,
-        before: Spent,
-    ) -> (Used, Spent) {
-        let now = so_far(task, clock);
+    /// What a task used by `now` beyond `before`, and what is counted after that.
+    fn used(task: &TaskReading, process: ProcessId, now: Spent, before: Spent) -> (Used, Spent) {
         // A wait in progress is known to a fraction of a millisecond only; what
         // was counted too early is not counted again.
         let counted = Spent {
@@ -237,8 +238,34 @@ impl TaskTable {
     }
 }
 
+/// Sleep that the kernel took for waiting: by so much `run_delay` and the wait in
+/// progress are too large.
+#[derive(Clone, Copy, Debug, Default)]
+struct StaleWaits {
+    /// `stale_ns` and `stale_wakings` when the task was read last.
+    read: (u64, u64),
+    wait_ns: u64,
+}
+
+impl StaleWaits {
+    /// Adds those since the last reading: the offset between the clocks moves, so
+    /// those from before are not converted again.
+    fn up_to(self, task: &TaskReading, clock: &ClockReading) -> Self {
+        let (ns, wakings) = (task.blocked.stale_ns, task.blocked.stale_wakings);
+        let new = wakings.wrapping_sub(self.read.1);
+        let stale_ns = ns
+            .wrapping_sub(self.read.0)
+            .wrapping_sub(clock.sched_offset_ns.wrapping_mul(new));
+        Self {
+            read: (ns, wakings),
+            // Below zero it is nearly nothing, and the offset a little too large.
+            wait_ns: self.wait_ns + u64::try_from(stale_ns as i64).unwrap_or(0),
+        }
+    }
+}
+
 /// All time of a task up to the reading, that in progress included.
-fn so_far(task: &TaskReading, clock: &ClockReading) -> Spent {
+fn so_far(task: &TaskReading, clock: &ClockReading, stale: StaleWaits) -> Spent {
     // A sleeping task can have a `last_queued` too: 6.12 leaves one behind when it
     // moves a delayed dequeue to another CPU.
     let is_waiting = task.last_queued_sched != 0 && task.is_runnable && !task.is_running;
@@ -249,7 +276,7 @@ fn so_far(task: &TaskReading, clock: &ClockReading) -> Spent {
     };
     Spent {
         run_ns: task.run_ns,
-        wait_ns: (task.run_delay_ns + waiting).saturating_sub(task.stale_wait_ns(clock)),
+        wait_ns: (task.run_delay_ns + waiting).saturating_sub(stale.wait_ns),
         throttled_ns: 0,
         blocked_ns: task.blocked_ns(clock.now),
         episodes: task.blocked.episodes,

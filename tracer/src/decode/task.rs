@@ -10,7 +10,6 @@ use tracer_common::{
 use super::{
     Decoded,
     bytes::{u32, u64},
-    clock::ClockReading,
     records,
 };
 use crate::{clock::MonotonicNs, text::Text};
@@ -71,17 +70,6 @@ impl TaskReading {
             0
         };
         self.blocked.total_ns + open
-    }
-
-    /// By how much `run_delay_ns` and the wait in progress are too large: sleep that
-    /// the kernel took for waiting, in ns.
-    pub fn stale_wait_ns(&self, clock: &ClockReading) -> u64 {
-        let offset = clock
-            .sched_offset_ns
-            .wrapping_mul(self.blocked.stale_wakings);
-        let stale = self.blocked.stale_ns.wrapping_sub(offset);
-        // The offset is known to some microseconds: nearly nothing can be below zero.
-        u64::try_from(stale as i64).unwrap_or(0)
     }
 
     /// Whether the kernel counted it as blocked at a past fold, as far as its

@@ -147,6 +147,7 @@ fn found(doctor: &Value, probe: &str) -> String {
             code(via.split(' ').next().unwrap_or_default())
         }
         Some(hook) => cell(hook["why"].as_str().unwrap_or_default()),
+        None if doctor["can_run"] == true => "not tried".to_owned(),
         None => "refused".to_owned(),
     }
 }

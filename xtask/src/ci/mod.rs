@@ -119,11 +119,15 @@ fn guests(run: &mut Run<'_>) -> Result<Outcome> {
     if !run.built {
         return Ok(Outcome::Skipped("the build failed".to_owned()));
     }
-    let failed_before = run.tally.failed;
+    let (failed_before, passed_before) = (run.tally.failed, run.tally.passed);
     vm::all(&mut run.tally).inspect_err(|_| run.tally.failed += 1)?;
     let failed = run.tally.failed - failed_before;
     if failed > 0 {
         bail!("{failed} failed");
+    }
+    if run.tally.passed == passed_before {
+        let reason = "no guest could be had; see below";
+        return Ok(Outcome::Skipped(reason.to_owned()));
     }
     Ok(Outcome::Passed)
 }

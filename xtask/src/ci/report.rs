@@ -38,7 +38,9 @@ pub(super) fn print(reports: &[Report], tally: &Tally, no_match: Option<&str>) {
         println!("skipped {}: {}", skip.test, skip.reason);
     }
     if let Some(filter) = no_match {
-        println!("no test ran: is there one whose name contains `{filter}`?");
+        println!(
+            "no test ran: is there one whose name contains `{filter}`? (tests of guests: `cargo xtask vm --test {filter}`)"
+        );
     }
     println!("{}", tally.closing_line());
 }

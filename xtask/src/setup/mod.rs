@@ -46,6 +46,7 @@ pub(crate) fn task(options: &Options) -> Result<()> {
     let toolchain = toolchain(Missing::Install)?;
     if options.tests {
         test_programs()?;
+        guest_programs()?;
     }
     eprintln!(
         "ready: the kernel side builds with {} and bpf-linker {} ({})",

@@ -34,9 +34,8 @@ pub(super) type Program = (&'static str, &'static str);
 pub(super) const TO_TEST: [Program; 1] = [("stress-ng", "stress-ng")];
 
 /// What makes guests and runs them.
-pub(super) const FOR_GUESTS: [Program; 4] = [
+pub(super) const FOR_GUESTS: [Program; 3] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
-    ("busybox", "busybox-static"),
     ("depmod", "kmod"),
     ("xz", "xz-utils"),
 ];

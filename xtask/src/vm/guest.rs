@@ -61,9 +61,12 @@ pub(super) fn run(
         File::create(&path)?.set_len(DISK_BYTES)?;
         Ok(format!("file={},format=raw,if=virtio", path.display()))
     };
-    // `timeout` kills QEMU even when xtask itself was killed.
+    // QEMU opens it late: what stands there must not be of the guest before.
+    File::create(folder.join("console"))?;
+    // `timeout` kills QEMU even when xtask itself was killed; in the foreground,
+    // Ctrl-C gets to QEMU too.
     let mut qemu = Command::new("timeout");
-    qemu.args(["--kill-after=5", &limit_s.to_string(), QEMU])
+    qemu.args(["--foreground", "--kill-after=5", &limit_s.to_string(), QEMU])
         .args(["-nodefaults", "-no-user-config", "-no-reboot"])
         .args(["-display", "none", "-M", "pc,accel=tcg"])
         // Five levels of page tables only slow the emulation down.

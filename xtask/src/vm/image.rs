@@ -12,7 +12,7 @@ use cpio::newc::Builder;
 
 use crate::build::LiveTests;
 use crate::vm::kernels::Image;
-use crate::{build, process, workspace};
+use crate::{build, workspace};
 
 const INIT: &str = include_str!("init");
 const FOLDERS: [&str; 11] = [
@@ -35,16 +35,14 @@ pub(super) fn test_path(name: &str) -> String {
 }
 
 /// The archive that all guests share.
-pub(super) fn base(live: &LiveTests) -> Result<Vec<u8>> {
-    let busybox = process::installed("busybox").next();
-    let busybox = busybox.context("`busybox` is not installed")?;
+pub(super) fn base(live: &LiveTests, busybox: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in FOLDERS {
         archive.add(folder, FOLDER, Vec::new());
     }
     archive.add("init", PROGRAM, INIT.as_bytes().to_vec());
     archive.add("etc/passwd", PROGRAM, b"root:x:0:0::/:/bin/sh\n".to_vec());
-    archive.file("bin/busybox", &busybox)?;
+    archive.file("bin/busybox", busybox)?;
     archive.file("bin/tracer", &workspace::tracer_binary("release"))?;
     archive.file("bin/provoke", &live.provoke)?;
     archive.file("bin/leave", &live.provoke.with_file_name("leave"))?;

@@ -1,4 +1,5 @@
-//! Kernels for the guests: Debian's own cloud images, from the machine's mirror.
+//! What guests are made of, from the mirror of the machine: Debian's own cloud
+//! kernels, and a static busybox.
 //!
 //! apt does the work, with lists and a cache of its own under target/vm: it
 //! finds the mirror that the machine is configured with, checks the signature
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{process, workspace};
 
@@ -64,6 +65,8 @@ const MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 /// Packages of a release; before 6.19 the first has it all.
 const PACKAGES: [&str; 4] = ["image", "base", "binary", "modules"];
 
+/// Its age is that of the index.
+const UPDATED: &str = "updated";
 /// How long an index is taken for fresh.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
 
@@ -78,31 +81,70 @@ pub(super) struct Image {
     pub(super) modules: Vec<PathBuf>,
 }
 
-/// Brings a kernel here, or takes the one that is.
+/// The package of a busybox that needs no library, and the suite it is taken from.
+const BUSYBOX: (&str, &str) = ("busybox-static", "bookworm");
+
+/// Brings a static busybox here, or takes the one that is. Not the machine's own:
+/// that one is mostly linked dynamically.
+pub(super) fn busybox() -> Result<PathBuf> {
+    let folder = workspace::target("vm/busybox");
+    // Where it is depends on the release.
+    let there = || {
+        let places = ["bin/busybox", "usr/bin/busybox"].map(|place| folder.join(place));
+        places.into_iter().find(|place| place.is_file())
+    };
+    if there().is_none() {
+        let (package, suite) = BUSYBOX;
+        let apt = Apt::new(suite, MAIN)?;
+        apt.update()?;
+        replace(&folder, |aside| apt.unpack(&[package.to_owned()], aside))?;
+    }
+    there().context("the package of busybox has no busybox")
+}
+
+/// Brings the newest of a series here, or takes the one that is.
 pub(super) fn provide(kernel: &Kernel) -> Result<Image> {
     let folder = workspace::target("vm/kernels").join(kernel.name);
-    let apt = Apt::new(kernel)?;
-    let newest = apt.update().and_then(|()| apt.newest(kernel));
-    let newest = match (newest, kept(&folder)) {
-        (Ok(newest), Some(image)) if newest == image.release => return Ok(image),
-        (Ok(newest), _) => newest,
+    match (fetch(kernel, &folder), kept(&folder)) {
+        (Ok(()), Some(image)) => Ok(image),
+        (Ok(()), None) => bail!("the kernel was unpacked, but is not there"),
         (Err(error), Some(image)) => {
             eprintln!(
                 "{}: {error:#}; going on with {}",
                 kernel.name, image.release
             );
-            return Ok(image);
+            Ok(image)
         }
-        (Err(error), None) => return Err(error),
-    };
-    let aside = folder.with_extension("new");
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// Puts the newest of a series into a folder, unless it is there.
+fn fetch(kernel: &Kernel, folder: &Path) -> Result<()> {
+    let apt = Apt::new(kernel.suite, kernel.label)?;
+    apt.update()?;
+    let newest = apt.newest(kernel)?;
+    if kept(folder).is_some_and(|image| image.release == newest) {
+        return Ok(());
+    }
+    let packages = apt.packages(&newest)?;
+    replace(folder, |aside| {
+        apt.unpack(&packages, &aside.join("packages"))?;
+        keep(&newest, aside)?;
+        Ok(fs::remove_dir_all(aside.join("packages"))?)
+    })
+}
+
+/// Fills a folder anew, of which there is never a half.
+fn replace(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut aside = folder.as_os_str().to_owned();
+    aside.push(".new");
+    let aside = PathBuf::from(aside);
     let _ = fs::remove_dir_all(&aside);
-    apt.unpack(&newest, &aside.join("packages"))?;
-    keep(&newest, &aside)?;
-    fs::remove_dir_all(aside.join("packages"))?;
-    let _ = fs::remove_dir_all(&folder);
-    fs::rename(&aside, &folder)?;
-    kept(&folder).context("the kernel was unpacked, but is not there")
+    fs::create_dir_all(&aside)?;
+    fill(&aside)?;
+    let _ = fs::remove_dir_all(folder);
+    Ok(fs::rename(&aside, folder)?)
 }
 
 /// The kernel of a folder that `keep` filled.
@@ -177,13 +219,18 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(kernel: &Kernel) -> Result<Self> {
-        let folder = workspace::target("vm/apt").join(kernel.suite);
+    fn new(suite: &str, label: &str) -> Result<Self> {
+        let folder = workspace::target("vm/apt").join(suite);
         for below in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(below))?;
         }
-        let source = format!("{} {} main\n", mirror(kernel)?, kernel.suite);
-        fs::write(folder.join("sources.list"), source)?;
+        let source = format!("{} {suite} main\n", mirror(label)?);
+        let list = folder.join("sources.list");
+        if fs::read_to_string(&list).ok().as_ref() != Some(&source) {
+            // Another mirror: what was fetched from the one before does not count.
+            let _ = fs::remove_file(folder.join(UPDATED));
+            fs::write(&list, source)?;
+        }
         let path = |below: &str| folder.join(below).display().to_string();
         let options = [
             format!("Dir::State={}", path("")),
@@ -214,7 +261,7 @@ impl Apt {
 
     /// Fetches the suite's index, unless it is fresh.
     fn update(&self) -> Result<()> {
-        let stamp = self.folder.join("updated");
+        let stamp = self.folder.join(UPDATED);
         let age = fs::metadata(&stamp)
             .and_then(|stamp| stamp.modified())
             .ok()
@@ -237,19 +284,28 @@ impl Apt {
         process::read(self.command("apt-cache")?.args(["pkgnames", "linux-"]))
     }
 
-    /// Downloads the packages of a release and unpacks them into a folder.
-    fn unpack(&self, release: &str, into: &Path) -> Result<()> {
+    /// The packages of a release that the suite has.
+    fn packages(&self, release: &str) -> Result<Vec<String>> {
         let names = self.names()?;
         let wanted = PACKAGES.map(|kind| format!("linux-{kind}-{release}"));
-        let there = wanted
-            .iter()
-            .filter(|package| names.lines().any(|name| name == package.as_str()));
+        let is_there = |package: &String| names.lines().any(|name| name == package);
+        Ok(wanted.into_iter().filter(is_there).collect())
+    }
+
+    /// Downloads packages and unpacks them into a folder.
+    fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
         let downloads = self.folder.join("downloads");
         let _ = fs::remove_dir_all(&downloads);
         fs::create_dir_all(&downloads)?;
         let mut download = self.command("apt-get")?;
-        download.current_dir(&downloads).arg("download").args(there);
-        process::read(&mut download)?;
+        download
+            .current_dir(&downloads)
+            .arg("download")
+            .args(packages);
+        // A package that is not there any more: the index is not fresh after all.
+        process::read(&mut download).inspect_err(|_| {
+            let _ = fs::remove_file(self.folder.join(UPDATED));
+        })?;
         fs::create_dir_all(into)?;
         for package in fs::read_dir(&downloads)? {
             process::read(tool("dpkg-deb")?.arg("-x").arg(package?.path()).arg(into))?;
@@ -260,12 +316,12 @@ impl Apt {
 
 /// The beginning of a line of sources.list, up to the mirror that this machine
 /// is configured with.
-fn mirror(kernel: &Kernel) -> Result<String> {
-    let mut apt_get = tool("apt-get").context("Debian's kernels come through apt")?;
+fn mirror(label: &str) -> Result<String> {
+    let mut apt_get =
+        tool("apt-get").context("guests are made of Debian's packages, which come through apt")?;
     apt_get.args(["indextargets", "--format", "$(LABEL)|$(REPO_URI)"]);
     let targets = process::read(apt_get.arg("Created-By: Packages"))?;
-    let uri = of_label(&targets, kernel.label).with_context(|| {
-        let label = kernel.label;
+    let uri = of_label(&targets, label).with_context(|| {
         format!("apt is configured with no mirror of {label} (or `apt-get update` never ran)")
     })?;
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 use crate::vm::guest::End;
 
 /// How a test came out.
@@ -43,13 +43,20 @@ pub(super) struct Report {
 #[derive(Default)]
 pub(super) struct Log {
     tally: Tally,
-    timed: Vec<(String, Duration)>,
+    ended: Vec<Ended>,
     /// The test that runs, once its name is known.
     running: Option<String>,
     /// When it began: its name comes with its first line of output.
     began: Option<Instant>,
     /// What `tracer doctor --format json` said.
     pub(super) doctor: Option<Value>,
+}
+
+/// A test that is over, as far as its own line tells.
+struct Ended {
+    name: String,
+    took: Duration,
+    failed: bool,
 }
 
 /// Goes before what the job says to xtask, and not to a person.
@@ -67,7 +74,9 @@ impl Log {
             return false;
         }
         self.tally.read(line);
-        if line.starts_with("running ") {
+        if tally::is_start(line) {
+            // One that is still running was taken down with its program.
+            self.close(now, true);
             self.began = Some(now);
         }
         let mut said = line;
@@ -77,41 +86,39 @@ impl Log {
             said = rest;
         }
         if matches!(said, "ok" | "FAILED") {
-            self.close(now);
+            self.close(now, said == "FAILED");
         }
         true
     }
 
-    fn close(&mut self, now: Instant) {
+    fn close(&mut self, now: Instant, failed: bool) {
         if let Some(name) = self.running.take() {
             let took = now.duration_since(self.began.replace(now).unwrap_or(now));
-            self.timed.push((name, took));
+            self.ended.push(Ended { name, took, failed });
         }
     }
 
     /// The tests, once the guest has ended: one that was running then has
     /// failed, and so has an end that is no pass although every test is one.
     pub(super) fn tests(mut self, end: &End, now: Instant) -> Vec<Tested> {
-        let unfinished = self.running.clone();
-        self.close(now);
+        self.close(now, true);
         self.tally.end();
-        let outcome = |name: &String| {
-            let skip = self.tally.skipped.iter().find(|skip| skip.test == *name);
-            if self.tally.failures.contains(name) || unfinished.as_ref() == Some(name) {
-                Outcome::Failed
-            } else if let Some(skip) = skip {
-                Outcome::Skipped(skip.reason.clone())
-            } else {
-                Outcome::Passed
+        let skipped = &self.tally.skipped;
+        let outcome = |ended: &Ended| {
+            let skip = skipped.iter().find(|skip| skip.test == ended.name);
+            match skip {
+                _ if ended.failed => Outcome::Failed,
+                Some(skip) => Outcome::Skipped(skip.reason.clone()),
+                None => Outcome::Passed,
             }
         };
         let mut tests: Vec<Tested> = self
-            .timed
+            .ended
             .iter()
-            .map(|(name, took)| Tested {
-                name: name.clone(),
-                outcome: outcome(name),
-                took: *took,
+            .map(|ended| Tested {
+                name: ended.name.clone(),
+                outcome: outcome(ended),
+                took: ended.took,
             })
             .collect();
         let explained = tests.iter().any(|test| test.outcome == Outcome::Failed);

@@ -41,9 +41,12 @@ impl Turns {
         let turn = lock(&self.alone);
         let mut others = lock(&self.monitors).clone();
         others.retain(|other| other != monitor);
-        // One that has just ended does not listen any more, and needs no stop.
-        others.retain(|other| say(other, "stop").is_ok());
+        for other in &others {
+            // One that has just ended does not listen any more, and needs no stop.
+            let _ = say(other, "stop");
+        }
         Alone {
+            turns: self,
             others,
             _turn: turn,
         }
@@ -52,6 +55,7 @@ impl Turns {
 
 /// A guest's time alone.
 pub(super) struct Alone<'a> {
+    turns: &'a Turns,
     others: Vec<PathBuf>,
     _turn: MutexGuard<'a, ()>,
 }
@@ -59,7 +63,11 @@ pub(super) struct Alone<'a> {
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         for other in &self.others {
-            if let Err(error) = say(other, "cont") {
+            let said = say(other, "cont");
+            let is_running = lock(&self.turns.monitors).contains(other);
+            if let Err(error) = said
+                && is_running
+            {
                 // It will be killed at its time limit, and said to have been.
                 eprintln!("a guest that was stopped does not go on: {error:#}");
             }
