@@ -39,7 +39,9 @@ fn hooks_cost_next_to_nothing() {
     }
     for (name, net, most) in [
         ("sched_switch", &mut switches, 10.0),
-        ("sched_waking", &mut wakings, 30.0),
+        // From 6.12 on it also reads the line of the task that `enqueue_task` reads
+        // next, to tell sleep from waiting: a miss that is ours instead of the kernel's.
+        ("sched_waking", &mut wakings, 45.0),
     ] {
         net.sort_by(f64::total_cmp);
         println!(

@@ -116,7 +116,7 @@ fn run_and_wait_are_those_of_schedstat() {
 }
 
 /// Threads that run a little and sleep a lot. A CPU that runs idle takes over tasks
-/// that sleep and are still queued (from 6.12); 6.12 itself then calls their sleep
+/// that sleep and are still queued (from 6.12); the kernel then calls their sleep
 /// run delay (`sched_info_enqueue`, kernel/sched/stats.h).
 #[test]
 fn what_sleeps_does_not_wait() {
@@ -140,7 +140,9 @@ fn what_sleeps_does_not_wait() {
     // What a thread neither ran nor had asked to sleep is its wait, and timers that
     // came late. A wait that began at a waking is known to some microseconds.
     println!("waiting: {total:.4} s, at most {most:.4} s; by schedstat {by_kernel:.4} s");
-    assert!(total <= most * 1.01, "{total} s is more than {most} s");
+    // Threads also wait before they begin, and so does the one that started them.
+    let most = most * 1.01 + 0.1;
+    assert!(total <= most, "{total} s is more than {most} s");
 }
 
 /// 200 processes a second that live for 5 ms of CPU.
