@@ -5,6 +5,7 @@
 //! the parts add up to the kernel's averages, and nothing is lost unless a test
 //! says so.
 
+pub mod affinity;
 pub mod bench;
 pub mod bpf;
 pub mod cgroup;

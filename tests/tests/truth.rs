@@ -1,6 +1,7 @@
 //! Truth: tracer's figures against the kernel's own counters, on this kernel.
 
 use tests::{
+    affinity::Shuffle,
     assert_near,
     cgroup::Cgroup,
     provoke::Workload,
@@ -115,20 +116,24 @@ fn run_and_wait_are_those_of_schedstat() {
     }
 }
 
-/// Threads that run a little and sleep a lot. A CPU that runs idle takes over tasks
-/// that sleep and are still queued (from 6.12); the kernel then calls their sleep
-/// run delay (`sched_info_enqueue`, kernel/sched/stats.h).
+/// Threads that run a little, sleep a lot and are moved from CPU to CPU. From 6.12
+/// one that sleeps can still be queued; when it is moved then, the kernel calls its
+/// sleep run delay (`sched_info_enqueue`, kernel/sched/stats.h).
 #[test]
 fn what_sleeps_does_not_wait() {
     let seconds: usize = host_or_guest(10, 6);
     let ms = (seconds * 1000).to_string();
-    let mut naps = Workload::ready(&["naps", "24", "1", "150", &ms]);
+    let mut hog = Workload::ready(&["hog", "1", &ms]);
+    let mut naps = Workload::ready(&["naps", "12", "2", "60", &ms]);
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshot();
+    hog.go();
     naps.go();
-    let most = naps.line().parse::<f64>().expect("a time") / NS;
-    assert_eq!(naps.line(), "done");
     let pid = naps.pid();
+    let shuffle = Shuffle::of(pid);
+    let most = naps.line().parse::<f64>().expect("a time") / NS;
+    drop(shuffle);
+    assert_eq!(naps.line(), "done");
     let by_kernel = schedstat::of_process(pid).1 as f64 / NS;
     let snapshots = tracer.snapshots(seconds + 2);
     let sum = |figure: &str| -> f64 {
