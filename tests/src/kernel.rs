@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::time::host_or_guest;
+
 /// Version of the running kernel, such as `(6, 12)`.
 pub fn version() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
@@ -20,7 +22,12 @@ pub fn delays_dequeue() -> bool {
 /// Before 6.2 task storage refuses a tracing program while its CPU is at another
 /// task's storage (`bpf_task_storage_trylock`, kernel/bpf/bpf_task_storage.c):
 /// rare, and counted.
+///
+/// A guest's CPUs can all stand still from one of the kernel's samples to the next.
 pub fn may_lose(reason: &str) -> u64 {
+    if reason == "kernel_sample" {
+        return host_or_guest(0, 1);
+    }
     let is_refused = matches!(reason, "waking_without_slot" | "task_storage");
     if is_refused && version() < (6, 2) {
         3

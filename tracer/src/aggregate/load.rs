@@ -53,6 +53,12 @@ impl Averages {
         self.fixed = fixed;
     }
 
+    /// Whether no sample can have been taken since: the averages did not move, and
+    /// no number of tasks leaves them as they are.
+    pub fn stand_still(&self, fixed: [u64; 3]) -> bool {
+        self.fixed == fixed && recover(self.fixed, fixed).is_none()
+    }
+
     /// The averages that all parts add up to.
     pub fn current(&self) -> [f64; 3] {
         self.fixed.map(to_float)

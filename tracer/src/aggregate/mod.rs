@@ -256,7 +256,8 @@ impl LoadAggregate {
         if !self.samples.is_pending() {
             self.averages.hold_against(reading.averages.fixed);
         }
-        let due = self.samples.take_due(&reading.clock);
+        let lag = self.averages.stand_still(reading.averages.fixed);
+        let due = self.samples.take_due(&reading.clock, lag);
         let is_only = due.len() == 1;
         for (i, sample) in due.iter().enumerate() {
             let is_last = i + 1 == due.len();

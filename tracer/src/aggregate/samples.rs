@@ -229,14 +229,19 @@ impl Samples {
 
     /// Samples that are in the averages by now. The kernel goes by its ticks, and
     /// these can be late: of a virtual machine that its host held up.
-    pub fn take_due(&mut self, clock: &ClockReading) -> Vec<Sample> {
-        if self.ticks.is_none() {
+    ///
+    /// The averages are read before the clock. `lag` says that they look as if they
+    /// were still those before the sample: then the tick came between the two, and the
+    /// next reading has them.
+    pub fn take_due(&mut self, clock: &ClockReading, lag: bool) -> Vec<Sample> {
+        let Some(ticks) = self.ticks else {
             return Vec::new();
-        }
+        };
+        let patience = if lag { ticks.per_period / 2 } else { 0 };
         let is_in = |sample: &Sample| {
             is_later(
                 clock.jiffies,
-                sample.jiffy.wrapping_add(FOLD_TO_AVERAGES_TICKS),
+                sample.jiffy.wrapping_add(FOLD_TO_AVERAGES_TICKS + patience),
             )
         };
         let mut due = Vec::new();
