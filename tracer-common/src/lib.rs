@@ -6,6 +6,7 @@
 //! kernel's own name for it.
 #![no_std]
 
+pub mod block;
 pub mod fold;
 pub mod lost;
 pub mod sched;

@@ -17,5 +17,11 @@ pub const FOLD_LIST: u32 = 4;
 pub const EXITS_SEEN: u32 = 5;
 /// A task that slept was woken and its slot was out of reach (its lock was held, 6.1).
 pub const WAKING: u32 = 6;
+/// Not a loss: episodes over the threshold, to hold delivered and lost ones against.
+pub const EPISODES_SEEN: u32 = 7;
+/// The ring of episodes was full: the time is counted, its cause is not.
+pub const EPISODE_RING: u32 = 8;
+/// The table of stacks was full: an episode has no cause.
+pub const STACK_TABLE: u32 = 9;
 /// Number of counters.
-pub const COUNTERS: u32 = 7;
+pub const COUNTERS: u32 = 10;

@@ -4,6 +4,8 @@
 //! all kernels from 5.15 to 7.2. Times are nanoseconds of CLOCK_MONOTONIC
 //! unless a field says otherwise.
 
+use crate::block::WaitsFor;
+
 /// `TASK_UNINTERRUPTIBLE`: the D of ps.
 pub const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 /// `TASK_DEAD`: the task is in its last `__schedule` and never runs again.
@@ -47,4 +49,9 @@ pub struct BlockedTotals {
     pub stale_ns: u64,
     /// Number of stale wakings.
     pub stale_wakings: u64,
+    /// Length of the ended episodes that were not shorter than the threshold, in ns:
+    /// of each there is a record, or a lost one.
+    pub long_ns: u64,
+    /// What the open episode waits for.
+    pub waits: WaitsFor,
 }

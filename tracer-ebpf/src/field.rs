@@ -55,7 +55,32 @@ offsets!(
     RQ_CALC_LOAD_UPDATE,
     RQ_CALC_LOAD_ACTIVE,
     RQ_CFS_TASKS,
+    TASK_BLOCKER,
+    TASK_PREEMPT_COUNT,
+    TASK_FILES,
+    TASK_CHILDREN,
+    TASK_SIBLING,
+    MUTEX_OWNER,
+    SEMAPHORE_HOLDER,
+    RWSEM_OWNER,
+    FILES_TABLE,
+    TABLE_MOST,
+    TABLE_FILES,
+    FILE_INODE,
+    INODE_MODE,
+    INODE_RDEV,
+    INODE_SUPER,
+    SUPER_DEV,
+    BIO_DEVICE,
+    BIO_OPERATION,
+    DEVICE_NUMBER,
+    REGS_SYSCALL,
+    REGS_FIRST,
 );
+
+/// Episodes from this length on are looked at, in ns; frozen like the offsets.
+#[unsafe(no_mangle)]
+pub(crate) static MIN_BLOCK_NS: Global<u64> = Global::new(1_000_000);
 
 /// Whether the running kernel has the field.
 #[inline(always)]

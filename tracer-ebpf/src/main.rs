@@ -2,11 +2,15 @@
 //!
 //! `sched.rs` has the hot hooks (a context switch, a waking), `fold.rs` the
 //! look at the run queue when the kernel takes its load sample, `task.rs` the
-//! iterator. Hot paths neither allocate nor look anything up in a hash.
+//! iterator, `block.rs` and `file.rs` what a blocked task waits for. Hot paths neither allocate nor look anything up in a hash.
 #![no_std]
 #![no_main]
+// An atomic addition has no other name on this target.
+#![feature(asm_experimental_arch)]
 
+mod block;
 mod field;
+mod file;
 mod floor;
 mod fold;
 mod maps;

@@ -4,12 +4,13 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     bindings::BPF_LOCAL_STORAGE_GET_F_CREATE,
-    btf_maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf},
+    btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
     helpers::generated::bpf_task_storage_get,
     macros::btf_map,
 };
 use tracer_common::{
     COMM_BYTES,
+    block::{self, EpisodeRecord, PreemptCount, StackEntry},
     fold::FoldRecord,
     lost,
     sched::BlockedTotals,
@@ -82,6 +83,23 @@ pub(crate) static EXITS: RingBuf<TaskRecord, { 4 << 20 }> = RingBuf::new();
 #[btf_map]
 pub(crate) static EXIT_TABLE: PerCpuHashMap<[u8; COMM_BYTES], ExitTotals, 1024> =
     PerCpuHashMap::new();
+
+/// Episodes over the threshold.
+#[btf_map]
+pub(crate) static EPISODES: RingBuf<EpisodeRecord, { 4 << 20 }> = RingBuf::new();
+
+/// Kernel stacks by key, with the lengths of the episodes that ended in each.
+#[btf_map]
+pub(crate) static STACKS: HashMap<u64, StackEntry, { block::STACKS as usize }> = HashMap::new();
+
+/// Room to take a stack in: on each CPU one slot for wakings, which interrupts
+/// make, and one for the iterator, which they interrupt.
+#[btf_map]
+pub(crate) static STACK_ROOM: PerCpuArray<StackEntry, 2> = PerCpuArray::new();
+
+/// Where the preemption count is.
+#[btf_map]
+pub(crate) static PREEMPT_COUNT: Array<PreemptCount, 1> = Array::new();
 
 /// Folds of the kernel's load sample; user space sets its size by the number of CPUs.
 #[btf_map]

@@ -18,6 +18,7 @@ use tracer_common::{
 };
 
 use crate::{
+    block::{self, is_long},
     field::{
         Object, TASK_DELAYED, TASK_EXEC_START, TASK_LAST_QUEUED, TASK_ON_CPU, TASK_ON_RQ,
         TASK_STATE, field, has,
@@ -67,7 +68,9 @@ pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     if counts_as_blocked(state) {
         match BLOCKED.get(task) {
             // SAFETY: as above.
-            Some(blocked) => end_episode(blocked, unsafe { field(task, &TASK_EXEC_START) }),
+            Some(blocked) => end_episode(&ctx, task, blocked, unsafe {
+                field(task, &TASK_EXEC_START)
+            }),
             None => missed_end(task),
         }
     }
@@ -120,6 +123,7 @@ fn open_episode(ctx: &BtfTracePointContext, task: Object) {
     }
     // SAFETY: no preconditions.
     blocked.open_ns = unsafe { bpf_ktime_get_ns() };
+    block::begin(task, &mut blocked.waits);
 }
 
 /// No slot: mostly because the waking came before the task's first switch, so
@@ -135,7 +139,12 @@ fn missed_end(task: Object) {
 }
 
 #[inline(always)]
-fn end_episode(blocked: &mut BlockedTotals, exec_start: u64) {
+fn end_episode(
+    ctx: &BtfTracePointContext,
+    task: Object,
+    blocked: &mut BlockedTotals,
+    exec_start: u64,
+) {
     let begin = blocked.open_ns;
     // A waking can overtake the switch it belongs to, and leave an episode open
     // that never was. Had the task run since, exec_start would have moved.
@@ -155,6 +164,10 @@ fn end_episode(blocked: &mut BlockedTotals, exec_start: u64) {
         if length > blocked.longest_ns {
             blocked.longest_ns = length;
             blocked.longest_begin_ns = begin;
+        }
+        if is_long(length) {
+            blocked.long_ns += length;
+            block::end(ctx, task, &mut blocked.waits, begin, now);
         }
     }
     blocked.open_ns = 0;

@@ -13,6 +13,7 @@ use tracer_common::{
 };
 
 use crate::{
+    block::{self, ROOM_OF_ITERATOR, is_long},
     field::{
         CFS_RQ_RQ, CFS_RQ_THROTTLE_COUNT, CGROUP_NODE, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP,
         GROUP_CGROUP, GROUP_PARENT, GROUP_THROTTLED_TIME, NODE_ID, Object, RQ_CALC_LOAD_UPDATE,
@@ -79,6 +80,7 @@ extern "C" fn each_task(ctx: *mut IterTask) -> i32 {
     }
     if blocked && on_cpu == 0 {
         seed(task, clock, exec_start.max(arrival), exec_start);
+        look_at(task, clock.now_ns);
     }
     let mut record = TaskRecord::default();
     // SAFETY: task is a task_struct, seq is the iterator's own.
@@ -138,6 +140,20 @@ fn seed(task: Object, clock: &SnapshotClock, ran_until: u64, exec_start: u64) {
     // SAFETY: task is a task_struct.
     blocked.open_cpu = unsafe { field(task, &TASK_CPU) };
     blocked.open_ns = ran_until.wrapping_add(clock.sched_offset_ns);
+    block::begin(task, &mut blocked.waits);
+}
+
+/// Why it is blocked, if it is for long enough; the holder may be another by now.
+#[inline(always)]
+fn look_at(task: Object, now: u64) {
+    if let Some(blocked) = BLOCKED.get(task)
+        && is_long(now.saturating_sub(blocked.open_ns))
+    {
+        block::examine(task, &mut blocked.waits, ROOM_OF_ITERATOR);
+        if blocked.waits.lock != 0 {
+            blocked.waits.holder = block::holder(blocked.waits.lock);
+        }
+    }
 }
 
 /// Writes all of a record.

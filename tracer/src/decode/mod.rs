@@ -1,6 +1,7 @@
 //! Bytes of the kernel side into typed readings. Total: any bytes give readings
 //! or are counted as undecodable, none make it panic.
 
+pub mod block;
 mod bytes;
 pub mod clock;
 pub mod fold;

@@ -9,6 +9,7 @@ use tracer_common::{
 
 use super::{
     Decoded,
+    block::waits,
     bytes::{u32, u64},
     records,
 };
@@ -130,6 +131,8 @@ fn task(mut b: Bytes) -> Result<TaskReading, bytes::TryGetError> {
         longest_begin_ns: u64(b)?,
         stale_ns: u64(b)?,
         stale_wakings: u64(b)?,
+        long_ns: u64(b)?,
+        waits: waits(b)?,
     };
     let (pid, tid, state, flags) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
     let (uid, cpu, queued, _reserved) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);

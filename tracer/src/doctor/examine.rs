@@ -221,6 +221,7 @@ fn attach(btf: Option<&Path>) -> Result<Vec<HookState>, KernelError> {
     let loaded = loader::load(&LoadOptions {
         btf: btf.map(Into::into),
         cgroups: Cgroups::new().version(),
+        min_block_ns: u64::MAX,
         verbose: false,
     })?;
     Ok(loaded.hooks)

@@ -120,6 +120,54 @@ pub const FIELDS: &[Field] = &[
     needed("RQ_CALC_LOAD_UPDATE", &[("rq", &["calc_load_update"])]),
     needed("RQ_CALC_LOAD_ACTIVE", &[("rq", &["calc_load_active"])]),
     needed("RQ_CFS_TASKS", &[("rq", &["cfs_tasks"])]),
+    optional(
+        "TASK_BLOCKER",
+        &[("task_struct", &["blocker"])],
+        "nothing: the probe contention_begin notes the lock (a kernel without CONFIG_DETECT_HUNG_TASK_BLOCKER)",
+    ),
+    optional(
+        "TASK_PREEMPT_COUNT",
+        &[("task_struct", &["thread_info", "preempt_count"])],
+        "nothing: x86 keeps it by CPU, and /proc/kallsyms says where",
+    ),
+    needed("TASK_FILES", &[("task_struct", &["files"])]),
+    needed("TASK_CHILDREN", &[("task_struct", &["children"])]),
+    needed("TASK_SIBLING", &[("task_struct", &["sibling"])]),
+    // Both have a field `counter`, of which the address is the same.
+    needed("MUTEX_OWNER", &[("mutex", &["owner"])]),
+    optional(
+        "SEMAPHORE_HOLDER",
+        &[("semaphore", &["last_holder"])],
+        "the holder of a semaphore (from 6.16)",
+    ),
+    // None with CONFIG_PREEMPT_RT, where it is an rt_mutex.
+    optional(
+        "RWSEM_OWNER",
+        &[("rw_semaphore", &["owner"])],
+        "the holder of a read-write semaphore",
+    ),
+    needed("FILES_TABLE", &[("files_struct", &["fdt"])]),
+    needed("TABLE_MOST", &[("fdtable", &["max_fds"])]),
+    needed("TABLE_FILES", &[("fdtable", &["fd"])]),
+    needed("FILE_INODE", &[("file", &["f_inode"])]),
+    needed("INODE_MODE", &[("inode", &["i_mode"])]),
+    needed("INODE_RDEV", &[("inode", &["i_rdev"])]),
+    needed("INODE_SUPER", &[("inode", &["i_sb"])]),
+    needed("SUPER_DEV", &[("super_block", &["s_dev"])]),
+    needed("BIO_DEVICE", &[("bio", &["bi_bdev"])]),
+    needed("BIO_OPERATION", &[("bio", &["bi_opf"])]),
+    needed("DEVICE_NUMBER", &[("block_device", &["bd_dev"])]),
+    // x86-64, then arm64.
+    optional(
+        "REGS_SYSCALL",
+        &[("pt_regs", &["orig_ax"]), ("pt_regs", &["syscallno"])],
+        "the file system that a blocked system call is at (another architecture)",
+    ),
+    optional(
+        "REGS_FIRST",
+        &[("pt_regs", &["di"]), ("pt_regs", &["orig_x0"])],
+        "the file system that a blocked system call is at (another architecture)",
+    ),
 ];
 
 /// The structs that the fields are in.
@@ -133,6 +181,17 @@ pub const STRUCTS: &[&str] = &[
     "task_group",
     "cfs_rq",
     "rq",
+    "mutex",
+    "semaphore",
+    "rw_semaphore",
+    "files_struct",
+    "fdtable",
+    "file",
+    "inode",
+    "super_block",
+    "bio",
+    "block_device",
+    "pt_regs",
 ];
 
 /// Which hierarchy names a task's cgroup: the one that has the cpu controller.
@@ -199,7 +258,8 @@ fn cgroup_fields(
     Ok([("CSS_SET_CGROUP", first), ("CSS_CGROUP", then)])
 }
 
-fn describe(paths: &[FieldPath]) -> String {
+/// A field as an output names it.
+pub(super) fn describe(paths: &[FieldPath]) -> String {
     let one = |(root, path): &FieldPath| format!("{root}.{}", path.join("."));
     paths.iter().map(one).collect::<Vec<_>>().join(" or ")
 }

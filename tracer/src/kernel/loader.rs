@@ -10,7 +10,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError},
     util::nr_cpus,
 };
-use tracer_common::fold::FoldRecord;
+use tracer_common::{NO_FIELD, fold::FoldRecord};
 
 use super::{
     btf::{self, Btf},
@@ -31,6 +31,8 @@ pub struct LoadOptions {
     pub btf: Option<PathBuf>,
     /// Which cgroup hierarchy names a task's cgroup.
     pub cgroups: CgroupVersion,
+    /// Blocked episodes from this length on are looked at, in ns.
+    pub min_block_ns: u64,
     /// Whether the kernel side writes debug lines.
     pub verbose: bool,
 }
@@ -64,12 +66,17 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
     let mut ebpf = create(options, &offsets, &types)?;
     let mut hooks = Vec::with_capacity(PROBES.len());
     for probe in PROBES {
-        let why = match attach(&mut ebpf, probe, &types) {
-            Ok(()) => None,
-            Err(error) if probe.required => return Err(error),
-            Err(error) => Some(error.to_string()),
+        let (via, why) = match replacement(probe, &offsets) {
+            Some(field) => (field, None),
+            None => {
+                let via = format!("{} {}", probe.hook.kind(), probe.hook.target());
+                match attach(&mut ebpf, probe, &types) {
+                    Ok(()) => (via, None),
+                    Err(error) if probe.required => return Err(error),
+                    Err(error) => (via, Some(error.to_string())),
+                }
+            }
         };
-        let via = format!("{} {}", probe.hook.kind(), probe.hook.target());
         hooks.push(HookState {
             name: probe.name,
             via,
@@ -78,6 +85,15 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
         });
     }
     Ok(Loaded { ebpf, hooks })
+}
+
+/// The kernel field that does the probe's work, where there is one.
+fn replacement(probe: &Probe, offsets: &[(&'static str, u32)]) -> Option<String> {
+    let name = probe.replaced_by?;
+    let is_there = |(known, offset): &&(&str, u32)| *known == name && *offset != NO_FIELD;
+    offsets.iter().find(is_there)?;
+    let field = fields::FIELDS.iter().find(|field| field.name == name)?;
+    Some(format!("field {}", fields::describe(field.paths)))
 }
 
 /// Creates the maps, with the offsets frozen into read-only data.
@@ -100,6 +116,7 @@ fn create(
     loader.map_max_entries("FOLDS", fold_ring_bytes(cpus));
     loader.map_max_entries("FOLD_TIME", cpus + 1);
     loader.override_global(aya_log::LEVEL, &log_level, true);
+    loader.override_global("MIN_BLOCK_NS", &options.min_block_ns, true);
     for (name, offset) in offsets {
         loader.override_global(name, offset, true);
     }

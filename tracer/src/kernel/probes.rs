@@ -44,6 +44,9 @@ pub struct Probe {
     pub fallback: &'static str,
     /// What is lost without it, fallback or not.
     pub without: &'static str,
+    /// The kernel field that does its work better: where it is there, the probe
+    /// is not attached.
+    pub replaced_by: Option<&'static str>,
 }
 
 /// The task iterator, which the reader opens.
@@ -60,6 +63,27 @@ pub const PROBES: &[Probe] = &[
         required: true,
         fallback: "none",
         without: "everything",
+        replaced_by: None,
+    },
+    Probe {
+        name: "block_bio_queue",
+        hook: Hook::Tracepoint("block_bio_queue"),
+        purpose: "the block device that a task submitted I/O to last",
+        since: "5.11",
+        required: false,
+        fallback: "the file that the blocked system call is at",
+        without: "the device of page faults and of kernel threads that are blocked",
+        replaced_by: None,
+    },
+    Probe {
+        name: "contention_begin",
+        hook: Hook::Tracepoint("contention_begin"),
+        purpose: "the lock that a task is about to sleep for",
+        since: "5.19",
+        required: false,
+        fallback: "task_struct.blocker, from 6.16 on, which costs nothing",
+        without: "who holds the lock that a task waits for",
+        replaced_by: Some("TASK_BLOCKER"),
     },
     Probe {
         name: "sched_waking",
@@ -69,6 +93,7 @@ pub const PROBES: &[Probe] = &[
         required: true,
         fallback: "none",
         without: "blocked time",
+        replaced_by: None,
     },
     Probe {
         name: "sched_switch",
@@ -78,6 +103,7 @@ pub const PROBES: &[Probe] = &[
         required: true,
         fallback: "none",
         without: "blocked time, and processes that live shorter than an interval",
+        replaced_by: None,
     },
     Probe {
         name: "hrtimer_expire_exit",
@@ -87,5 +113,6 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "the next snapshot, with the time since when each task is runnable",
         without: "names of tasks that stopped running between the kernel's sample and the next snapshot",
+        replaced_by: None,
     },
 ];

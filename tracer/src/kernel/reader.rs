@@ -1,4 +1,4 @@
-//! Brings bytes back from the kernel side: tasks, exits, folds and counters.
+//! Brings bytes back from the kernel side: tasks, exits, folds, episodes, counters.
 //! Nothing is interpreted here.
 
 use std::{
@@ -11,13 +11,17 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
     programs::{Iter, Program},
     sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
 use bytes::{Bytes, BytesMut};
-use tracer_common::{COMM_BYTES, lost};
+use tracer_common::{
+    COMM_BYTES,
+    block::{LENGTH_BUCKETS, NO_STACK, STACK_FRAMES},
+    lost,
+};
 
 use super::{loader::Loaded, probes::TASK_ITERATOR};
 use crate::error::KernelError;
@@ -26,6 +30,9 @@ use crate::error::KernelError;
 type ClockWords = [u64; 8];
 type ControlWords = [u64; 3];
 type TotalsWords = [u64; 5];
+/// `StackEntry`: the frames, then the lengths.
+pub type StackWords = [u64; STACK_WORDS];
+const STACK_WORDS: usize = STACK_FRAMES + LENGTH_BUCKETS;
 
 /// The first snapshot begins with a short sleep: the offset between the
 /// scheduler's clock and CLOCK_MONOTONIC is taken from when the reader last got
@@ -49,6 +56,8 @@ pub struct RawReading {
     pub exits: Bytes,
     /// `FoldRecord`s.
     pub folds: Bytes,
+    /// `EpisodeRecord`s.
+    pub episodes: Bytes,
     /// `ExitTotals` by comm, cumulative.
     pub exit_table: Vec<([u8; COMM_BYTES], TotalsWords)>,
     /// The counters of `tracer_common::lost`, cumulative.
@@ -60,6 +69,9 @@ pub struct Reader {
     ebpf: Ebpf,
     exits: RingBuf<MapData>,
     folds: RingBuf<MapData>,
+    episodes: RingBuf<MapData>,
+    stacks: HashMap<MapData, u64, StackWords>,
+    preempt_count: Array<MapData, [u64; 2]>,
     exit_table: PerCpuHashMap<MapData, [u8; COMM_BYTES], TotalsWords>,
     counters: PerCpuArray<MapData, u64>,
     control: Array<MapData, ControlWords>,
@@ -80,6 +92,9 @@ impl Reader {
         Ok(Self {
             exits: take(&mut ebpf, "EXITS")?,
             folds: take(&mut ebpf, "FOLDS")?,
+            episodes: take(&mut ebpf, "EPISODES")?,
+            stacks: with_no_stack(take(&mut ebpf, "STACKS")?)?,
+            preempt_count: take(&mut ebpf, "PREEMPT_COUNT")?,
             exit_table: take(&mut ebpf, "EXIT_TABLE")?,
             counters: take(&mut ebpf, "COUNTERS")?,
             control: take(&mut ebpf, "SNAPSHOT_CONTROL")?,
@@ -120,6 +135,7 @@ impl Reader {
             .map_err(|e| KernelError::bpf("reading", "SNAPSHOT_CLOCK", &e))?;
         let exits = drain(&mut self.exits);
         let folds = drain(&mut self.folds);
+        let episodes = drain(&mut self.episodes);
         let counters = self.read_counters()?;
         // Only an exit that found its ring full can have written there.
         let overflowed = counters[lost::EXIT_RING as usize] != 0;
@@ -133,9 +149,38 @@ impl Reader {
             clock,
             exits,
             folds,
+            episodes,
             exit_table,
             counters,
         })
+    }
+
+    /// A `StackEntry` by its key; `None` when it was never kept.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up.
+    pub fn stack(&self, key: u64) -> Result<Option<StackWords>, KernelError> {
+        match self.stacks.get(&key, 0) {
+            Ok(words) => Ok(Some(words)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(e) => Err(KernelError::bpf("reading", "STACKS", &e)),
+        }
+    }
+
+    /// Keys of all stacks that were kept.
+    pub fn stack_keys(&self) -> Vec<u64> {
+        self.stacks.keys().filter_map(Result::ok).collect()
+    }
+
+    /// Tells the kernel side where the CPUs' preemption counts are: the address of
+    /// `__per_cpu_offset`, and the count's place within a CPU's area.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn set_preempt_count(&mut self, place: [u64; 2]) -> Result<(), KernelError> {
+        self.preempt_count
+            .set(0, place, 0)
+            .map_err(|e| KernelError::bpf("writing", "PREEMPT_COUNT", &e))
     }
 
     /// Time spent in each program so far, in ns; meaningful while the kernel's
@@ -238,8 +283,19 @@ impl Reader {
     }
 }
 
+/// Episodes without a stack are counted like the others.
+fn with_no_stack(
+    mut stacks: HashMap<MapData, u64, StackWords>,
+) -> Result<HashMap<MapData, u64, StackWords>, KernelError> {
+    stacks
+        .insert(NO_STACK, [0; STACK_WORDS], 0)
+        .map_err(|e| KernelError::bpf("writing", "STACKS", &e))?;
+    Ok(stacks)
+}
+
 fn raw_fd(map: &Map) -> Option<i32> {
     let (Map::Array(data)
+    | Map::HashMap(data)
     | Map::PerCpuArray(data)
     | Map::PerCpuHashMap(data)
     | Map::RingBuf(data)

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::nanoseconds;
 use crate::{
     aggregate::Reading,
     cli::RunArgs,
@@ -41,6 +42,7 @@ impl Source {
         let loaded = loader::load(&LoadOptions {
             btf: args.btf.clone(),
             cgroups: cgroups.version(),
+            min_block_ns: nanoseconds(args.min_block),
             verbose: args.verbose,
         })?;
         own::trim_memory();

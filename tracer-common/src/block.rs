@@ -1,0 +1,119 @@
+//! Why a task is blocked: its kernel stack, the device and the file system it is
+//! at, the lock it wants, and who woke it.
+
+use crate::COMM_BYTES;
+
+/// Most frames of a kernel stack that are kept, the innermost.
+pub const STACK_FRAMES: usize = 32;
+/// Buckets of the lengths of episodes: bucket `n` has those from 2^n us on, the
+/// first those below 2 us too, the last all longer ones.
+pub const LENGTH_BUCKETS: usize = 32;
+/// Most different kernel stacks that are kept.
+pub const STACKS: u32 = 2048;
+/// The key of what has no stack: it could not be taken, or the table is full.
+pub const NO_STACK: u64 = 0;
+
+/// A kernel stack, and the lengths of the episodes that ended in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct StackEntry {
+    /// Return addresses, innermost first; 0 from the end on.
+    pub frames: [u64; STACK_FRAMES],
+    /// Episodes by length.
+    pub lengths: [u64; LENGTH_BUCKETS],
+}
+
+/// What a blocked task waits for, as far as the kernel has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitsFor {
+    /// Key of its kernel stack; [`NO_STACK`] while none was taken.
+    pub stack: u64,
+    /// Address of the lock it wanted last; its two lowest bits are [`LOCK_MUTEX`] and so on.
+    pub lock: u64,
+    /// When it last submitted a bio (CLOCK_MONOTONIC, ns); 0 for never.
+    pub bio_ns: u64,
+    /// Block device of that bio (`dev_t`, `MKDEV` of include/linux/kdev_t.h).
+    pub bio_device: u32,
+    /// Operation and flags of that bio (`bi_opf`).
+    pub bio_operation: u32,
+    /// Number of its system call; [`NO_SYSCALL`] for none, such as a page fault.
+    pub syscall: u32,
+    /// `s_dev` of the file system of the file that the system call's first argument
+    /// describes, if that is a file descriptor at all; 0 for none.
+    pub file_system: u32,
+    /// The block device that this file is (`i_rdev`); 0 when it is none.
+    pub file_device: u32,
+    /// Thread id of the lock's owner; 0 when it has none that is known.
+    pub holder: u32,
+    /// Thread id of its youngest child; 0 when it has none.
+    pub child: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// The mask of the bits of [`WaitsFor::lock`] that say what it is; as
+/// `BLOCKER_TYPE_*` of include/linux/hung_task.h (from 6.16).
+pub const LOCK_KIND: u64 = 3;
+/// A `struct mutex`.
+pub const LOCK_MUTEX: u64 = 0;
+/// A `struct semaphore`.
+pub const LOCK_SEMAPHORE: u64 = 1;
+/// A `struct rw_semaphore`, to read.
+pub const LOCK_READ: u64 = 2;
+/// A `struct rw_semaphore`, to write.
+pub const LOCK_WRITE: u64 = 3;
+
+/// There is no system call: a kernel thread, or a fault.
+pub const NO_SYSCALL: u32 = u32::MAX;
+
+/// An episode that was not shorter than the threshold, at its end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EpisodeRecord {
+    /// Its begin (CLOCK_MONOTONIC, ns).
+    pub begin_ns: u64,
+    /// Its end.
+    pub end_ns: u64,
+    /// `start_time` of the task (CLOCK_MONOTONIC, ns).
+    pub start_ns: u64,
+    /// What it waited for.
+    pub waits: WaitsFor,
+    /// Key of the waker's kernel stack, if that was an interrupt.
+    pub waker_stack: u64,
+    /// Process: thread group id.
+    pub tgid: u32,
+    /// Task: thread id.
+    pub tid: u32,
+    /// Process of the waker; of a bystander when an interrupt woke.
+    pub waker_tgid: u32,
+    /// Task of the waker; as above.
+    pub waker_tid: u32,
+    /// [`WAKER_TASK`] and so on.
+    pub waker: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Name of the task: foreign bytes, ended by a zero.
+    pub comm: [u8; COMM_BYTES],
+    /// Name of the waker; of a bystander when an interrupt woke.
+    pub waker_comm: [u8; COMM_BYTES],
+}
+
+/// Nobody knows whether the waker is a task or an interrupt.
+pub const WAKER_UNKNOWN: u32 = 0;
+/// `current` is the waker.
+pub const WAKER_TASK: u32 = 1;
+/// A softirq woke.
+pub const WAKER_SOFTIRQ: u32 = 2;
+/// An interrupt handler woke.
+pub const WAKER_HARDIRQ: u32 = 3;
+
+/// Where the preemption count of a CPU is; zeros while that is not known.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PreemptCount {
+    /// Address of `__per_cpu_offset`.
+    pub per_cpu_offset: u64,
+    /// `__preempt_count` within a CPU's area.
+    pub variable: u64,
+}

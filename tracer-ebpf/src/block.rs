@@ -1,0 +1,304 @@
+//! Why a task is blocked: its kernel stack, its last bio, its lock, its waker.
+//!
+//! All of it is for episodes over the threshold only. A shorter one costs no more
+//! than its begin and its end.
+
+use core::{arch::asm, ffi::c_void, ptr};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_get_stack, bpf_get_task_stack,
+        bpf_ktime_get_ns,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use tracer_common::{
+    block::{
+        EpisodeRecord, LENGTH_BUCKETS, LOCK_KIND, LOCK_MUTEX, LOCK_READ, LOCK_SEMAPHORE,
+        LOCK_WRITE, NO_STACK, STACK_FRAMES, WAKER_HARDIRQ, WAKER_SOFTIRQ, WAKER_TASK,
+        WAKER_UNKNOWN, WaitsFor,
+    },
+    lost,
+};
+
+use crate::{
+    field::{
+        BIO_DEVICE, BIO_OPERATION, DEVICE_NUMBER, MIN_BLOCK_NS, MUTEX_OWNER, Object, RWSEM_OWNER,
+        SEMAPHORE_HOLDER, TASK_BLOCKER, TASK_CHILDREN, TASK_COMM, TASK_PREEMPT_COUNT,
+        TASK_SIBLING, TASK_START, TASK_TGID, TASK_TID, field, has, read,
+    },
+    file::note_file,
+    maps::{BLOCKED, EPISODES, PREEMPT_COUNT, STACK_ROOM, STACKS, count},
+};
+
+/// Room of a program that runs where a waking does.
+pub(crate) const ROOM_OF_WAKING: u32 = 0;
+/// Room of the iterator.
+pub(crate) const ROOM_OF_ITERATOR: u32 = 1;
+
+/// `LCB_F_*` of include/trace/events/lock.h.
+const LCB_F_SPIN: u64 = 1;
+const LCB_F_READ: u64 = 2;
+const LCB_F_WRITE: u64 = 4;
+const LCB_F_OTHER: u64 = 8 | 16;
+const LCB_F_MUTEX: u64 = 32;
+
+/// `SOFTIRQ_OFFSET`, `HARDIRQ_MASK` and `NMI_MASK` of include/linux/preempt.h.
+const SERVES_SOFTIRQ: u32 = 1 << 8;
+const IN_INTERRUPT: u32 = 0xff << 16;
+
+/// `block_bio_queue(bio)`: the device that the task is at now.
+#[btf_tracepoint(function = "block_bio_queue")]
+pub(crate) fn block_bio_queue(ctx: BtfTracePointContext) -> i32 {
+    let bio: Object = ctx.arg(0);
+    // SAFETY: current is a task_struct.
+    let task: Object = unsafe { bpf_get_current_task_btf().cast_const().cast() };
+    let Some(blocked) = BLOCKED.get_or_create(task) else {
+        count(lost::STORAGE);
+        return 0;
+    };
+    // SAFETY: the argument is a bio, its device a block_device.
+    unsafe {
+        let device: Object = field(bio, &BIO_DEVICE);
+        blocked.waits.bio_device = field(device, &DEVICE_NUMBER);
+        blocked.waits.bio_operation = field(bio, &BIO_OPERATION);
+        blocked.waits.bio_ns = bpf_ktime_get_ns();
+    }
+    0
+}
+
+/// `contention_begin(lock, flags)`: the lock that the task is about to sleep for,
+/// where the kernel does not keep it itself (`task_struct.blocker`, from 6.16).
+#[btf_tracepoint(function = "contention_begin")]
+pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
+    let (lock, flags): (u64, u64) = (ctx.arg(0), ctx.arg(1));
+    if flags & (LCB_F_SPIN | LCB_F_OTHER) != 0 {
+        return 0;
+    }
+    let kind = if flags & LCB_F_MUTEX != 0 {
+        LOCK_MUTEX
+    } else if flags & LCB_F_WRITE != 0 {
+        LOCK_WRITE
+    } else if flags & LCB_F_READ != 0 {
+        LOCK_READ
+    } else {
+        return 0;
+    };
+    // SAFETY: current is a task_struct.
+    let task: Object = unsafe { bpf_get_current_task_btf().cast_const().cast() };
+    match BLOCKED.get_or_create(task) {
+        Some(blocked) => {
+            blocked.waits.lock = lock | kind;
+            blocked.waits.holder = holder(lock | kind);
+        }
+        None => count(lost::STORAGE),
+    }
+    0
+}
+
+/// An episode begins: what is known of the one before does not hold any more. The
+/// lock is kept: the kernel tells it at the first of several sleeps only.
+#[inline(always)]
+pub(crate) fn begin(task: Object, waits: &mut WaitsFor) {
+    waits.stack = NO_STACK;
+    if has(&TASK_BLOCKER) {
+        // SAFETY: the caller's task is a task_struct.
+        let lock: u64 = unsafe { field(task, &TASK_BLOCKER) };
+        if lock != 0 {
+            waits.lock = lock;
+            waits.holder = holder(lock);
+        }
+    }
+}
+
+/// Looks at a task that is blocked for longer than the threshold, once an episode.
+#[inline(always)]
+pub(crate) fn examine(task: Object, waits: &mut WaitsFor, room: u32) {
+    if waits.stack == NO_STACK {
+        waits.stack = keep_stack(room, |frames, bytes| {
+            // SAFETY: the task is a task_struct, the room as large as it says.
+            unsafe { bpf_get_task_stack(task.cast_mut().cast(), frames, bytes, 0) }
+        });
+        note_file(task, waits);
+        waits.child = youngest_child(task);
+    }
+}
+
+/// The owner of a lock, as it is now: the owner's address is in the lock, with
+/// flags in its three lowest bits (kernel/locking/mutex.c, rwsem.c).
+#[inline(always)]
+pub(crate) fn holder(lock: u64) -> u32 {
+    let kind = lock & LOCK_KIND;
+    let owner = if kind == LOCK_MUTEX {
+        &MUTEX_OWNER
+    } else if kind == LOCK_SEMAPHORE {
+        &SEMAPHORE_HOLDER
+    } else {
+        &RWSEM_OWNER
+    };
+    if !has(owner) {
+        return 0;
+    }
+    let owner = read::<u64>((lock & !LOCK_KIND) + u64::from(owner.load())) & !7;
+    if owner == 0 {
+        return 0;
+    }
+    read(owner + u64::from(TASK_TID.load()))
+}
+
+/// `children` is a list with the youngest at its end (`copy_process`, kernel/fork.c).
+#[inline(always)]
+fn youngest_child(task: Object) -> u32 {
+    let head = task as u64 + u64::from(TASK_CHILDREN.load());
+    let previous = head + size_of::<u64>() as u64;
+    let last: u64 = read(previous);
+    if last == head || last == 0 {
+        return 0;
+    }
+    read(last - u64::from(TASK_SIBLING.load()) + u64::from(TASK_TID.load()))
+}
+
+/// Takes a stack and keeps it in the table; its key.
+#[inline(always)]
+fn keep_stack(room: u32, take: impl Fn(*mut c_void, u32) -> i64) -> u64 {
+    let Some(entry) = STACK_ROOM.get_ptr_mut(room) else {
+        return NO_STACK;
+    };
+    // SAFETY: a per-CPU slot that no other program uses meanwhile: a waking has
+    // interrupts off, and the iterator has a slot of its own.
+    let entry = unsafe { &mut *entry };
+    let bytes = size_of::<[u64; STACK_FRAMES]>() as u32;
+    let taken = take(entry.frames.as_mut_ptr().cast(), bytes);
+    if taken <= 0 {
+        return NO_STACK;
+    }
+    let depth = taken as usize / size_of::<u64>();
+    let mut key: u64 = 0xcbf2_9ce4_8422_2325;
+    for (i, frame) in entry.frames.iter_mut().enumerate() {
+        if i >= depth {
+            *frame = 0;
+        }
+        key = (key.rotate_left(5) ^ *frame).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    if key == NO_STACK {
+        key = 1;
+    }
+    // SAFETY: the value is only looked at for being there.
+    if unsafe { STACKS.get(key) }.is_some() {
+        return key;
+    }
+    let is_kept = STACKS.insert(key, &*entry, u64::from(BPF_NOEXIST)).is_ok();
+    // SAFETY: as above; another CPU may have been faster.
+    if is_kept || unsafe { STACKS.get(key) }.is_some() {
+        return key;
+    }
+    count(lost::STACK_TABLE);
+    NO_STACK
+}
+
+/// An episode over the threshold has ended: counts its length with its stack and
+/// reports it.
+#[inline(always)]
+pub(crate) fn end(ctx: &BtfTracePointContext, task: Object, waits: &mut WaitsFor, begin: u64, now: u64) {
+    examine(task, waits, ROOM_OF_WAKING);
+    count(lost::EPISODES_SEEN);
+    count_length(waits.stack, now.saturating_sub(begin));
+    let waker = waker();
+    let waker_stack = if waker == WAKER_SOFTIRQ || waker == WAKER_HARDIRQ {
+        keep_stack(ROOM_OF_WAKING, |frames, bytes| {
+            // SAFETY: the context is this program's own, the room as large as it says.
+            unsafe { bpf_get_stack(ctx.as_ptr(), frames, bytes, 0) }
+        })
+    } else {
+        NO_STACK
+    };
+    let Some(mut record) = EPISODES.reserve(0) else {
+        count(lost::EPISODE_RING);
+        return;
+    };
+    // SAFETY: both tasks are task_structs; the record is the ring's memory, as large
+    // as the type, and every field is written.
+    unsafe {
+        let current: Object = bpf_get_current_task_btf().cast_const().cast();
+        ptr::write(
+            record.as_mut_ptr(),
+            EpisodeRecord {
+                begin_ns: begin,
+                end_ns: now,
+                start_ns: field(task, &TASK_START),
+                waits: *waits,
+                waker_stack,
+                tgid: field(task, &TASK_TGID),
+                tid: field(task, &TASK_TID),
+                waker_tgid: field(current, &TASK_TGID),
+                waker_tid: field(current, &TASK_TID),
+                waker,
+                reserved: 0,
+                comm: field(task, &TASK_COMM),
+                waker_comm: field(current, &TASK_COMM),
+            },
+        );
+    }
+    record.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// Whether an episode of this length is looked at.
+#[inline(always)]
+pub(crate) fn is_long(length_ns: u64) -> bool {
+    length_ns >= MIN_BLOCK_NS.load()
+}
+
+#[inline(always)]
+fn count_length(stack: u64, length_ns: u64) {
+    let Some(entry) = STACKS.get_ptr_mut(stack) else {
+        return;
+    };
+    let bucket = (63 - (length_ns / 1000 | 1).leading_zeros() as usize) & (LENGTH_BUCKETS - 1);
+    // SAFETY: a map value that is never deleted, and the index is within the array.
+    unsafe {
+        let lengths: *mut u64 = (&raw mut (*entry).lengths).cast();
+        add_one(lengths.add(bucket));
+    }
+}
+
+/// Adds one although other CPUs do so too. The target has no atomics in Rust, but
+/// the instruction is as old as BPF.
+///
+/// # Safety
+///
+/// The verifier must know the address as that of a map value.
+#[inline(always)]
+unsafe fn add_one(n: *mut u64) {
+    // SAFETY: the caller's word.
+    unsafe { asm!("lock *(u64 *)({n} + 0) += {one}", n = in(reg) n, one = in(reg) 1_u64) };
+}
+
+/// Who runs this program: the task that is current, or an interrupt on top of it.
+#[inline(always)]
+fn waker() -> u32 {
+    let preempt_count = if has(&TASK_PREEMPT_COUNT) {
+        // SAFETY: current is a task_struct.
+        unsafe {
+            let current: Object = bpf_get_current_task_btf().cast_const().cast();
+            field(current, &TASK_PREEMPT_COUNT)
+        }
+    } else {
+        let Some(place) = PREEMPT_COUNT.get(0).filter(|place| place.per_cpu_offset != 0) else {
+            return WAKER_UNKNOWN;
+        };
+        // SAFETY: the helper has no preconditions.
+        let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+        let area: u64 = read(place.per_cpu_offset + cpu * size_of::<u64>() as u64);
+        read::<u32>(area.wrapping_add(place.variable))
+    };
+    if preempt_count & IN_INTERRUPT != 0 {
+        WAKER_HARDIRQ
+    } else if preempt_count & SERVES_SOFTIRQ != 0 {
+        WAKER_SOFTIRQ
+    } else {
+        WAKER_TASK
+    }
+}
