@@ -1,9 +1,11 @@
-//! Readings from outside BPF: the averages, the host's facts, names of cgroups
-//! and users, tracer's own cost.
+//! Readings from outside BPF: the averages, the host's facts, names of cgroups,
+//! users and block devices, the mounts, tracer's own cost.
 
 pub mod capabilities;
 pub mod cgroups;
+pub mod devices;
 pub mod facts;
 pub mod load;
+pub mod mounts;
 pub mod own;
 pub mod users;

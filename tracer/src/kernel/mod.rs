@@ -8,3 +8,4 @@ pub mod fields;
 pub mod loader;
 pub mod probes;
 pub mod reader;
+pub mod symbols;
