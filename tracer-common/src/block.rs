@@ -8,6 +8,8 @@ pub const STACK_FRAMES: usize = 32;
 /// Buckets of the lengths of episodes: bucket `n` has those from 2^n us on, the
 /// first those below 2 us too, the last all longer ones.
 pub const LENGTH_BUCKETS: usize = 32;
+/// Most frames of a waking that are kept, the innermost.
+pub const WAKER_FRAMES: usize = 20;
 /// Most different kernel stacks that are kept.
 pub const STACKS: u32 = 2048;
 /// The key of what has no stack: it could not be taken, or the table is full.
@@ -79,41 +81,19 @@ pub struct EpisodeRecord {
     pub start_ns: u64,
     /// What it waited for.
     pub waits: WaitsFor,
-    /// Key of the waker's kernel stack, if that was an interrupt.
-    pub waker_stack: u64,
+    /// Kernel stack of the waking, innermost first; 0 from the end on. An interrupt
+    /// wakes on top of a task that has nothing to do with it: only the stack tells.
+    pub waker_frames: [u64; WAKER_FRAMES],
     /// Process: thread group id.
     pub tgid: u32,
     /// Task: thread id.
     pub tid: u32,
-    /// Process of the waker; of a bystander when an interrupt woke.
+    /// Process of the task that ran at the waking.
     pub waker_tgid: u32,
-    /// Task of the waker; as above.
+    /// That task.
     pub waker_tid: u32,
-    /// [`WAKER_TASK`] and so on.
-    pub waker: u32,
-    /// Always 0.
-    pub reserved: u32,
     /// Name of the task: foreign bytes, ended by a zero.
     pub comm: [u8; COMM_BYTES],
-    /// Name of the waker; of a bystander when an interrupt woke.
+    /// Name of the task that ran at the waking.
     pub waker_comm: [u8; COMM_BYTES],
-}
-
-/// Nobody knows whether the waker is a task or an interrupt.
-pub const WAKER_UNKNOWN: u32 = 0;
-/// `current` is the waker.
-pub const WAKER_TASK: u32 = 1;
-/// A softirq woke.
-pub const WAKER_SOFTIRQ: u32 = 2;
-/// An interrupt handler woke.
-pub const WAKER_HARDIRQ: u32 = 3;
-
-/// Where the preemption count of a CPU is; zeros while that is not known.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PreemptCount {
-    /// Address of `__per_cpu_offset`.
-    pub per_cpu_offset: u64,
-    /// `__preempt_count` within a CPU's area.
-    pub variable: u64,
 }

@@ -9,7 +9,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     helpers::generated::{
-        bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_get_stack, bpf_get_task_stack,
+        bpf_get_current_task_btf, bpf_get_stack, bpf_get_task_stack,
         bpf_ktime_get_ns,
     },
     macros::btf_tracepoint,
@@ -18,8 +18,7 @@ use aya_ebpf::{
 use tracer_common::{
     block::{
         EpisodeRecord, LENGTH_BUCKETS, LOCK_KIND, LOCK_MUTEX, LOCK_READ, LOCK_SEMAPHORE,
-        LOCK_WRITE, NO_STACK, STACK_FRAMES, WAKER_HARDIRQ, WAKER_SOFTIRQ, WAKER_TASK,
-        WAKER_UNKNOWN, WaitsFor,
+        LOCK_WRITE, NO_STACK, STACK_FRAMES, WAKER_FRAMES, WaitsFor,
     },
     lost,
 };
@@ -27,11 +26,11 @@ use tracer_common::{
 use crate::{
     field::{
         BIO_DEVICE, BIO_OPERATION, DEVICE_NUMBER, MIN_BLOCK_NS, MUTEX_OWNER, Object, RWSEM_OWNER,
-        SEMAPHORE_HOLDER, TASK_BLOCKER, TASK_CHILDREN, TASK_COMM, TASK_PREEMPT_COUNT,
+        SEMAPHORE_HOLDER, TASK_BLOCKER, TASK_CHILDREN, TASK_COMM,
         TASK_SIBLING, TASK_START, TASK_TGID, TASK_TID, field, has, read,
     },
     file::note_file,
-    maps::{BLOCKED, EPISODES, PREEMPT_COUNT, STACK_ROOM, STACKS, count},
+    maps::{BLOCKED, EPISODES, STACK_ROOM, STACKS, count},
 };
 
 /// Room of a program that runs where a waking does.
@@ -45,10 +44,6 @@ const LCB_F_READ: u64 = 2;
 const LCB_F_WRITE: u64 = 4;
 const LCB_F_OTHER: u64 = 8 | 16;
 const LCB_F_MUTEX: u64 = 32;
-
-/// `SOFTIRQ_OFFSET`, `HARDIRQ_MASK` and `NMI_MASK` of include/linux/preempt.h.
-const SERVES_SOFTIRQ: u32 = 1 << 8;
-const IN_INTERRUPT: u32 = 0xff << 16;
 
 /// `block_bio_queue(bio)`: the device that the task is at now.
 #[btf_tracepoint(function = "block_bio_queue")]
@@ -206,15 +201,6 @@ pub(crate) fn end(ctx: &BtfTracePointContext, task: Object, waits: &mut WaitsFor
     examine(task, waits, ROOM_OF_WAKING);
     count(lost::EPISODES_SEEN);
     count_length(waits.stack, now.saturating_sub(begin));
-    let waker = waker();
-    let waker_stack = if waker == WAKER_SOFTIRQ || waker == WAKER_HARDIRQ {
-        keep_stack(ROOM_OF_WAKING, |frames, bytes| {
-            // SAFETY: the context is this program's own, the room as large as it says.
-            unsafe { bpf_get_stack(ctx.as_ptr(), frames, bytes, 0) }
-        })
-    } else {
-        NO_STACK
-    };
     let Some(mut record) = EPISODES.reserve(0) else {
         count(lost::EPISODE_RING);
         return;
@@ -230,17 +216,19 @@ pub(crate) fn end(ctx: &BtfTracePointContext, task: Object, waits: &mut WaitsFor
                 end_ns: now,
                 start_ns: field(task, &TASK_START),
                 waits: *waits,
-                waker_stack,
+                waker_frames: [0; WAKER_FRAMES],
                 tgid: field(task, &TASK_TGID),
                 tid: field(task, &TASK_TID),
                 waker_tgid: field(current, &TASK_TGID),
                 waker_tid: field(current, &TASK_TID),
-                waker,
-                reserved: 0,
                 comm: field(task, &TASK_COMM),
                 waker_comm: field(current, &TASK_COMM),
             },
         );
+        let frames = (&raw mut (*record.as_mut_ptr()).waker_frames).cast();
+        let bytes = size_of::<[u64; WAKER_FRAMES]>() as u32;
+        // What does not fit is left out, and an error leaves zeros.
+        bpf_get_stack(ctx.as_ptr(), frames, bytes, 0);
     }
     record.submit(u64::from(BPF_RB_NO_WAKEUP));
 }
@@ -274,31 +262,4 @@ fn count_length(stack: u64, length_ns: u64) {
 unsafe fn add_one(n: *mut u64) {
     // SAFETY: the caller's word.
     unsafe { asm!("lock *(u64 *)({n} + 0) += {one}", n = in(reg) n, one = in(reg) 1_u64) };
-}
-
-/// Who runs this program: the task that is current, or an interrupt on top of it.
-#[inline(always)]
-fn waker() -> u32 {
-    let preempt_count = if has(&TASK_PREEMPT_COUNT) {
-        // SAFETY: current is a task_struct.
-        unsafe {
-            let current: Object = bpf_get_current_task_btf().cast_const().cast();
-            field(current, &TASK_PREEMPT_COUNT)
-        }
-    } else {
-        let Some(place) = PREEMPT_COUNT.get(0).filter(|place| place.per_cpu_offset != 0) else {
-            return WAKER_UNKNOWN;
-        };
-        // SAFETY: the helper has no preconditions.
-        let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
-        let area: u64 = read(place.per_cpu_offset + cpu * size_of::<u64>() as u64);
-        read::<u32>(area.wrapping_add(place.variable))
-    };
-    if preempt_count & IN_INTERRUPT != 0 {
-        WAKER_HARDIRQ
-    } else if preempt_count & SERVES_SOFTIRQ != 0 {
-        WAKER_SOFTIRQ
-    } else {
-        WAKER_TASK
-    }
 }

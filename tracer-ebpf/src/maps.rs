@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     COMM_BYTES,
-    block::{self, EpisodeRecord, PreemptCount, StackEntry},
+    block::{self, EpisodeRecord, StackEntry},
     fold::FoldRecord,
     lost,
     sched::BlockedTotals,
@@ -96,10 +96,6 @@ pub(crate) static STACKS: HashMap<u64, StackEntry, { block::STACKS as usize }> =
 /// make, and one for the iterator, which they interrupt.
 #[btf_map]
 pub(crate) static STACK_ROOM: PerCpuArray<StackEntry, 2> = PerCpuArray::new();
-
-/// Where the preemption count is.
-#[btf_map]
-pub(crate) static PREEMPT_COUNT: Array<PreemptCount, 1> = Array::new();
 
 /// Folds of the kernel's load sample; user space sets its size by the number of CPUs.
 #[btf_map]

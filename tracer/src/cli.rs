@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::snapshot::GroupBy;
+use crate::snapshot::{GroupBy, Rows};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -138,12 +138,26 @@ pub enum By {
     Cgroup,
     /// All tasks of one user
     User,
+    /// Why tasks are blocked, then the processes
+    Cause,
+    /// The block device that tasks are blocked at, then the processes
+    Device,
+}
+
+impl From<By> for Rows {
+    fn from(by: By) -> Self {
+        match by {
+            By::Process | By::Comm | By::Cgroup | By::User => Self::Groups,
+            By::Cause => Self::Causes,
+            By::Device => Self::Devices,
+        }
+    }
 }
 
 impl From<By> for GroupBy {
     fn from(by: By) -> Self {
         match by {
-            By::Process => Self::Process,
+            By::Process | By::Cause | By::Device => Self::Process,
             By::Comm => Self::Comm,
             By::Cgroup => Self::Cgroup,
             By::User => Self::User,

@@ -20,6 +20,8 @@ pub struct Start {
     pub interval_ns: u64,
     /// What the table groups by.
     pub by: GroupBy,
+    /// What the table is of.
+    pub rows: Rows,
     /// Each probe, and whether it is in force.
     pub hooks: Vec<HookState>,
     /// What is worth knowing of this host before any figure, a sentence each.
@@ -64,6 +66,18 @@ pub enum GroupBy {
     User,
 }
 
+/// What a text's table is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rows {
+    /// Groups; what they are blocked by comes second.
+    #[default]
+    Groups,
+    /// Why tasks are blocked; who they are comes second.
+    Causes,
+    /// The block devices that tasks are blocked at; who they are comes second.
+    Devices,
+}
+
 /// One tick.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -81,6 +95,14 @@ pub struct Snapshot {
     pub blocked: Vec<BlockedTask>,
     /// How many are blocked, those beyond the limit of the list included.
     pub blocked_total: u64,
+    /// Blocked tasks that wait behind one and the same, the longest queue first.
+    pub queues: Vec<Queue>,
+    /// Blocked time of the interval by cause, the largest part first.
+    pub causes: Vec<CauseRow>,
+    /// The same by block device.
+    pub devices: Vec<DeviceRow>,
+    /// Lengths of the episodes over the threshold since the start, by cause.
+    pub lengths: Vec<CauseLengths>,
     /// What was lost since the start, by reason; every reason, zeros too.
     pub lost: Vec<Lost>,
     /// Probes in force, of how many.
@@ -170,6 +192,91 @@ pub struct Group {
     pub mean: TaskMean,
     /// Its part of load1, load5, load15.
     pub load: [f64; 3],
+    /// What its blocked time was for, the largest part first.
+    pub causes: Vec<CauseShare>,
+}
+
+/// A cause's part of blocked time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CauseShare {
+    /// A fixed word, such as `disk`.
+    pub cause: &'static str,
+    /// On what: device, file system, operation, mount, holder.
+    pub detail: Option<Text>,
+    /// Time-averaged, in tasks.
+    pub blocked: f64,
+}
+
+/// A row of the table by cause.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CauseRow {
+    /// A fixed word, such as `disk`.
+    pub cause: &'static str,
+    /// On what: device, file system, operation, mount, holder.
+    pub detail: Option<Text>,
+    /// The block device by itself.
+    pub device: Option<Text>,
+    /// Time-averaged, in tasks.
+    pub blocked: f64,
+    /// Who, the largest part first.
+    pub waiters: Vec<Waiter>,
+    /// How many groups, those beyond the limit of the list included.
+    pub waiters_total: u64,
+}
+
+/// A row of the table by block device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceRow {
+    /// `None` for what is not at a device.
+    pub device: Option<Text>,
+    /// Time-averaged, in tasks.
+    pub blocked: f64,
+    /// Who, the largest part first.
+    pub waiters: Vec<Waiter>,
+    /// How many groups, those beyond the limit of the list included.
+    pub waiters_total: u64,
+}
+
+/// A group's part of a cause.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Waiter {
+    /// Process id; `None` for exited processes and for other groupings.
+    pub pid: Option<u32>,
+    /// Name of the process, or of the group.
+    pub name: Text,
+    /// Time-averaged, in tasks.
+    pub blocked: f64,
+}
+
+/// Number of buckets of [`CauseLengths`].
+pub const LENGTH_BUCKETS: usize = tracer_common::block::LENGTH_BUCKETS;
+
+/// Lengths of the episodes that ended, of one cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CauseLengths {
+    /// A fixed word, such as `disk`.
+    pub cause: &'static str,
+    /// How many in all.
+    pub episodes: u64,
+    /// How many by length: bucket `n` from 2^n us on, the first from 0 on.
+    pub buckets: [u64; LENGTH_BUCKETS],
+}
+
+/// Blocked time of one process for one cause in one kernel stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockedStack {
+    /// Process id; `None` for exited processes.
+    pub pid: Option<u32>,
+    /// Name of the process.
+    pub comm: Text,
+    /// A fixed word, such as `disk`.
+    pub cause: &'static str,
+    /// On what, such as `vdb ext4 read /data`.
+    pub detail: Option<Text>,
+    /// Functions, innermost first; none for what nobody looked at.
+    pub frames: Vec<Text>,
+    /// How long, in ns.
+    pub blocked_ns: u64,
 }
 
 /// The rest of the table.
@@ -210,6 +317,52 @@ pub struct BlockedTask {
     pub comm: Text,
     /// Since when, in ns before the snapshot.
     pub age_ns: u64,
+    /// Why; a fixed word, `unknown` below the threshold.
+    pub cause: &'static str,
+    /// On what: device, file system, operation, mount, holder.
+    pub detail: Option<Text>,
+    /// Kernel functions, innermost first.
+    pub stack: Vec<Text>,
+    /// Whom it waits for, whom that one waits for, and so on.
+    pub waits_for: Vec<Link>,
+}
+
+/// A task that another waits for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Link {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the task.
+    pub comm: Text,
+    /// What it is to the one that waits.
+    pub role: Role,
+    /// Why it is blocked itself; `None` when it is not.
+    pub cause: Option<&'static str>,
+    /// On what.
+    pub detail: Option<Text>,
+}
+
+/// What a task is to one that waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It holds the lock.
+    #[default]
+    Holder,
+    /// It is the child that a vfork waits for.
+    Child,
+}
+
+/// Tasks behind one and the same.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Queue {
+    /// Whom all of them wait for in the end.
+    pub root: Link,
+    /// What the first of them waits for.
+    pub cause: &'static str,
+    /// How many tasks.
+    pub waiting: u64,
 }
 
 /// Something that was lost.
@@ -252,6 +405,12 @@ pub struct Summary {
     pub groups: Vec<Group>,
     /// The longest episodes, one a task; those still open included.
     pub episodes: Vec<LongEpisode>,
+    /// Blocked time by cause, the largest part first.
+    pub causes: Vec<CauseRow>,
+    /// The same by block device.
+    pub devices: Vec<DeviceRow>,
+    /// Lengths of the episodes over the threshold, by cause.
+    pub lengths: Vec<CauseLengths>,
     /// Kernel samples taken during the run.
     pub samples: u64,
     /// Of those, how many had every task named.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{
     Spent, TaskIdentity, Used, load,
     processes::{Process, ProcessId},
+    why::{Place, Why},
 };
 use crate::{snapshot::GroupBy, text::Text};
 
@@ -38,12 +39,63 @@ pub struct Group {
     pub total: Spent,
     /// Its part of load1, load5, load15.
     pub load: [f64; 3],
+    /// What the blocked time was for: since the last snapshot, and since the start.
+    pub causes: Causes,
     /// Tasks that exited since the last snapshot.
     pub exited: u64,
     /// Tasks that exited since the start.
     pub exited_total: u64,
     /// Of the task that opened the account.
     pub identity: TaskIdentity,
+}
+
+/// Most different reasons that one account tells apart.
+const MOST_REASONS: usize = 256;
+
+/// Blocked time by reason, in ns.
+#[derive(Clone, Debug, Default)]
+pub struct Causes {
+    /// Since the last snapshot.
+    pub interval: HashMap<Why, u64>,
+    /// Since the start.
+    pub total: HashMap<Why, u64>,
+}
+
+impl Causes {
+    fn credit(&mut self, blame: &[(Why, u64)]) {
+        for (why, ns) in blame.iter().filter(|(_, ns)| *ns > 0) {
+            for sums in [&mut self.interval, &mut self.total] {
+                add(sums, why, *ns);
+            }
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        let pairs = [
+            (&mut self.interval, other.interval),
+            (&mut self.total, other.total),
+        ];
+        for (sums, others) in pairs {
+            others.iter().for_each(|(why, ns)| add(sums, why, *ns));
+        }
+    }
+}
+
+/// With too many reasons only the stack is told apart, of which there is a bounded
+/// number.
+fn add(sums: &mut HashMap<Why, u64>, why: &Why, ns: u64) {
+    if sums.len() >= MOST_REASONS
+        && let Why::At(place) = why
+        && !sums.contains_key(why)
+    {
+        let why = Why::At(Place {
+            stack: place.stack,
+            ..Place::default()
+        });
+        *sums.entry(why).or_default() += ns;
+        return;
+    }
+    *sums.entry(why.clone()).or_default() += ns;
 }
 
 /// All accounts.
@@ -91,6 +143,7 @@ impl Groups {
         });
         group.interval += used.time;
         group.total += used.time;
+        group.causes.credit(&used.blame);
         group.exited += u64::from(used.has_exited);
         group.exited_total += u64::from(used.has_exited);
     }
@@ -113,6 +166,8 @@ impl Groups {
         });
         group.interval += time;
         group.total += time;
+        // Its records came in, but nobody knows whose they are.
+        group.causes.credit(&[(Why::Lost, time.blocked_ns)]);
         group.exited += exits;
         group.exited_total += exits;
     }
@@ -141,6 +196,7 @@ impl Groups {
         });
         exited.interval += group.interval;
         exited.total += group.total;
+        exited.causes.merge(group.causes);
         exited.exited += group.exited;
         exited.exited_total += group.exited_total;
         exited
@@ -182,6 +238,11 @@ impl Groups {
         (sum, size)
     }
 
+    /// An account.
+    pub fn get(&self, key: &GroupKey) -> Option<&Group> {
+        self.groups.get(key)
+    }
+
     /// Every account.
     pub fn iter(&self) -> impl Iterator<Item = (&GroupKey, &Group)> {
         self.groups.iter()
@@ -204,6 +265,7 @@ impl Groups {
         let faded = &mut self.faded;
         self.groups.retain(|key, group| {
             group.interval = Spent::default();
+            group.causes.interval.clear();
             group.exited = 0;
             let has_faded = group.load.iter().all(|load| load.abs() < FADED);
             if has_faded && !matches!(key, GroupKey::Process(_)) && !keep(group) {

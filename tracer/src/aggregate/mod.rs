@@ -6,20 +6,26 @@
 //! samples, `load.rs` keeps each group's part of the averages. `mod.rs` is the order
 //! of it all.
 
+pub mod blame;
 pub mod blocked;
+pub mod causes;
 pub mod groups;
+mod itemise;
 pub mod load;
 mod model;
 pub mod processes;
 pub mod samples;
 pub mod tasks;
 pub mod throttle;
+pub mod wakers;
+pub mod why;
 
 use std::collections::{HashMap, HashSet};
 
 use tracer_common::{lost, task::ExitTotals};
 
 use self::{
+    blame::Blame,
     blocked::Longest,
     groups::{GroupKey, Groups},
     load::Averages,
@@ -27,10 +33,11 @@ use self::{
     samples::{Sample, Samples},
     tasks::TaskTable,
     throttle::Throttle,
+    why::{Names, NewNames},
 };
 use crate::{
     clock::{MonotonicNs, WallNs},
-    decode::{clock::ClockReading, fold::FoldReading, task::TaskReading},
+    decode::{block::EpisodeReading, clock::ClockReading, fold::FoldReading, task::TaskReading},
     host::{load::AveragesReading, users::Users},
     snapshot::{GroupBy, KernelSample, TaskMean},
     text::Text,
@@ -66,6 +73,10 @@ pub struct Reading {
     pub undecodable: u64,
     /// Names of cgroups that were not known before.
     pub cgroup_names: Vec<(u64, Text)>,
+    /// Episodes over the threshold that ended, in order.
+    pub episodes: Vec<EpisodeReading>,
+    /// Names of what tasks wait for that were not known before.
+    pub names: NewNames,
 }
 
 /// What the aggregation is asked for.
@@ -100,29 +111,29 @@ pub struct LoadAggregate {
     longest: Longest,
     exit_table: HashMap<Text, ExitTotals>,
     cgroup_names: HashMap<u64, Text>,
+    names: Names,
+    episodes: Balance,
     counters: Counters,
     /// What was counted before the first reading concerns no figure.
     counters_before: Counters,
-    exits: ExitBalance,
+    exits: Balance,
     undecodable: u64,
     interval: Interval,
     totals: RunTotals,
 }
 
-/// Exits seen against exits delivered or counted as lost, which must be equal.
+/// What a ring was to take, against what came and what it refused: equal in the end.
 #[derive(Debug, Default)]
-struct ExitBalance {
+struct Balance {
     delivered: u64,
     unaccounted: u64,
 }
 
-impl ExitBalance {
-    /// Those seen until the reading before have come by now, in one way or the other.
-    fn settle(&mut self, before: &Counters, now: &Counters, delivered: usize) {
+impl Balance {
+    /// What was seen until the reading before has come by now, in one way or the other.
+    fn settle(&mut self, seen_before: u64, refused: u64, delivered: usize) {
         self.delivered += delivered as u64;
-        let seen = before[lost::EXITS_SEEN as usize];
-        let refused = now[lost::EXIT_RING as usize];
-        self.unaccounted = seen.saturating_sub(self.delivered + refused);
+        self.unaccounted = seen_before.saturating_sub(self.delivered + refused);
     }
 }
 
@@ -166,9 +177,11 @@ impl LoadAggregate {
             longest: Longest::default(),
             exit_table: first.exit_table.iter().cloned().collect(),
             cgroup_names: HashMap::new(),
+            names: Names::default(),
+            episodes: Balance::default(),
             counters: [0; lost::COUNTERS as usize],
             counters_before: first.counters,
-            exits: ExitBalance::default(),
+            exits: Balance::default(),
             undecodable: 0,
             interval: Interval {
                 began: now,
@@ -190,15 +203,24 @@ impl LoadAggregate {
         self.latest_wall = reading.wall;
         self.uptime_s = reading.averages.uptime_s;
         self.cpus = reading.cpus;
-        self.exits
-            .settle(&self.counters, &reading.counters, reading.exits.len());
-        self.counters = reading.counters;
+        let before = std::mem::replace(&mut self.counters, reading.counters);
+        self.exits.settle(
+            before[lost::EXITS_SEEN as usize],
+            reading.counters[lost::EXIT_RING as usize],
+            reading.exits.len(),
+        );
+        self.episodes.settle(
+            before[lost::EPISODES_SEEN as usize],
+            reading.counters[lost::EPISODE_RING as usize],
+            reading.episodes.len(),
+        );
         self.undecodable += reading.undecodable;
         self.name_cgroups(&reading.cgroup_names);
+        self.names.learn(&reading.names);
 
         self.samples.begin(&reading.clock, &reading.folds);
         let mut used = Vec::with_capacity(reading.tasks.len() + reading.exits.len());
-        self.tasks.read(reading, &mut used);
+        self.tasks.read(reading, &self.names, &mut used);
         self.throttle.tell_apart(reading, &mut used);
         for used in &used {
             self.groups.credit(used);
@@ -303,6 +325,7 @@ impl LoadAggregate {
                         throttled_ns: 0,
                         blocked_ns: totals.blocked_ns.saturating_sub(before.blocked_ns),
                         episodes: totals.episodes.saturating_sub(before.episodes),
+                        ..Spent::default()
                     },
                 );
             }
@@ -323,6 +346,8 @@ pub struct Spent {
     pub blocked_ns: u64,
     /// Blocked episodes that ended.
     pub episodes: u64,
+    /// Length of those over the threshold, each with all of it.
+    pub long_ns: u64,
 }
 
 impl Spent {
@@ -356,16 +381,19 @@ impl std::ops::AddAssign for Spent {
         self.throttled_ns += other.throttled_ns;
         self.blocked_ns += other.blocked_ns;
         self.episodes += other.episodes;
+        self.long_ns += other.long_ns;
     }
 }
 
 /// What one task used since the last reading.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Used {
     /// To whose account.
     pub key: TaskIdentity,
     /// How much.
     pub time: Spent,
+    /// What its blocked time was for.
+    pub blame: Blame,
     /// The cgroup that limits it.
     pub limit: u64,
     /// The CPU it is on, or was on last.

@@ -5,8 +5,9 @@ use std::{cmp::Ordering, collections::HashMap};
 use tracer_common::lost;
 
 use super::{
-    LoadAggregate,
+    LoadAggregate, TaskIdentity,
     groups::{Group as Account, GroupKey},
+    itemise::{Span, visible},
 };
 use crate::{
     snapshot::{
@@ -32,6 +33,8 @@ impl LoadAggregate {
         let mean = self.groups.all().0.mean(interval_ns);
         let (groups, other) = self.rows(interval_ns);
         let (blocked, blocked_total) = self.blocked_now();
+        let queues = self.queues(&blocked);
+        let (causes, devices) = self.turned_round(Span::Interval, interval_ns);
         let snapshot = Snapshot {
             time: self.latest_wall,
             interval_ns,
@@ -54,6 +57,10 @@ impl LoadAggregate {
             },
             blocked,
             blocked_total,
+            queues,
+            causes,
+            devices,
+            lengths: self.lengths(),
             lost: self.lost(),
             hooks_in_force,
             own,
@@ -75,6 +82,7 @@ impl LoadAggregate {
         let in_run = |(key, group): &(&GroupKey, &Account)| Group {
             mean: group.total.mean(duration_ns),
             exited: group.exited_total,
+            causes: visible(self.shares(&group.causes.total, duration_ns)),
             episodes: group.total.episodes,
             ..self.row(key, group, duration_ns, &threads)
         };
@@ -92,6 +100,7 @@ impl LoadAggregate {
             })
             .collect();
         let samples = self.totals.samples;
+        let (causes, devices) = self.turned_round(Span::Run, duration_ns);
         Summary {
             duration_ns,
             snapshots: self.totals.snapshots,
@@ -104,6 +113,9 @@ impl LoadAggregate {
                 .take(SUMMARY_GROUPS)
                 .collect(),
             episodes: self.longest.list(&open, self.latest),
+            causes,
+            devices,
+            lengths: self.lengths(),
             samples,
             samples_named: self.totals.samples_named,
             sample_error: if samples == 0 {
@@ -163,11 +175,35 @@ impl LoadAggregate {
             GroupKey::Process(id) => self.tasks.process(*id),
             _ => None,
         };
-        let identity = process.map_or(&group.identity, |process| &process.identity);
+        Group {
+            is_kernel: process.is_some_and(|process| process.is_kernel),
+            threads: match process {
+                Some(process) => process.threads,
+                None => threads.get(key).copied().unwrap_or(0),
+            },
+            exited: group.exited,
+            episodes: group.interval.episodes,
+            mean: group.interval.mean(interval_ns),
+            load: group.load,
+            causes: visible(self.shares(&group.causes.interval, interval_ns)),
+            ..self.named(key)
+        }
+    }
+
+    /// A row that has no figures yet, only its names.
+    pub(super) fn named(&self, key: &GroupKey) -> Group {
+        let process = match key {
+            GroupKey::Process(id) => self.tasks.process(*id),
+            _ => None,
+        };
+        let of_account = || self.groups.get(key).map(|group| &group.identity);
+        let identity = process.map(|process| &process.identity).or_else(of_account);
+        let unknown = TaskIdentity::default();
+        let identity = identity.unwrap_or(&unknown);
         let comm = || Some(identity.comm.clone());
         let cgroup = |id: u64| self.cgroup_names.get(&id).cloned();
         let user = |uid: u32| Some(self.options.users.name(uid));
-        let named = match key {
+        match key {
             GroupKey::Process(id) => Group {
                 pid: Some(id.pid),
                 comm: comm(),
@@ -191,18 +227,6 @@ impl LoadAggregate {
                 comm: Some(Text::from("(exited)")),
                 ..Group::default()
             },
-        };
-        Group {
-            is_kernel: process.is_some_and(|process| process.is_kernel),
-            threads: match process {
-                Some(process) => process.threads,
-                None => threads.get(key).copied().unwrap_or(0),
-            },
-            exited: group.exited,
-            episodes: group.interval.episodes,
-            mean: group.interval.mean(interval_ns),
-            load: group.load,
-            ..named
         }
     }
 
@@ -228,14 +252,7 @@ impl LoadAggregate {
                     .pid
                     .is_none_or(|pid| task.identity.process.pid == pid)
             })
-            .filter_map(|task| {
-                Some(BlockedTask {
-                    pid: task.identity.process.pid,
-                    tid: task.tid,
-                    comm: task.identity.comm.clone(),
-                    age_ns: self.latest.since_ns(task.blocked_since?),
-                })
-            })
+            .filter_map(|task| self.blocked_task(task))
             .filter(|task| task.age_ns >= self.options.min_block_ns)
             .collect();
         blocked.sort_by_key(|task| (std::cmp::Reverse(task.age_ns), task.tid));
@@ -300,6 +317,21 @@ impl LoadAggregate {
                 "fold_list_cut",
                 counter(lost::FOLD_LIST),
                 "the walk over a CPU's run queue did not come to its end: a kernel sample lacks names",
+            ),
+            lost(
+                "episode_ring_full",
+                counter(lost::EPISODE_RING),
+                "a blocked episode is counted with its time, but not with its cause",
+            ),
+            lost(
+                "episode_unaccounted",
+                self.episodes.unaccounted,
+                "a blocked episode was seen, but neither reported nor counted as lost: a fault of tracer's",
+            ),
+            lost(
+                "stack_table_full",
+                counter(lost::STACK_TABLE),
+                "more different kernel stacks than are kept: a blocked episode has no cause",
             ),
             lost(
                 "kernel_sample",

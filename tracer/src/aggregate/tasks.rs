@@ -6,13 +6,18 @@
 
 use std::collections::HashMap;
 
+use tracer_common::block::{NO_STACK, WaitsFor};
+
 use super::{
     Reading, Spent, TaskIdentity, Used,
+    blame::{Blame, Counted, Pending},
     processes::{Process, ProcessId, Processes},
+    why::Names,
 };
 use crate::{
     clock::MonotonicNs,
     decode::{clock::ClockReading, task::TaskReading},
+    text::Text,
 };
 
 /// A complete reading is wanted after this many partial ones at the latest.
@@ -27,6 +32,8 @@ pub struct Task {
     pub tid: u32,
     /// Begin of the episode it is in, when it is blocked.
     pub blocked_since: Option<MonotonicNs>,
+    /// What it waits for, or waited for last.
+    pub waits: WaitsFor,
     /// Fork time.
     pub start: MonotonicNs,
     counted: Spent,
@@ -42,6 +49,7 @@ pub struct TaskTable {
     began: MonotonicNs,
     tasks: HashMap<u32, Task>,
     processes: Processes,
+    pending: Pending,
     readings: u64,
     partial: u32,
     /// `lost::EXIT_RING` at the last complete reading.
@@ -57,6 +65,7 @@ impl TaskTable {
             began,
             tasks: HashMap::new(),
             processes: Processes::default(),
+            pending: Pending::default(),
             readings: 0,
             partial: 0,
             overflowed: 0,
@@ -97,8 +106,16 @@ impl TaskTable {
 
     /// Takes a reading in: first the living, then the dead, since a task can
     /// have died after it was looked at, but not the other way round.
-    pub fn read(&mut self, reading: &Reading, used: &mut Vec<Used>) {
+    ///
+    /// `names` tells what blocked tasks wait for.
+    pub fn read(&mut self, reading: &Reading, names: &Names, used: &mut Vec<Used>) {
         let clock = &reading.clock;
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.add(&reading.episodes, |episode| {
+            let find = |tid| self.process_of(tid);
+            names.place(&episode.waits, episode.begin, Some(&episode.waker), find)
+        });
+        self.pending = pending;
         let mut replaced = HashMap::new();
         self.readings += 1;
         for task in &reading.tasks {
@@ -114,7 +131,7 @@ impl TaskTable {
             {
                 replaced.insert((task.tid, old.start), old);
             }
-            self.count(task, clock, used);
+            self.count(task, clock, names, used);
         }
         for task in &reading.exits {
             let known = match self.tasks.get(&task.tid) {
@@ -129,11 +146,23 @@ impl TaskTable {
             };
             let stale = known.as_ref().map(|known| known.stale).unwrap_or_default();
             let now = so_far(task, clock, stale.up_to(task, clock));
+            let since = known.as_ref().map_or(self.began, |known| known.read_at);
             let before = known.map_or_else(|| self.baseline(task, now), |known| known.counted);
             let process = self.processes.of_dead(task);
+            let (mut spent, _) = Self::used(task, process, now, before);
+            spent.blame = self.pending.blame(
+                task,
+                Counted {
+                    blocked_ns: spent.time.blocked_ns,
+                    long_ns: spent.time.long_ns,
+                    since,
+                    now: clock.now,
+                },
+                None,
+            );
             used.push(Used {
                 has_exited: true,
-                ..Self::used(task, process, now, before).0
+                ..spent
             });
         }
         self.vanished += replaced.len() as u64;
@@ -151,7 +180,20 @@ impl TaskTable {
         self.processes.take_ended()
     }
 
-    fn count(&mut self, task: &TaskReading, clock: &ClockReading, used: &mut Vec<Used>) {
+    /// The process that a thread id belongs to.
+    pub fn process_of(&self, tid: u32) -> Option<(u32, Text)> {
+        let process = self.get(tid)?.identity.process;
+        let process = self.process(process)?;
+        Some((process.id.pid, process.identity.comm.clone()))
+    }
+
+    fn count(
+        &mut self,
+        task: &TaskReading,
+        clock: &ClockReading,
+        names: &Names,
+        used: &mut Vec<Used>,
+    ) {
         let known = self.tasks.get(&task.tid);
         let read_at = known.map(|known| known.read_at);
         let stale = known.map(|known| known.stale).unwrap_or_default();
@@ -166,6 +208,19 @@ impl TaskTable {
             let most_ns = clock.now.since_ns(read_at);
             spent.time.blocked_ns = spent.time.blocked_ns.min(most_ns);
         }
+        if spent.time.blocked_ns > 0 {
+            let open = (task.is_blocked && task.blocked.waits.stack != NO_STACK).then(|| {
+                let began = MonotonicNs(task.blocked.open_ns);
+                names.place(&task.blocked.waits, began, None, |tid| self.process_of(tid))
+            });
+            let counted = Counted {
+                blocked_ns: spent.time.blocked_ns,
+                long_ns: spent.time.long_ns,
+                since: read_at.unwrap_or(self.began),
+                now: clock.now,
+            };
+            spent.blame = self.pending.blame(task, counted, open);
+        }
         if spent.time != Spent::default() {
             used.push(spent);
         }
@@ -174,6 +229,7 @@ impl TaskTable {
             Task {
                 identity: TaskIdentity::of(task, process),
                 tid: task.tid,
+                waits: task.blocked.waits,
                 blocked_since: task.is_blocked.then_some(MonotonicNs(task.blocked.open_ns)),
                 start: task.start,
                 counted,
@@ -204,6 +260,7 @@ impl TaskTable {
             throttled_ns: 0,
             blocked_ns: now.blocked_ns.max(before.blocked_ns),
             episodes: now.episodes.max(before.episodes),
+            long_ns: now.long_ns.max(before.long_ns),
         };
         let time = Spent {
             run_ns: counted.run_ns - before.run_ns,
@@ -211,6 +268,7 @@ impl TaskTable {
             throttled_ns: 0,
             blocked_ns: counted.blocked_ns - before.blocked_ns,
             episodes: counted.episodes - before.episodes,
+            long_ns: counted.long_ns - before.long_ns,
         };
         let used = Used {
             key: TaskIdentity::of(task, process),
@@ -218,6 +276,7 @@ impl TaskTable {
             limit: task.throttled_cgroup,
             cpu: task.cpu,
             has_exited: false,
+            blame: Blame::new(),
         };
         (used, counted)
     }
@@ -280,5 +339,6 @@ fn so_far(task: &TaskReading, clock: &ClockReading, stale: StaleWaits) -> Spent 
         throttled_ns: 0,
         blocked_ns: task.blocked_ns(clock.now),
         episodes: task.blocked.episodes,
+        long_ns: task.blocked.long_ns,
     }
 }

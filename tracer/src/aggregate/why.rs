@@ -6,9 +6,12 @@
 
 use std::collections::HashMap;
 
-use tracer_common::block::{NO_STACK, WaitsFor};
+use tracer_common::block::WaitsFor;
 
-use super::causes::{self, Cause, Finding};
+use super::{
+    causes::{self, Cause, Finding},
+    wakers::{self, Interrupt},
+};
 use crate::{
     clock::MonotonicNs,
     decode::block::{Lengths, WakerReading},
@@ -55,6 +58,15 @@ pub struct Party {
     pub is_holder: bool,
 }
 
+/// Who woke a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waker {
+    /// A task.
+    Task(Party),
+    /// An interrupt, on top of whatever ran.
+    Interrupt(Interrupt),
+}
+
 /// A cause, and what is known beyond it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reason {
@@ -77,6 +89,7 @@ struct Stack {
 /// Names of all that tasks wait for.
 #[derive(Debug, Default)]
 pub struct Names {
+    functions: HashMap<u64, Text>,
     stacks: HashMap<u64, Stack>,
     lengths: HashMap<u64, Lengths>,
     devices: HashMap<u32, Text>,
@@ -86,8 +99,10 @@ pub struct Names {
 /// New names, as a reading brings them.
 #[derive(Debug, Default)]
 pub struct NewNames {
-    /// Frames of stacks by key, innermost first.
-    pub stacks: Vec<(u64, Vec<Text>)>,
+    /// Functions by return address.
+    pub functions: Vec<(u64, Text)>,
+    /// Frames of stacks by key, innermost first; all functions are known by now.
+    pub stacks: Vec<(u64, Vec<u64>)>,
     /// Lengths of the episodes that ended in a stack, by key, cumulative.
     pub lengths: Vec<(u64, Lengths)>,
     /// Block devices by number.
@@ -99,9 +114,10 @@ pub struct NewNames {
 impl Names {
     /// Takes new names in.
     pub fn learn(&mut self, new: &NewNames) {
+        self.functions.extend(new.functions.iter().cloned());
         for (key, frames) in &new.stacks {
-            let finding = causes::find(frames);
-            let frames = frames.clone();
+            let frames = self.named(frames);
+            let finding = causes::find(&frames);
             self.stacks.insert(*key, Stack { frames, finding });
         }
         self.lengths.extend(new.lengths.iter().copied());
@@ -139,7 +155,7 @@ impl Names {
                 comm,
                 is_holder: true,
             });
-            holder.or_else(|| woken_by(waker?))
+            holder.or_else(|| self.woken_by(waker?))
         } else {
             None
         };
@@ -211,9 +227,32 @@ impl Names {
         causes
     }
 
-    /// Whether a stack is known by name.
-    pub fn has(&self, stack: u64) -> bool {
-        stack == NO_STACK || self.stacks.contains_key(&stack)
+    /// Who woke a task.
+    pub fn waker(&self, waker: &WakerReading) -> Waker {
+        let frames = self.named(&waker.frames);
+        match wakers::interrupt(&frames) {
+            Some(interrupt) => Waker::Interrupt(interrupt),
+            None => Waker::Task(Party {
+                pid: waker.pid,
+                comm: waker.comm.clone(),
+                is_holder: false,
+            }),
+        }
+    }
+
+    fn woken_by(&self, waker: &WakerReading) -> Option<Party> {
+        match self.waker(waker) {
+            Waker::Task(party) => Some(party),
+            Waker::Interrupt(_) => None,
+        }
+    }
+
+    /// Functions by name, `?` for what has none.
+    fn named(&self, frames: &[u64]) -> Vec<Text> {
+        let name = |frame| self.functions.get(frame).cloned();
+        let unknown = || Text::from("?");
+        let names = frames.iter().map(|frame| name(frame).unwrap_or_else(unknown));
+        names.collect()
     }
 }
 
@@ -223,17 +262,6 @@ impl Reason {
             cause,
             ..Self::default()
         }
-    }
-}
-
-fn woken_by(waker: &WakerReading) -> Option<Party> {
-    match waker {
-        WakerReading::Task { pid, comm, .. } => Some(Party {
-            pid: *pid,
-            comm: comm.clone(),
-            is_holder: false,
-        }),
-        _ => None,
     }
 }
 

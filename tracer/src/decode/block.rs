@@ -3,10 +3,7 @@
 use bytes::Bytes;
 use tracer_common::{
     COMM_BYTES,
-    block::{
-        EpisodeRecord, LENGTH_BUCKETS, STACK_FRAMES, WAKER_HARDIRQ, WAKER_SOFTIRQ, WAKER_TASK,
-        WaitsFor,
-    },
+    block::{EpisodeRecord, LENGTH_BUCKETS, STACK_FRAMES, WAKER_FRAMES, WaitsFor},
 };
 
 use super::{
@@ -37,25 +34,17 @@ pub struct EpisodeReading {
     pub waker: WakerReading,
 }
 
-/// Who woke a task.
+/// The task that ran at a waking: the waker, unless an interrupt was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum WakerReading {
-    /// Nobody knows whether it was the task that ran or an interrupt.
-    #[default]
-    Unknown,
-    /// A task.
-    Task {
-        /// Process id.
-        pid: u32,
-        /// Thread id.
-        tid: u32,
-        /// Name of the task.
-        comm: Text,
-    },
-    /// A softirq, with the key of its kernel stack.
-    Softirq(u64),
-    /// An interrupt handler, with the key of its kernel stack.
-    Hardirq(u64),
+pub struct WakerReading {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the task.
+    pub comm: Text,
+    /// Kernel stack of the waking, innermost first.
+    pub frames: Vec<u64>,
 }
 
 /// Numbers of episodes by length: bucket `n` has those from 2^n us on.
@@ -71,19 +60,25 @@ pub fn decode(bytes: &Bytes) -> Decoded<EpisodeReading> {
 /// The frames of a `StackEntry`, innermost first, and the lengths.
 pub fn stack(words: &[u64; STACK_FRAMES + LENGTH_BUCKETS]) -> (Vec<u64>, Lengths) {
     let (frames, lengths) = words.split_at(STACK_FRAMES);
-    let frames = frames.iter().copied().take_while(|frame| *frame != 0);
     let mut buckets = Lengths::default();
     buckets.copy_from_slice(lengths);
-    (frames.collect(), buckets)
+    (before_zero(frames), buckets)
+}
+
+fn before_zero(frames: &[u64]) -> Vec<u64> {
+    let frames = frames.iter().copied();
+    frames.take_while(|frame| *frame != 0).collect()
 }
 
 fn episode(mut b: Bytes) -> Result<EpisodeReading, bytes::TryGetError> {
     let b = &mut b;
     let (begin, end, start) = (u64(b)?, u64(b)?, u64(b)?);
     let waits = waits(b)?;
-    let waker_stack = u64(b)?;
+    let mut frames = [0; WAKER_FRAMES];
+    for frame in &mut frames {
+        *frame = u64(b)?;
+    }
     let (pid, tid, waker_pid, waker_tid) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
-    let (waker, _reserved) = (u32(b)?, u32(b)?);
     let name = |at: usize| Text::from_bytes(b.get(at..at + COMM_BYTES).unwrap_or_default());
     Ok(EpisodeReading {
         begin: MonotonicNs(begin),
@@ -93,15 +88,11 @@ fn episode(mut b: Bytes) -> Result<EpisodeReading, bytes::TryGetError> {
         pid,
         tid,
         comm: name(0),
-        waker: match waker {
-            WAKER_TASK => WakerReading::Task {
-                pid: waker_pid,
-                tid: waker_tid,
-                comm: name(COMM_BYTES),
-            },
-            WAKER_SOFTIRQ => WakerReading::Softirq(waker_stack),
-            WAKER_HARDIRQ => WakerReading::Hardirq(waker_stack),
-            _ => WakerReading::Unknown,
+        waker: WakerReading {
+            pid: waker_pid,
+            tid: waker_tid,
+            comm: name(COMM_BYTES),
+            frames: before_zero(&frames),
         },
     })
 }

@@ -125,11 +125,6 @@ pub const FIELDS: &[Field] = &[
         &[("task_struct", &["blocker"])],
         "nothing: the probe contention_begin notes the lock (a kernel without CONFIG_DETECT_HUNG_TASK_BLOCKER)",
     ),
-    optional(
-        "TASK_PREEMPT_COUNT",
-        &[("task_struct", &["thread_info", "preempt_count"])],
-        "nothing: x86 keeps it by CPU, and /proc/kallsyms says where",
-    ),
     needed("TASK_FILES", &[("task_struct", &["files"])]),
     needed("TASK_CHILDREN", &[("task_struct", &["children"])]),
     needed("TASK_SIBLING", &[("task_struct", &["sibling"])]),

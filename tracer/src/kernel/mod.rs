@@ -9,3 +9,4 @@ pub mod loader;
 pub mod probes;
 pub mod reader;
 pub mod symbols;
+pub mod syscalls;

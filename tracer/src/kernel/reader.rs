@@ -71,7 +71,6 @@ pub struct Reader {
     folds: RingBuf<MapData>,
     episodes: RingBuf<MapData>,
     stacks: HashMap<MapData, u64, StackWords>,
-    preempt_count: Array<MapData, [u64; 2]>,
     exit_table: PerCpuHashMap<MapData, [u8; COMM_BYTES], TotalsWords>,
     counters: PerCpuArray<MapData, u64>,
     control: Array<MapData, ControlWords>,
@@ -94,7 +93,6 @@ impl Reader {
             folds: take(&mut ebpf, "FOLDS")?,
             episodes: take(&mut ebpf, "EPISODES")?,
             stacks: with_no_stack(take(&mut ebpf, "STACKS")?)?,
-            preempt_count: take(&mut ebpf, "PREEMPT_COUNT")?,
             exit_table: take(&mut ebpf, "EXIT_TABLE")?,
             counters: take(&mut ebpf, "COUNTERS")?,
             control: take(&mut ebpf, "SNAPSHOT_CONTROL")?,
@@ -170,17 +168,6 @@ impl Reader {
     /// Keys of all stacks that were kept.
     pub fn stack_keys(&self) -> Vec<u64> {
         self.stacks.keys().filter_map(Result::ok).collect()
-    }
-
-    /// Tells the kernel side where the CPUs' preemption counts are: the address of
-    /// `__per_cpu_offset`, and the count's place within a CPU's area.
-    ///
-    /// # Errors
-    /// The kernel refuses the write.
-    pub fn set_preempt_count(&mut self, place: [u64; 2]) -> Result<(), KernelError> {
-        self.preempt_count
-            .set(0, place, 0)
-            .map_err(|e| KernelError::bpf("writing", "PREEMPT_COUNT", &e))
     }
 
     /// Time spent in each program so far, in ns; meaningful while the kernel's

@@ -7,7 +7,12 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use super::{Render, time::rfc3339, words};
+use super::{
+    Render,
+    json_blocked::{Blocked, CauseRow, CauseShare, DeviceRow, Lengths, Queue},
+    time::rfc3339,
+    words,
+};
 use crate::snapshot::{self, KernelSample, Lost};
 
 /// Version of the names and meanings on the wire.
@@ -56,7 +61,7 @@ enum Line<'a> {
 /// A number with six decimals at most. What is no number is null: a zero would
 /// claim that something was measured.
 #[derive(Clone, Copy)]
-struct Number(f64);
+pub(super) struct Number(pub(super) f64);
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -115,7 +120,7 @@ impl<'a> From<&'a snapshot::Start> for Start<'a> {
             schema: SCHEMA,
             version: start.version,
             interval_ns: start.interval_ns,
-            by: words::group_by(start.by),
+            by: words::by(start),
             host: Host {
                 cpus: start.host.cpus,
                 kernel: start.host.kernel.as_str(),
@@ -135,6 +140,10 @@ struct Snapshot<'a> {
     load: Load<'a>,
     blocked: Vec<Blocked<'a>>,
     blocked_total: u64,
+    queues: Vec<Queue<'a>>,
+    causes: Vec<CauseRow<'a>>,
+    devices: Vec<DeviceRow<'a>>,
+    lengths: Vec<Lengths<'a>>,
     lost: BTreeMap<&'a str, u64>,
     #[serde(rename = "self")]
     own: OwnCost,
@@ -197,6 +206,7 @@ struct Group<'a> {
     mean: TaskMean,
     #[serde(flatten)]
     load: Averages,
+    causes: Vec<CauseShare<'a>>,
 }
 
 #[derive(Serialize)]
@@ -209,14 +219,6 @@ struct Other {
 }
 
 #[derive(Serialize)]
-struct Blocked<'a> {
-    pid: u32,
-    tid: u32,
-    comm: &'a str,
-    age_ns: u64,
-}
-
-#[derive(Serialize)]
 struct OwnCost {
     cpu_ratio: Number,
     bpf_ns: Option<u64>,
@@ -226,12 +228,6 @@ struct OwnCost {
 
 impl<'a> From<&'a snapshot::Snapshot> for Box<Snapshot<'a>> {
     fn from(snapshot: &'a snapshot::Snapshot) -> Self {
-        let blocked = |task: &'a snapshot::BlockedTask| Blocked {
-            pid: task.pid,
-            tid: task.tid,
-            comm: task.comm.as_str(),
-            age_ns: task.age_ns,
-        };
         Box::new(Snapshot {
             time: rfc3339(snapshot.time),
             interval_ns: snapshot.interval_ns,
@@ -240,8 +236,12 @@ impl<'a> From<&'a snapshot::Snapshot> for Box<Snapshot<'a>> {
                 uptime_s: snapshot.uptime_s,
             },
             load: (&snapshot.load).into(),
-            blocked: snapshot.blocked.iter().map(blocked).collect(),
+            blocked: snapshot.blocked.iter().map(Blocked::from).collect(),
             blocked_total: snapshot.blocked_total,
+            queues: snapshot.queues.iter().map(Queue::from).collect(),
+            causes: snapshot.causes.iter().map(CauseRow::from).collect(),
+            devices: snapshot.devices.iter().map(DeviceRow::from).collect(),
+            lengths: snapshot.lengths.iter().map(Lengths::from).collect(),
             lost: by_reason(&snapshot.lost),
             own: snapshot.own.into(),
         })
@@ -315,6 +315,7 @@ impl<'a> From<&'a snapshot::Group> for Group<'a> {
             episodes: group.episodes,
             mean: group.mean.into(),
             load: group.load.into(),
+            causes: group.causes.iter().map(CauseShare::from).collect(),
         }
     }
 }
@@ -348,6 +349,9 @@ struct Totals<'a> {
     averages: [Number; 3],
     groups: Vec<Group<'a>>,
     episodes: Vec<Episode<'a>>,
+    causes: Vec<CauseRow<'a>>,
+    devices: Vec<DeviceRow<'a>>,
+    lengths: Vec<Lengths<'a>>,
     kernel_samples: u64,
     kernel_samples_named: u64,
     kernel_sample_error: Number,
@@ -384,6 +388,9 @@ impl<'a> From<&'a snapshot::Summary> for End<'a> {
                 averages: summary.averages.map(Number),
                 groups: summary.groups.iter().map(Group::from).collect(),
                 episodes: summary.episodes.iter().map(episode).collect(),
+                causes: summary.causes.iter().map(CauseRow::from).collect(),
+                devices: summary.devices.iter().map(DeviceRow::from).collect(),
+                lengths: summary.lengths.iter().map(Lengths::from).collect(),
                 kernel_samples: summary.samples,
                 kernel_samples_named: summary.samples_named,
                 kernel_sample_error: Number(summary.sample_error),

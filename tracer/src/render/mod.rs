@@ -4,6 +4,7 @@
 
 pub mod docs;
 pub mod json;
+mod json_blocked;
 mod line;
 mod quantity;
 mod sections;

@@ -2,6 +2,7 @@
 //! the time is over or a signal comes; then the summary.
 
 mod cost;
+mod naming;
 mod output;
 mod source;
 
@@ -81,6 +82,7 @@ impl Session {
             host: facts::host(),
             interval_ns,
             by: args.by.into(),
+            rows: args.by.into(),
             hooks,
             notes: notes(),
         };

@@ -2,13 +2,14 @@
 
 use anyhow::Context as _;
 use tokio::io::{Interest, unix::AsyncFd};
+use tracer_common::lost;
 
-use super::nanoseconds;
+use super::{naming::Naming, nanoseconds};
 use crate::{
     aggregate::Reading,
     cli::RunArgs,
     clock,
-    decode::{clock::ClockReading, fold, task},
+    decode::{block, clock::ClockReading, fold, task},
     error::KernelError,
     host::{capabilities, cgroups::Cgroups, facts, load, own},
     kernel::{
@@ -30,6 +31,9 @@ const STEERING: u64 = 2000;
 pub(super) struct Source {
     reader: Reader,
     cgroups: Cgroups,
+    naming: Naming,
+    /// Episodes that the ring had refused by the last reading.
+    episodes_refused: u64,
     in_force: usize,
     latest: ClockReading,
 }
@@ -51,6 +55,8 @@ impl Source {
             in_force: hooks.iter().filter(|hook| hook.why.is_none()).count(),
             reader: Reader::new(loaded)?,
             cgroups,
+            naming: Naming::default(),
+            episodes_refused: 0,
             latest: ClockReading::default(),
         };
         Ok((source, hooks))
@@ -75,7 +81,19 @@ impl Source {
         let raw = self.reader.read(control, self.offset_limit())?;
         let clock = ClockReading::new(raw.clock);
         self.latest = clock;
-        let (tasks, exits) = (task::decode(&raw.tasks), task::decode(&raw.exits));
+        let (mut tasks, exits) = (task::decode(&raw.tasks), task::decode(&raw.exits));
+        let mut episodes = block::decode(&raw.episodes);
+        let waits = tasks.readings.iter_mut().map(|task| &mut task.blocked.waits);
+        let ended = episodes.readings.iter_mut().map(|one| &mut one.waits);
+        waits.chain(ended).for_each(Naming::keep_file);
+        let refused = raw.counters[lost::EPISODE_RING as usize];
+        let has_refused = std::mem::replace(&mut self.episodes_refused, refused) != refused;
+        let names = self.naming.name(
+            &self.reader,
+            &tasks.readings,
+            &episodes.readings,
+            has_refused,
+        )?;
         let folds = fold::decode(&raw.folds);
         let seen = tasks.readings.iter().chain(&exits.readings);
         let cgroup_names = self.cgroups.resolve(seen.map(|task| task.cgroup));
@@ -85,7 +103,10 @@ impl Source {
             averages,
             cpus: facts::online_cpus(),
             is_complete,
-            undecodable: (tasks.undecodable + exits.undecodable + folds.undecodable) as u64,
+            undecodable: (tasks.undecodable
+                + exits.undecodable
+                + folds.undecodable
+                + episodes.undecodable) as u64,
             tasks: tasks.readings,
             exits: exits.readings,
             exit_table: raw
@@ -96,6 +117,8 @@ impl Source {
             folds: folds.readings,
             counters: raw.counters,
             cgroup_names,
+            episodes: episodes.readings,
+            names,
         })
     }
 

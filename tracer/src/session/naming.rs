@@ -1,0 +1,178 @@
+//! Names for what tasks wait for: kernel functions, block devices, mounts. Each is
+//! looked up once, when it first turns up.
+
+use std::{
+    collections::HashSet,
+    sync::mpsc::{Receiver, TryRecvError, channel},
+    thread,
+};
+
+use tracer_common::block::{NO_STACK, WaitsFor};
+
+use crate::{
+    aggregate::why::NewNames,
+    decode::{
+        block::{self, EpisodeReading},
+        task::TaskReading,
+    },
+    error::KernelError,
+    host::{devices::Devices, mounts::Mounts},
+    kernel::{
+        reader::Reader,
+        symbols::{Symbols, SymbolsError},
+        syscalls::is_on_descriptor,
+    },
+    text::Text,
+};
+
+/// Devices and mounts come and go: after so many readings they are asked for again.
+const FORGET_AFTER: u32 = 60;
+
+/// What has a name already.
+#[derive(Default)]
+pub(super) struct Naming {
+    symbols: Lookup,
+    /// Stacks that wait for the functions' names.
+    unnamed: Vec<(u64, Vec<u64>)>,
+    stacks: HashSet<u64>,
+    functions: HashSet<u64>,
+    device_names: Devices,
+    devices: HashSet<u32>,
+    mounts: HashSet<u32>,
+    readings: u32,
+}
+
+/// The kernel's symbols. Reading them takes a twentieth of a second, on an emulated
+/// CPU seconds, so a thread of its own does it.
+#[derive(Default)]
+enum Lookup {
+    #[default]
+    NotWanted,
+    Reading(Receiver<Result<Symbols, SymbolsError>>),
+    Ready(Symbols),
+    /// There are none; the start has said so.
+    Missing,
+}
+
+impl Naming {
+    /// Leaves of a task's file only what it can be blocked at.
+    pub(super) fn keep_file(waits: &mut WaitsFor) {
+        if !is_on_descriptor(waits.syscall) {
+            waits.file_system = 0;
+            waits.file_device = 0;
+        }
+    }
+
+    /// Names that these readings need and that were not given before.
+    ///
+    /// `wants_lengths` asks for the lengths of all episodes so far, not only of the
+    /// stacks that had some since the last reading.
+    pub(super) fn name(
+        &mut self,
+        reader: &Reader,
+        tasks: &[TaskReading],
+        episodes: &[EpisodeReading],
+        wants_lengths: bool,
+    ) -> Result<NewNames, KernelError> {
+        self.readings += 1;
+        if self.readings >= FORGET_AFTER {
+            self.readings = 0;
+            self.device_names.forget();
+            self.devices.clear();
+            self.mounts.clear();
+        }
+        let mut new = NewNames::default();
+        let mut ended: HashSet<u64> = episodes.iter().map(|one| one.waits.stack).collect();
+        if wants_lengths {
+            ended.extend(reader.stack_keys());
+        }
+        let open = tasks.iter().map(|task| task.blocked.waits.stack);
+        let seen: HashSet<u64> = open.filter(|key| !self.stacks.contains(key)).collect();
+        for key in ended.union(&seen) {
+            let Some(words) = reader.stack(*key)? else {
+                continue;
+            };
+            let (frames, lengths) = block::stack(&words);
+            if ended.contains(key) {
+                new.lengths.push((*key, lengths));
+            }
+            if *key != NO_STACK && self.stacks.insert(*key) {
+                self.unnamed.push((*key, frames));
+            }
+        }
+        self.name_functions(episodes, &mut new);
+        let open = tasks.iter().filter(|task| task.is_blocked);
+        let open = open.map(|task| (task.pid, &task.blocked.waits));
+        let ended = episodes.iter().map(|one| (one.pid, &one.waits));
+        for (pid, waits) in open.chain(ended) {
+            self.name_devices(waits, &mut new);
+            self.name_mount(pid, waits.file_system, &mut new);
+        }
+        Ok(new)
+    }
+
+    fn name_functions(&mut self, episodes: &[EpisodeReading], new: &mut NewNames) {
+        if self.unnamed.is_empty() && episodes.is_empty() {
+            return;
+        }
+        self.symbols.want();
+        let find: Box<dyn Fn(u64) -> Text> = match &self.symbols {
+            Lookup::Ready(symbols) => Box::new(|address| function(symbols, address)),
+            Lookup::Missing => Box::new(|_| Text::from("?")),
+            Lookup::NotWanted | Lookup::Reading(_) => return,
+        };
+        let of_stacks = self.unnamed.iter().flat_map(|(_, frames)| frames);
+        let of_wakers = episodes.iter().flat_map(|episode| &episode.waker.frames);
+        for address in of_stacks.chain(of_wakers) {
+            if self.functions.insert(*address) {
+                new.functions.push((*address, find(*address)));
+            }
+        }
+        drop(find);
+        new.stacks = std::mem::take(&mut self.unnamed);
+    }
+
+    fn name_devices(&mut self, waits: &WaitsFor, new: &mut NewNames) {
+        for device in [waits.bio_device, waits.file_device] {
+            if device != 0 && self.devices.insert(device) {
+                new.devices.push((device, self.device_names.name(device)));
+            }
+        }
+    }
+
+    /// Of a mount that only the task's own namespace has, that one's name is taken.
+    fn name_mount(&mut self, pid: u32, file_system: u32, new: &mut NewNames) {
+        if file_system == 0 || !self.mounts.insert(file_system) {
+            return;
+        }
+        let own = || Mounts::read().ok()?.find(file_system).cloned();
+        let of_task = || Mounts::of_process(pid).ok()?.find(file_system).cloned();
+        if let Some(mount) = own().or_else(of_task) {
+            new.mounts.push((file_system, mount));
+        }
+    }
+}
+
+impl Lookup {
+    fn want(&mut self) {
+        match self {
+            Self::NotWanted => {
+                let (sender, receiver) = channel();
+                thread::spawn(move || sender.send(Symbols::read()));
+                *self = Self::Reading(receiver);
+            }
+            Self::Reading(receiver) => match receiver.try_recv() {
+                Ok(Ok(symbols)) => *self = Self::Ready(symbols),
+                Ok(Err(_)) | Err(TryRecvError::Disconnected) => *self = Self::Missing,
+                Err(TryRecvError::Empty) => {}
+            },
+            Self::Ready(_) | Self::Missing => {}
+        }
+    }
+}
+
+/// A frame is where the call returns to, which can be the next function's begin.
+fn function(symbols: &Symbols, address: u64) -> Text {
+    let symbol = symbols.function(address.wrapping_sub(1));
+    Text::from(symbol.map_or("?", |symbol| symbol.name))
+}
