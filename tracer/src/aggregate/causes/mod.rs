@@ -13,6 +13,8 @@
 //! that can be seen decides alone, its caller says which.
 
 mod names;
+#[cfg(test)]
+mod recorded;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -195,8 +197,8 @@ pub fn find<S: AsRef<str>>(frames: &[S]) -> Finding {
     let (cause, frame) = decide(&symbols);
     Finding {
         cause,
-        file_system: symbols.iter().find_map(|symbol| names::file_system(symbol)),
-        operation: symbols.iter().find_map(|symbol| names::operation(symbol)),
+        file_system: names::file_system(&symbols),
+        operation: names::operation(&symbols),
         frame,
     }
 }

@@ -34,18 +34,25 @@ const FILE_SYSTEMS: &[(&str, &str)] = &[
     ("kernfs_* sysfs_*", "sysfs"),
 ];
 
+/// What a task is about, of which the operations are parts: these win wherever they
+/// are on the stack.
+const ERRANDS: &[(&str, &str)] = &[
+    ("do_coredump vfs_coredump", "core dump"),
+    ("bprm_execve do_execveat_common kernel_execve", "exec"),
+    ("*_sys_swapoff try_to_unuse", "swapoff"),
+];
+
 /// Operations, by the functions of the system call or the kernel thread; the innermost
 /// on the stack wins, so a write that must be on disk before it returns is a sync.
 const OPERATIONS: &[(&str, &str)] = &[
     (
-        "handle_mm_fault __handle_mm_fault filemap_fault do_user_addr_fault exc_page_fault do_page_fault \
-         asm_exc_page_fault do_mem_abort lock_mm_and_find_vma faultin_page",
+        "handle_mm_fault __handle_mm_fault filemap_fault do_user_addr_fault exc_page_fault \
+             do_page_fault asm_exc_page_fault do_mem_abort lock_mm_and_find_vma faultin_page",
         "page fault",
     ),
-    ("do_coredump vfs_coredump", "core dump"),
     (
-        "*_sync_file *_file_fsync *_fsync do_fsync vfs_fsync* ksys_sync sync_filesystem __do_sys_msync *_sys_msync \
-         ksys_sync_file_range __do_sys_syncfs *_sys_syncfs",
+        "*_sync_file *_file_fsync *_fsync do_fsync vfs_fsync* ksys_sync sync_filesystem \
+             __do_sys_msync *_sys_msync ksys_sync_file_range __do_sys_syncfs *_sys_syncfs",
         "sync",
     ),
     ("wb_workfn wb_writeback writeback_sb_inodes", "writeback"),
@@ -60,23 +67,20 @@ const OPERATIONS: &[(&str, &str)] = &[
         "readahead",
     ),
     (
-        "vfs_write vfs_writev vfs_iter_write vfs_iocb_iter_write do_iter_write ksys_write ksys_pwrite64 generic_perform_write io_write \
-         aio_write *_write_iter *_sys_write *_sys_pwrite64",
+        "vfs_write vfs_writev vfs_iter_write vfs_iocb_iter_write do_iter_write ksys_write \
+             ksys_pwrite64 generic_perform_write io_write aio_write *_write_iter *_sys_write \
+             *_sys_pwrite64",
         "write",
     ),
     (
-        "vfs_read vfs_readv vfs_iter_read do_iter_read ksys_read ksys_pread64 filemap_read io_read aio_read *_read_iter \
-         *_sys_read *_sys_pread64 kernel_read __kernel_read",
+        "vfs_read vfs_readv vfs_iter_read do_iter_read ksys_read ksys_pread64 filemap_read \
+             io_read aio_read *_read_iter *_sys_read *_sys_pread64 kernel_read __kernel_read",
         "read",
     ),
     ("do_sendfile do_splice* splice_direct_to_actor", "splice"),
     (
         "vfs_copy_file_range vfs_clone_file_range do_clone_file_range",
         "copy",
-    ),
-    (
-        "do_open_execat bprm_execve do_execveat_common load_elf_binary",
-        "exec",
     ),
     (
         "do_sys_openat2 do_sys_open *_sys_open *_sys_openat io_openat*",
@@ -88,7 +92,8 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("do_renameat2 filename_renameat2 vfs_rename", "rename"),
     ("do_linkat filename_linkat vfs_link do_symlinkat", "link"),
     (
-        "vfs_statx vfs_fstatat vfs_fstat vfs_getattr do_statx *_sys_newfstatat *_sys_statx *_sys_newstat",
+        "vfs_statx vfs_fstatat vfs_fstat vfs_getattr do_statx *_sys_newfstatat *_sys_statx \
+             *_sys_newstat",
         "stat",
     ),
     ("do_faccessat", "access"),
@@ -113,7 +118,6 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("do_madvise madvise_lock", "madvise"),
     ("*_sys_brk", "brk"),
     ("*_sys_mremap do_mremap", "mremap"),
-    ("*_sys_swapoff try_to_unuse", "swapoff"),
     ("__fput filp_close", "close"),
     ("kernel_clone", "clone"),
     ("exit_mmap do_exit", "exit"),
@@ -124,14 +128,17 @@ const OPERATIONS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The file system a function belongs to.
-pub(super) fn file_system(symbol: &str) -> Option<&'static str> {
-    named(FILE_SYSTEMS, symbol)
+/// The innermost file system among the symbols of a stack.
+pub(super) fn file_system(symbols: &[&str]) -> Option<&'static str> {
+    symbols
+        .iter()
+        .find_map(|symbol| named(FILE_SYSTEMS, symbol))
 }
 
-/// The operation a function stands for.
-pub(super) fn operation(symbol: &str) -> Option<&'static str> {
-    named(OPERATIONS, symbol)
+/// What the task was doing, from the symbols of its stack, innermost first.
+pub(super) fn operation(symbols: &[&str]) -> Option<&'static str> {
+    let first = |table| symbols.iter().find_map(|symbol| named(table, symbol));
+    first(ERRANDS).or_else(|| first(OPERATIONS))
 }
 
 fn named(table: &[(&str, &'static str)], symbol: &str) -> Option<&'static str> {
