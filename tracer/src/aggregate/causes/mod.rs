@@ -13,8 +13,6 @@
 //! that can be seen decides alone, its caller says which.
 
 mod names;
-#[cfg(test)]
-mod recorded;
 mod rules;
 #[cfg(test)]
 mod tests;

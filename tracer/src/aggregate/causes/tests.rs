@@ -1,5 +1,5 @@
-//! Stacks known from the kernel's sources, innermost first; `recorded.rs` has the
-//! recorded ones.
+//! Stacks known from the kernel's sources, innermost first; tracer/tests/stacks.rs
+//! holds the recorded ones.
 
 use std::collections::HashSet;
 

@@ -1,10 +1,10 @@
-//! Stacks that kernels gave, `tests/stacks/`: a file is one kernel's, a line is
+//! Stacks that kernels gave, `stacks/`: a file is one kernel's, a line is
 //! `comm;cause;outermost;...;innermost N`. Elements that begin with `[` are no frames,
 //! and N is not looked at.
 
 use std::{fs, path::Path};
 
-use super::find;
+use tracer::aggregate::causes::find;
 
 #[test]
 fn recorded_stacks() {
