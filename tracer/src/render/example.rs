@@ -3,8 +3,8 @@
 use crate::{
     clock::{MonotonicNs, WallNs},
     snapshot::{
-        BlockedTask, Group, GroupBy, HookState, Host, KernelSample, LoadBreakdown, LongEpisode,
-        Lost, OtherGroups, OwnCost, Snapshot, Start, Summary, TaskMean, Verdict,
+        BlockedStack, BlockedTask, Group, GroupBy, HookState, Host, KernelSample, LoadBreakdown,
+        LongEpisode, Lost, OtherGroups, OwnCost, Snapshot, Start, Summary, TaskMean, Verdict,
     },
 };
 
@@ -194,4 +194,94 @@ pub(crate) fn summary() -> Summary {
         lost: lost(),
         own: own(),
     }
+}
+
+/// A stack with its frames innermost first.
+pub(crate) fn blocked_stack(
+    comm: &str,
+    cause: &'static str,
+    detail: Option<&str>,
+    frames: &[&str],
+    blocked_ns: u64,
+) -> BlockedStack {
+    BlockedStack {
+        pid: Some(2211),
+        comm: comm.into(),
+        cause,
+        detail: detail.map(Into::into),
+        frames: frames.iter().map(|&frame| frame.into()).collect(),
+        blocked_ns,
+        episodes: 1,
+    }
+}
+
+/// Who was blocked, and where.
+pub(crate) fn blocked_stacks() -> Vec<BlockedStack> {
+    const READ: [&str; 9] = [
+        "io_schedule",
+        "folio_wait_bit_common",
+        "filemap_get_pages",
+        "filemap_read",
+        "ext4_file_read_iter",
+        "vfs_read",
+        "ksys_pread64",
+        "do_syscall_64",
+        "entry_SYSCALL_64_after_hwframe",
+    ];
+    const FSYNC: [&str; 6] = [
+        "jbd2_log_wait_commit",
+        "ext4_sync_file",
+        "do_fsync",
+        "__x64_sys_fsync",
+        "do_syscall_64",
+        "entry_SYSCALL_64_after_hwframe",
+    ];
+    const MMAP: [&str; 5] = [
+        "rwsem_down_write_slowpath",
+        "down_write_killable",
+        "vm_mmap_pgoff",
+        "do_syscall_64",
+        "entry_SYSCALL_64_after_hwframe",
+    ];
+    const FAULT: [&str; 5] = [
+        "io_schedule",
+        "folio_wait_bit_common",
+        "filemap_fault",
+        "exc_page_fault",
+        "asm_exc_page_fault",
+    ];
+    let disk = Some("vdb ext4 read");
+    let stack = blocked_stack;
+    let mut stacks = vec![
+        stack("mysqld", "disk", disk, &READ, 141 * S),
+        stack("mysqld", "disk", disk, &FAULT, 31 * S),
+        stack("mysqld", "disk", Some("vda ext4 read"), &READ[..8], 9 * S),
+        stack("mysqld", "journal", Some("vdb ext4"), &FSYNC, 52 * S),
+        stack("mysqld", "lock", Some("mmap_lock"), &MMAP, 17 * S),
+        stack("mysqld", "unknown", None, &[], 700_000_000),
+        stack("rsync <&> 7", "disk", disk, &READ, 12_345_678_901),
+        stack("rsync <&> 7", "writeback throttle", Some("vdb"), &[], 8 * S),
+        stack(
+            "漢字;漢字",
+            "network file system",
+            Some("10.0.0.1:/srv"),
+            &["rpc_wait_bit_killable"],
+            6 * S,
+        ),
+        stack("jbd2/vda-8", "disk", Some("vda write"), &FAULT[..2], 3 * S),
+        stack(
+            "dd",
+            "disk",
+            None,
+            &["balance_dirty_pages 7"],
+            40 * S / 1_000_000,
+        ),
+    ];
+    let again = stacks[0].clone();
+    stacks.push(BlockedStack {
+        pid: Some(2300),
+        blocked_ns: S / 2,
+        ..again
+    });
+    stacks
 }

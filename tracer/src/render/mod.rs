@@ -3,6 +3,8 @@
 //! writes and never asks for the time.
 
 pub mod docs;
+pub mod flame;
+pub mod folded;
 pub mod json;
 mod json_blocked;
 mod line;
