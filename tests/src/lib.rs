@@ -7,10 +7,14 @@
 
 pub mod affinity;
 pub mod bench;
+pub mod blocking;
 pub mod bpf;
 pub mod cgroup;
+pub mod filesystem;
 pub mod hooks;
 pub mod kernel;
+pub mod limits;
+pub mod pace;
 pub mod provoke;
 pub mod schedstat;
 pub mod throughput;

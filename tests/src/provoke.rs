@@ -1,7 +1,7 @@
 //! Workloads, as processes of their own: `provoke MODE ..` (src/bin/provoke.rs).
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -26,6 +26,26 @@ impl Workload {
 
     /// The same in cgroups, given as directories.
     pub fn ready_in(args: &[&str], cgroups: &[&Path]) -> Self {
+        let (workload, said) = Self::start(args, cgroups);
+        assert_eq!(said, "ready");
+        workload
+    }
+
+    /// The same, of a workload that there cannot be everywhere.
+    ///
+    /// # Errors
+    /// It ended instead, and has said why on stderr.
+    pub fn try_ready(args: &[&str]) -> io::Result<Self> {
+        let (workload, said) = Self::start(args, &[]);
+        if said == "ready" {
+            Ok(workload)
+        } else {
+            let args = args.join(" ");
+            Err(io::Error::other(format!("provoke {args}: see stderr")))
+        }
+    }
+
+    fn start(args: &[&str], cgroups: &[&Path]) -> (Self, String) {
         let mut child = command()
             .args(args)
             .stdin(Stdio::piped())
@@ -41,8 +61,8 @@ impl Workload {
             stdout: BufReader::new(child.stdout.take().expect("stdout is a pipe")),
             child,
         };
-        assert_eq!(workload.line(), "ready");
-        workload
+        let said = workload.line();
+        (workload, said)
     }
 
     /// One process that does nothing, from its start to its end.

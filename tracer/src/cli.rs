@@ -77,9 +77,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
 
-    /// List blocked tasks from this age on
+    /// Look at blocked episodes from this length on: why, on what, who woke
     #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration)]
     pub min_block: Duration,
+
+    /// Show the kernel stack of each blocked task
+    #[arg(long)]
+    pub stacks: bool,
 
     /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]

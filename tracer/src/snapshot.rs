@@ -442,21 +442,3 @@ pub struct LongEpisode {
     pub is_open: bool,
 }
 
-/// Blocked time of one process for one cause in one kernel stack.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BlockedStack {
-    /// Process id; `None` for processes put together by name.
-    pub pid: Option<u32>,
-    /// Name of the process.
-    pub comm: Text,
-    /// What it waited for, such as `disk`.
-    pub cause: &'static str,
-    /// Of that, which, such as `vdb ext4 read`.
-    pub detail: Option<Text>,
-    /// The kernel stack, innermost first, one symbol each.
-    pub frames: Vec<Text>,
-    /// Time blocked, in ns.
-    pub blocked_ns: u64,
-    /// Episodes that ended.
-    pub episodes: u64,
-}

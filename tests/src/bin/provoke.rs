@@ -5,17 +5,17 @@
 //! nothing of its beginning or end falls into what is measured.
 
 use std::{
-    ffi::c_void,
     fs::{File, OpenOptions},
-    io::{self, BufRead as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    ptr,
     sync::mpsc,
     thread,
     time::Duration,
 };
 
 use tests::{
+    blocking::{self, block},
+    pace::{paced, say},
     throughput,
     time::{clock_ns, monotonic_ns, wall_ns},
 };
@@ -69,22 +69,24 @@ fn main() {
             let _threads: Vec<_> = (0..number(1)).map(|_| sleeper()).collect();
             paced(|| spin_nicely(number(2)));
         }
+        "fuse-read" => blocking::read(number(1)),
+        "fuse-mutex" => blocking::mutex(number(1)),
+        "fuse-rwsem" => blocking::rwsem(number(1)),
+        "chain" => blocking::chain(number(1)),
+        "deep-chain" => blocking::deep_chain(number(1)),
+        "userfault" => blocking::userfault(number(1)),
+        "mmap-lock" => blocking::mmap_lock(number(1), number(2)),
+        "frozen" => blocking::frozen(word(1), number(2)),
+        "reclaim" => blocking::reclaim(number(1), number(2), word(3)),
+        "vfork-storm" => blocking::storm(number(1), number(2)),
+        "core-dump" => blocking::core_dump(number(1)),
+        "disk" => blocking::disk(number(1)),
+        "filesystem" => blocking::filesystem(number(1), word(2)),
         "round-trips" => counted(throughput::round_trips, number(1)),
         "processes" => counted(throughput::processes, number(1)),
         "connections" => counted(throughput::connections, number(1)),
         "writes" => counted(throughput::writes, number(1)),
         mode => panic!("no workload {mode}"),
-    }
-}
-
-fn paced(work: impl FnOnce()) {
-    let mut input = io::stdin().lock();
-    let mut line = String::new();
-    say("ready");
-    if input.read_line(&mut line).is_ok_and(|n| n > 0) {
-        work();
-        say("done");
-        while input.read_line(&mut line).is_ok_and(|n| n > 0) {}
     }
 }
 
@@ -109,11 +111,6 @@ fn cpu_ns_with_children() -> u64 {
     let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
     let children_us = us(children.ru_utime) + us(children.ru_stime);
     clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID) + children_us * 1000
-}
-
-fn say(word: &str) {
-    println!("{word}");
-    let _ = io::stdout().flush();
 }
 
 /// Says when, then blocks for so many ms.
@@ -288,32 +285,5 @@ fn spin_nicely(threads: u64) {
         };
         let spinner = thread::Builder::new().stack_size(CHILD_STACK);
         drop(spinner.spawn(spin).expect("a thread"));
-    }
-}
-
-/// Blocks in D as a parent of vfork does: until the child, which sleeps, ends.
-fn block(ms: u64) {
-    let mut stack = vec![0_u8; CHILD_STACK];
-    // SAFETY: the stack is the child's alone and outlives it, since the parent
-    // sleeps until the child has ended.
-    unsafe {
-        let top = stack.as_mut_ptr().add(CHILD_STACK);
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        let child = libc::clone(sleep_and_exit, top.cast(), flags, ms as *mut c_void);
-        assert!(child > 0, "clone: {}", io::Error::last_os_error());
-        libc::waitpid(child, ptr::null_mut(), 0);
-    }
-}
-
-extern "C" fn sleep_and_exit(ms: *mut c_void) -> i32 {
-    let ns = ms as u64 * NS_PER_MS;
-    let time = libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as i64,
-        tv_nsec: (ns % 1_000_000_000) as i64,
-    };
-    // SAFETY: a plain system call, and the end of the child.
-    unsafe {
-        libc::nanosleep(&raw const time, ptr::null_mut());
-        libc::_exit(0)
     }
 }

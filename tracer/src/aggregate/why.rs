@@ -182,6 +182,7 @@ impl Names {
         } = self.finding(place.stack);
         let mount = self.mounts.get(&place.file_system);
         let mount = mount.filter(|_| cause.is_on_file_system());
+        let cause = mount.map_or(cause, |mount| cause.on(mount.kind.as_str()));
         let device = (place.device != 0 && cause.is_on_device())
             .then(|| self.devices.get(&place.device).cloned())
             .flatten();

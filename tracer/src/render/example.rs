@@ -211,7 +211,6 @@ pub(crate) fn blocked_stack(
         detail: detail.map(Into::into),
         frames: frames.iter().map(|&frame| frame.into()).collect(),
         blocked_ns,
-        episodes: 1,
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) enum Style {
     Yellow,
     /// What tracer could not name.
     Magenta,
+    /// What explains the line above.
+    Dim,
 }
 
 impl Style {
@@ -30,6 +32,7 @@ impl Style {
             Self::Red => "\x1b[31m",
             Self::Yellow => "\x1b[33m",
             Self::Magenta => "\x1b[35m",
+            Self::Dim => "\x1b[2m",
         }
     }
 }

@@ -13,6 +13,7 @@ mod sections;
 mod summary;
 mod table;
 pub mod text;
+mod turned;
 mod time;
 mod words;
 
@@ -46,4 +47,6 @@ pub struct TextOptions {
     pub height: u16,
     /// Whether each snapshot takes the place of the last one on the screen.
     pub page: bool,
+    /// Whether the kernel stack of each blocked task is shown.
+    pub stacks: bool,
 }

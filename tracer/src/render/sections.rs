@@ -2,14 +2,18 @@
 //! What does not fit goes to a line of its own; nothing is dropped but blanks.
 
 use super::{
-    line::{Line, Style, left, right, width, wrap},
+    line::{Line, Style, cut_end, left, right, width, wrap},
     quantity::{age, bytes, counted, cpu_percent, cpu_percent_of_ns, grouped, tasks},
     time::clock,
     words,
 };
 use crate::{
     clock::WallNs,
-    snapshot::{BlockedTask, LoadBreakdown, Lost, OwnCost, Snapshot, Start, TaskMean},
+    snapshot::{
+        BlockedTask, CauseLengths, LoadBreakdown, Lost, OwnCost, Queue, Role, Snapshot, Start,
+        TaskMean,
+    },
+    text::Text,
 };
 
 /// Blanks between two parts of a line.
@@ -166,10 +170,18 @@ pub(super) fn task(comm: &str, pid: u32, tid: u32) -> String {
     }
 }
 
+/// A cause and what it is on, as people say it.
+pub(super) fn cause(cause: &str, detail: Option<&Text>) -> String {
+    match detail {
+        Some(detail) => format!("{cause} {detail}"),
+        None => cause.to_owned(),
+    }
+}
+
 const BLOCKED: &str = "BLOCKED NOW";
 
 /// The blocked tasks, the longest first; how many more are said by the caller.
-pub(super) fn blocked(tasks: &[BlockedTask]) -> Vec<Line> {
+pub(super) fn blocked(tasks: &[BlockedTask], columns: usize) -> Vec<Line> {
     if tasks.is_empty() {
         return vec![blocked_row(true, "none")];
     }
@@ -179,9 +191,68 @@ pub(super) fn blocked(tasks: &[BlockedTask]) -> Vec<Line> {
         let name = task(blocked.comm.as_str(), blocked.pid, blocked.tid);
         let mut line = blocked_row(at == 0, "");
         line.push(Style::Red, right(age, wide));
-        line.with(Style::Plain, format!("  {name}"))
+        line.push(Style::Plain, format!("  {name}"));
+        let why = format!("   {}", why(blocked));
+        let room = columns.saturating_sub(line.width());
+        line.with(Style::Dim, cut_end(&why, room))
     };
     tasks.iter().zip(&ages).enumerate().map(row).collect()
+}
+
+/// What a task is blocked by, and what those are blocked by that it waits for.
+fn why(task: &BlockedTask) -> String {
+    let mut words = cause(task.cause, task.detail.as_ref());
+    for link in &task.waits_for {
+        if link.role == Role::Child {
+            words.push_str(&format!(", child {}[{}]", link.comm, link.pid));
+        }
+        if let Some(its_cause) = link.cause {
+            let its_cause = cause(its_cause, link.detail.as_ref());
+            words.push_str(&format!(", which waits for {its_cause}"));
+        }
+    }
+    words
+}
+
+/// The kernel stack of a blocked task, innermost first.
+pub(super) fn stack(task: &BlockedTask) -> impl Iterator<Item = Line> {
+    let indent = " ".repeat(width(BLOCKED) + 2 * GAP);
+    let frame = move |frame: &Text| Line::styled(Style::Dim, format!("{indent}{frame}"));
+    task.stack.iter().map(frame)
+}
+
+/// Tasks behind one and the same, a sentence each; one alone is no queue.
+pub(super) fn queues(queues: &[Queue], columns: usize) -> Vec<Line> {
+    let queues = queues.iter().filter(|queue| queue.waiting > 1);
+    let sentence = |queue: &Queue| {
+        let root = &queue.root;
+        let name = task(root.comm.as_str(), root.pid, root.tid);
+        let waits = match root.cause {
+            Some(its_cause) => {
+                format!("which waits for {}", cause(its_cause, root.detail.as_ref()))
+            }
+            None => "which is not blocked itself".to_owned(),
+        };
+        let count = grouped(queue.waiting);
+        let text = format!("{count} tasks wait for {} of {name}, {waits}", queue.cause);
+        wrap(&text, columns, INDENT)
+    };
+    queues.flat_map(sentence).collect()
+}
+
+/// Episodes by length, a line a cause.
+pub(super) fn lengths(lengths: &[CauseLengths], columns: usize) -> Vec<Line> {
+    let line = |lengths: &CauseLengths| {
+        let buckets = (0..).zip(&lengths.buckets).filter(|(_, count)| **count > 0);
+        let bucket = |(power, count): (u32, &u64)| {
+            let from = if power == 0 { 0 } else { 1_000 << power };
+            Line::plain(format!("from {} {}", age(from), grouped(*count)))
+        };
+        let head = format!("  {}: {}", lengths.cause, counted(lengths.episodes, "episode"));
+        let head = std::iter::once(Line::plain(head));
+        flow(head.chain(buckets.map(bucket)), columns)
+    };
+    lengths.iter().flat_map(line).collect()
 }
 
 /// A row below [`BLOCKED`], or beside it.

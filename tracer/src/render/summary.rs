@@ -3,10 +3,14 @@
 use super::{
     line::{Line, Style, right, width, wrap},
     quantity::{age, counted, grouped, tasks},
-    sections::{flow, mean, own_cost, task},
-    table,
+    sections::{flow, lengths, mean, own_cost, task},
+    table::{self, GroupLines},
+    turned,
 };
 use crate::snapshot::{GroupBy, LongEpisode, Lost, Summary};
+
+/// So many causes are shown.
+const CAUSES: usize = 10;
 
 /// The whole run.
 pub(super) fn lines(summary: &Summary, by: GroupBy, columns: usize) -> Vec<Line> {
@@ -37,7 +41,22 @@ pub(super) fn lines(summary: &Summary, by: GroupBy, columns: usize) -> Vec<Line>
             0,
         ));
         lines.push(table.head);
-        lines.extend(table.groups);
+        lines.extend(table.groups.into_iter().flat_map(GroupLines::lines));
+    }
+    let by_cause = turned::of_causes(&summary.causes, summary.mean.blocked, columns);
+    if !by_cause.groups.is_empty() {
+        lines.extend([
+            Line::default(),
+            Line::styled(Style::Bold, "BLOCKED BY CAUSE"),
+            by_cause.head,
+        ]);
+        let rows = by_cause.groups.into_iter().take(CAUSES);
+        lines.extend(rows.flat_map(GroupLines::lines));
+    }
+    if !summary.lengths.is_empty() {
+        let heading = "LENGTHS OF BLOCKED EPISODES";
+        lines.extend([Line::default(), Line::styled(Style::Bold, heading)]);
+        lines.extend(lengths(&summary.lengths, columns));
     }
     if !summary.episodes.is_empty() {
         lines.extend([

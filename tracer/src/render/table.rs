@@ -6,6 +6,7 @@
 use super::{
     line::{Line, Style, cut_end, cut_start, left, right, width},
     quantity::{cell, grouped, shows, tasks},
+    sections::cause,
 };
 use crate::{
     snapshot::{Group, GroupBy, LoadBreakdown, TaskMean},
@@ -65,6 +66,8 @@ const CGROUP_ROOM: usize = 12;
 const NUMBER_ROOM: usize = 5;
 /// Blanks before each column.
 const GAP: usize = 2;
+/// Blanks before what continues a row on a narrow screen.
+const INDENT: usize = 6;
 
 /// Every heading with the path of its figure, for the documentation.
 pub(super) fn headings() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -79,10 +82,36 @@ pub(super) fn headings() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub(super) struct Table {
     /// The headings.
     pub(super) head: Line,
-    /// A line a group.
-    pub(super) groups: Vec<Line>,
+    /// A group each.
+    pub(super) groups: Vec<GroupLines>,
     /// The rows that are no group, and the total.
     pub(super) tail: Vec<Line>,
+}
+
+/// A group's row, and what its tasks are blocked by.
+#[derive(Debug)]
+pub(super) struct GroupLines {
+    /// The row.
+    pub(super) row: Line,
+    /// Below it, for a group that is blocked.
+    pub(super) causes: Option<Line>,
+}
+
+impl GroupLines {
+    /// A row alone.
+    pub(super) fn of(row: Line) -> Self {
+        Self { row, causes: None }
+    }
+
+    /// How many lines it takes.
+    pub(super) fn height(&self) -> usize {
+        1 + usize::from(self.causes.is_some())
+    }
+
+    /// The lines.
+    pub(super) fn lines(self) -> impl Iterator<Item = Line> {
+        std::iter::once(self.row).chain(self.causes)
+    }
 }
 
 /// The table of a tick. Its last row is the kernel's averages, which all rows
@@ -240,7 +269,14 @@ fn lay_out(groups: &[Group], tail: &[Row], by: GroupBy, columns: usize) -> Table
     }
     Table {
         head: layout.head(),
-        groups: body.iter().map(|row| layout.line(row)).collect(),
+        groups: body
+            .iter()
+            .zip(groups)
+            .map(|(row, group)| GroupLines {
+                row: layout.line(row),
+                causes: layout.causes(group, columns),
+            })
+            .collect(),
         tail: tail.iter().map(|row| layout.line(row)).collect(),
     }
 }
@@ -339,6 +375,31 @@ impl Layout {
             }
         }
         line
+    }
+
+    /// Below the name, what the group is blocked by.
+    fn causes(&self, group: &Group, columns: usize) -> Option<Line> {
+        let shown: Vec<_> = group.causes.iter().filter(|share| shows(share.blocked)).collect();
+        if shown.is_empty() {
+            return None;
+        }
+        let words: Vec<_> = shown
+            .iter()
+            .map(|share| {
+                let cause = cause(share.cause, share.detail.as_ref());
+                format!("{cause} {}", tasks(share.blocked))
+            })
+            .collect();
+        let numbers: usize = self.numbers.iter().map(|(.., wide)| GAP + wide).sum();
+        let indent = numbers + 2 * GAP;
+        // On a narrow screen there is no room below the name alone.
+        let indent = if columns.saturating_sub(indent) < NAME_ROOM * 2 {
+            INDENT
+        } else {
+            indent
+        };
+        let text = cut_end(&words.join(", "), columns.saturating_sub(indent));
+        Some(Line::plain(" ".repeat(indent)).with(Style::Dim, text))
     }
 
     /// The name, cut so that what follows it stays whole.

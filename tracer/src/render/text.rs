@@ -7,9 +7,10 @@ use super::{
     Render, TextOptions,
     line::{Line, Style},
     sections, summary,
-    table::{self, Table},
+    table::{self, GroupLines, Table},
+    turned,
 };
-use crate::snapshot::{Snapshot, Start, Summary};
+use crate::snapshot::{Rows, Snapshot, Start, Summary};
 
 const CLEAR: &str = "\x1b[2J";
 const HOME: &str = "\x1b[H";
@@ -85,25 +86,31 @@ impl TextRenderer {
     fn lines(&self, snapshot: &Snapshot) -> Vec<Line> {
         let (columns, rows) = (self.columns(), self.rows());
         let start = self.start.as_ref();
-        let by = start.map(|start| start.by).unwrap_or_default();
-        let table = table::of_tick(&snapshot.load, by, columns);
+        let (by, rows_of) = start.map(|start| (start.by, start.rows)).unwrap_or_default();
+        let blocked = snapshot.load.mean.blocked;
+        let table = match rows_of {
+            Rows::Groups => table::of_tick(&snapshot.load, by, columns),
+            Rows::Causes => turned::of_causes(&snapshot.causes, blocked, columns),
+            Rows::Devices => turned::of_devices(&snapshot.devices, blocked, columns),
+        };
 
         let mut lines = sections::host(start, snapshot, columns);
         lines.push(Line::default());
         lines.extend(sections::load(&snapshot.load, columns));
         lines.push(Line::default());
-        let mut footer = vec![Line::default()];
+        let mut footer = sections::queues(&snapshot.queues, columns);
+        footer.push(Line::default());
         footer.extend(sections::footer(snapshot, columns));
 
         // The headings of the table, and the blank line before the blocked.
         let fixed = lines.len() + 1 + table.tail.len() + 1 + footer.len();
         let free = rows.saturating_sub(fixed);
-        let (group_rows, blocked_rows) =
-            share(free, table.groups.len(), blocked_rows_needed(snapshot));
+        let needed = table.groups.iter().map(GroupLines::height).sum();
+        let (group_rows, blocked_rows) = share(free, needed, self.blocked_rows_needed(snapshot));
 
         lines.extend(group_lines(table, group_rows));
         lines.push(Line::default());
-        lines.extend(blocked_lines(snapshot, blocked_rows));
+        lines.extend(self.blocked_lines(snapshot, blocked_rows));
         lines.extend(footer);
         if self.options.page
             && let Some(start) = start
@@ -119,6 +126,54 @@ impl TextRenderer {
             lines.truncate(rows);
         }
         lines
+    }
+
+    /// With the stacks, where they are wanted.
+    fn blocked_rows_needed(&self, snapshot: &Snapshot) -> usize {
+        let frames: usize = snapshot.blocked.iter().map(|task| task.stack.len()).sum();
+        blocked_rows_needed(snapshot) + if self.options.stacks { frames } else { 0 }
+    }
+
+    fn blocked_lines(&self, snapshot: &Snapshot, rows: usize) -> Vec<Line> {
+        let listed = snapshot.blocked.len();
+        let all = snapshot.blocked_total.max(listed as u64);
+        // On a single row the longest blocked task stands beside the count.
+        let shown = if blocked_rows_needed(snapshot) <= rows {
+            listed
+        } else {
+            rows.saturating_sub(1).max(1)
+        };
+        let shown = snapshot.blocked.get(..shown).unwrap_or(&snapshot.blocked);
+        let left_out = all - shown.len() as u64;
+        let mut lines = Vec::new();
+        if !shown.is_empty() || left_out == 0 {
+            lines.extend(sections::blocked(shown, self.columns()));
+        }
+        let words = sections::left_out(left_out);
+        match lines.last_mut() {
+            _ if left_out == 0 => {}
+            Some(last) if rows == 1 => last.push(Style::Plain, format!("   {words}")),
+            last => {
+                let row = sections::blocked_row(last.is_none(), &words);
+                lines.push(row);
+            }
+        }
+        if !self.options.stacks {
+            return lines;
+        }
+        // As many frames as there is room for.
+        let mut room = rows.saturating_sub(lines.len());
+        let mut with_stacks = Vec::new();
+        let mut stacks = shown.iter();
+        for line in lines {
+            with_stacks.push(line);
+            if let Some(task) = stacks.next() {
+                let before = with_stacks.len();
+                with_stacks.extend(sections::stack(task).take(room));
+                room -= with_stacks.len() - before;
+            }
+        }
+        with_stacks
     }
 }
 
@@ -178,13 +233,25 @@ fn share(free: usize, groups: usize, blocked: usize) -> (usize, usize) {
 }
 
 fn group_lines(table: Table, rows: usize) -> Vec<Line> {
-    let all = table.groups.len();
+    let needed: usize = table.groups.iter().map(GroupLines::height).sum();
+    // Without room for all of them, one line says so.
+    let room = if needed <= rows {
+        rows
+    } else {
+        rows.saturating_sub(1)
+    };
     let mut lines = vec![table.head];
-    if all <= rows {
-        lines.extend(table.groups);
-    } else if rows > 0 {
-        lines.extend(table.groups.into_iter().take(rows - 1));
-        let left_out = sections::left_out((all - (rows - 1)) as u64);
+    let (mut used, mut left_out) = (0, 0);
+    for group in table.groups {
+        used += group.height();
+        if used <= room {
+            lines.extend(group.lines());
+        } else {
+            left_out += 1;
+        }
+    }
+    if left_out > 0 && rows > 0 {
+        let left_out = sections::left_out(left_out);
         lines.push(Line::plain(format!("  {left_out}")));
     }
     lines.extend(table.tail);
@@ -196,31 +263,4 @@ fn group_lines(table: Table, rows: usize) -> Vec<Line> {
 fn blocked_rows_needed(snapshot: &Snapshot) -> usize {
     let listed = snapshot.blocked.len();
     (listed + usize::from(snapshot.blocked_total > listed as u64)).max(1)
-}
-
-fn blocked_lines(snapshot: &Snapshot, rows: usize) -> Vec<Line> {
-    let listed = snapshot.blocked.len();
-    let all = snapshot.blocked_total.max(listed as u64);
-    // On a single row the longest blocked task stands beside the count.
-    let shown = if blocked_rows_needed(snapshot) <= rows {
-        listed
-    } else {
-        rows.saturating_sub(1).max(1)
-    };
-    let shown = snapshot.blocked.get(..shown).unwrap_or(&snapshot.blocked);
-    let left_out = all - shown.len() as u64;
-    let mut lines = Vec::new();
-    if !shown.is_empty() || left_out == 0 {
-        lines.extend(sections::blocked(shown));
-    }
-    let words = sections::left_out(left_out);
-    match lines.last_mut() {
-        _ if left_out == 0 => {}
-        Some(last) if rows == 1 => last.push(Style::Plain, format!("   {words}")),
-        last => {
-            let row = sections::blocked_row(last.is_none(), &words);
-            lines.push(row);
-        }
-    }
-    lines
 }

@@ -1,7 +1,7 @@
 //! The words of every output, in one place so that all formats say the same.
 
 use super::quantity::counted;
-use crate::snapshot::{GroupBy, Verdict};
+use crate::snapshot::{GroupBy, Rows, Start, Verdict};
 
 /// The verdict's fixed word.
 pub(super) fn verdict(verdict: Verdict) -> &'static str {
@@ -46,9 +46,14 @@ pub(super) fn leaked(tasks: i64) -> String {
     )
 }
 
-/// The grouping's fixed word.
-pub(super) fn group_by(by: GroupBy) -> &'static str {
-    match by {
+/// The fixed word of what the table is of.
+pub(super) fn by(start: &Start) -> &'static str {
+    match start.rows {
+        Rows::Causes => return "cause",
+        Rows::Devices => return "device",
+        Rows::Groups => {}
+    }
+    match start.by {
         GroupBy::Process => "process",
         GroupBy::Comm => "comm",
         GroupBy::Cgroup => "cgroup",

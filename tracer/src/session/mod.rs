@@ -89,7 +89,7 @@ impl Session {
         Ok(Self {
             aggregate: LoadAggregate::new(options, &first),
             cost: CostMeter::new(&source, began),
-            output: Output::new(args.format),
+            output: Output::new(args.format, args.stacks),
             source,
             start,
             began,

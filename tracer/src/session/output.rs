@@ -42,7 +42,7 @@ enum Kind {
 }
 
 impl Output {
-    pub(super) fn new(format: Format) -> Self {
+    pub(super) fn new(format: Format, stacks: bool) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let page = match format {
             Format::Auto => is_terminal,
@@ -60,6 +60,7 @@ impl Output {
             width,
             height: if page { height } else { 0 },
             page,
+            stacks,
         });
         Self::of(Kind::Text {
             renderer,

@@ -174,12 +174,10 @@ fn head(title: &str, subtitle: &str, height: f64) -> String {
 }
 
 fn subtitle(stacks: &[BlockedStack], tree: &Tree<'_>) -> String {
-    let episodes = stacks.iter().map(|stack| stack.episodes);
-    let episodes = episodes.fold(0, u64::saturating_add);
     format!(
         "blocked time by process, cause and kernel stack; width is time; {} in {}",
         length(tree.root().blocked_ns),
-        counted(episodes, "episode"),
+        counted(stacks.len() as u64, "stack"),
     )
 }
 

@@ -1,0 +1,75 @@
+//! A process that dies with a core dump waits, in D, for its threads to stop.
+//!
+//! The threads that have stopped are idle (`TASK_IDLE`, since 6.x no load) while
+//! the dump is written; but before, who dumps waits for them uninterruptibly
+//! (`coredump_wait` of the kernel's fs/coredump.c), and one in D cannot stop.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    process, thread,
+};
+
+use crate::{
+    pace::{paced, say_numbers},
+    time::{eventually, wall_ns},
+};
+
+use super::{
+    fuse::{Fuse, Held},
+    mounts::{self, MOUNT_POINT},
+    must, sleep_ms,
+    victim::{Victim, is_blocked},
+};
+
+/// A process is to dump core while a thread of it waits for a mutex, for `ms`.
+///
+/// The holder is that thread. The process is said to be blocked from its abort, and
+/// until it is dead. No core file is written.
+pub fn core_dump(ms: u64) {
+    must("a mount namespace", mounts::unshare());
+    let (mut dying, mut say) = must("a pipe", io::pipe());
+    let mut holder = Victim::fork(|| look_up("slow1"));
+    let mut victim = Victim::fork(move || {
+        // Too small for a file, and what tells a pipe of core_pattern to do without.
+        let limit = libc::rlimit {
+            rlim_cur: 1,
+            rlim_max: 1,
+        };
+        // SAFETY: reads the limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) };
+        thread::spawn(|| look_up("slow2"));
+        if eventually(10.0, || blocked_sibling(process::id()).is_some()) {
+            let _ = say.write_all(&wall_ns().to_ne_bytes());
+            process::abort();
+        }
+    });
+    let fuse = must("FUSE", Fuse::mount(Held::LookUps));
+    paced(|| {
+        holder.go();
+        fuse.until_one_is_held();
+        victim.go();
+        let mut began = [0; 8];
+        must("its abort", dying.read_exact(&mut began));
+        let began_ns = u64::from_ne_bytes(began);
+        victim.until_blocked();
+        let sibling = blocked_sibling(victim.pid() as u32).unwrap_or(0);
+        say_numbers([sibling, victim.pid(), began_ns]);
+        sleep_ms(ms);
+        fuse.answer();
+        victim.until_dead();
+        say_numbers([wall_ns() - began_ns]);
+    });
+}
+
+fn look_up(name: &str) {
+    drop(fs::metadata(format!("{MOUNT_POINT}/{name}")));
+}
+
+/// A thread of the process, but not its first, that is in D.
+fn blocked_sibling(pid: u32) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    threads
+        .filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok())
+        .find(|tid| *tid != u64::from(pid) && is_blocked(*tid))
+}

@@ -1,0 +1,116 @@
+//! A process that forks holds its mmap_lock for as long as it copies page tables.
+
+use std::{io, ptr, sync::mpsc, thread};
+
+use crate::{
+    pace::{paced, say_numbers},
+    time::{clock_ns, monotonic_ns, wall_ns},
+};
+
+use super::{checked, must};
+
+const NS_PER_MS: u64 = 1_000_000;
+const PAGE: usize = 4096;
+/// Who waits for the lock longer than this is said to have been blocked.
+const LONG_NS: u64 = NS_PER_MS;
+
+/// Forks for `ms` from a process with `mib` of mapped memory, while another thread
+/// maps and unmaps a page.
+///
+/// The memory is the zero page, mapped again and again: it costs its page tables
+/// alone, 2 KiB a MiB. The second line is how long the other thread was off the CPU
+/// in all; how many of its calls were so for more than 1 ms, and how long these
+/// were in sum; how many forks there were, and how long these took.
+pub fn mmap_lock(ms: u64, mib: u64) {
+    must("memory to fork", populate((mib as usize) << 20));
+    paced(|| {
+        let began_ns = wall_ns();
+        let end_ns = monotonic_ns() + ms * NS_PER_MS;
+        let (sender, tid) = mpsc::channel();
+        let mapper = thread::spawn(move || {
+            // SAFETY: touches no memory.
+            let _ = sender.send(unsafe { libc::gettid() });
+            map_until(end_ns)
+        });
+        let tid = tid.recv().map_or(0, i32::unsigned_abs);
+        say_numbers([u64::from(std::process::id()), u64::from(tid), began_ns]);
+        let (mut forks, mut fork_ns) = (0, 0);
+        while monotonic_ns() < end_ns {
+            fork_ns += fork();
+            forks += 1;
+        }
+        let mapped = mapper.join().expect("the other thread");
+        let Mapped {
+            off_cpu_ns,
+            long,
+            long_ns,
+        } = mapped;
+        say_numbers([off_cpu_ns, long, long_ns, forks, fork_ns]);
+    });
+}
+
+#[derive(Default)]
+struct Mapped {
+    off_cpu_ns: u64,
+    long: u64,
+    long_ns: u64,
+}
+
+fn map_until(end_ns: u64) -> Mapped {
+    let mut sum = Mapped::default();
+    let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
+    let (cpu_at_begin, begin) = (cpu_ns(), monotonic_ns());
+    while monotonic_ns() < end_ns {
+        let (cpu_before, before) = (cpu_ns(), monotonic_ns());
+        // SAFETY: maps and unmaps a page that nobody else knows.
+        unsafe {
+            let page = anonymous(PAGE);
+            libc::munmap(page, PAGE);
+        }
+        let off_cpu_ns = (monotonic_ns() - before).saturating_sub(cpu_ns() - cpu_before);
+        if off_cpu_ns > LONG_NS {
+            sum.long += 1;
+            sum.long_ns += off_cpu_ns;
+        }
+    }
+    // Of the whole, since its page faults wait for the lock, too.
+    sum.off_cpu_ns = (monotonic_ns() - begin).saturating_sub(cpu_ns() - cpu_at_begin);
+    sum
+}
+
+/// One fork, whose child ends at once; how long it took in ns.
+fn fork() -> u64 {
+    let before = monotonic_ns();
+    // SAFETY: the child ends at once.
+    let child = unsafe { libc::syscall(libc::SYS_fork) };
+    if child == 0 {
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    let took = monotonic_ns() - before;
+    // SAFETY: reaps the child; no status is asked for.
+    unsafe { libc::waitpid(child as i32, ptr::null_mut(), 0) };
+    took
+}
+
+fn populate(bytes: usize) -> io::Result<()> {
+    // SAFETY: the mapping is new; one byte of it is written, so that the kernel
+    // copies its page tables at a fork (`vma_needs_copy`).
+    unsafe {
+        let memory = anonymous(bytes);
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let _ = libc::madvise(memory, bytes, libc::MADV_NOHUGEPAGE);
+        checked(libc::madvise(memory, bytes, libc::MADV_POPULATE_READ))?;
+        memory.cast::<u8>().write_volatile(1);
+    }
+    Ok(())
+}
+
+unsafe fn anonymous(bytes: usize) -> *mut libc::c_void {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping, wherever there is room for it.
+    unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) }
+}

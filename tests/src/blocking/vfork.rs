@@ -1,0 +1,77 @@
+//! Parents of vfork, who wait in D until their child ends: `kernel_clone`.
+
+use std::{ffi::c_void, io, ptr, thread};
+
+use crate::{
+    pace::{paced, say_numbers},
+    time::{monotonic_ns, wall_ns},
+};
+
+const NS_PER_MS: u64 = 1_000_000;
+const STACK: usize = 64 << 10;
+
+/// Blocks for so many ms: until a child, which sleeps, ends.
+pub fn block(ms: u64) {
+    vfork(&mut vec![0; STACK], ms);
+}
+
+/// Threads that vfork children, which end at once, as fast as they can for `ms`.
+/// Its second line is how often each did.
+pub fn storm(threads: u64, ms: u64) {
+    paced(|| {
+        let began_ns = wall_ns();
+        let end = monotonic_ns() + ms * NS_PER_MS;
+        let (sender, tids) = std::sync::mpsc::channel();
+        let all: Vec<_> = (0..threads)
+            .map(|_| {
+                let sender = sender.clone();
+                let work = move || {
+                    // SAFETY: touches no memory.
+                    let _ = sender.send(unsafe { libc::gettid() });
+                    let mut stack = vec![0; STACK];
+                    let mut count = 0;
+                    while monotonic_ns() < end {
+                        vfork(&mut stack, 0);
+                        count += 1;
+                    }
+                    count
+                };
+                let thread = thread::Builder::new().stack_size(STACK);
+                thread.spawn(work).expect("a thread")
+            })
+            .collect();
+        let tids: Vec<i32> = tids.iter().take(all.len()).collect();
+        let begun = tids
+            .iter()
+            .flat_map(|tid| [u64::from(tid.unsigned_abs()), began_ns]);
+        say_numbers([0].into_iter().chain(begun));
+        say_numbers(all.into_iter().map(|thread| thread.join().unwrap_or(0)));
+    });
+}
+
+fn vfork(stack: &mut [u8], ms: u64) {
+    // SAFETY: the stack is the child's alone and outlives it, since the parent
+    // sleeps until the child has ended.
+    unsafe {
+        let top = stack.as_mut_ptr().add(stack.len());
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let child = libc::clone(sleep_and_exit, top.cast(), flags, ms as *mut c_void);
+        assert!(child > 0, "clone: {}", io::Error::last_os_error());
+        libc::waitpid(child, ptr::null_mut(), 0);
+    }
+}
+
+extern "C" fn sleep_and_exit(ms: *mut c_void) -> i32 {
+    let ns = ms as u64 * NS_PER_MS;
+    let time = libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as i64,
+        tv_nsec: (ns % 1_000_000_000) as i64,
+    };
+    // SAFETY: a plain system call, and the end of the child.
+    unsafe {
+        if ns > 0 {
+            libc::nanosleep(&raw const time, ptr::null_mut());
+        }
+        libc::_exit(0)
+    }
+}
