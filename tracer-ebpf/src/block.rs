@@ -9,8 +9,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     helpers::generated::{
-        bpf_get_current_task_btf, bpf_get_stack, bpf_get_task_stack,
-        bpf_ktime_get_ns,
+        bpf_get_current_task_btf, bpf_get_stack, bpf_get_task_stack, bpf_ktime_get_ns,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -26,8 +25,8 @@ use tracer_common::{
 use crate::{
     field::{
         BIO_DEVICE, BIO_OPERATION, DEVICE_NUMBER, MIN_BLOCK_NS, MUTEX_OWNER, Object, RWSEM_OWNER,
-        SEMAPHORE_HOLDER, TASK_BLOCKER, TASK_CHILDREN, TASK_COMM,
-        TASK_SIBLING, TASK_START, TASK_TGID, TASK_TID, field, has, read,
+        SEMAPHORE_HOLDER, TASK_CHILDREN, TASK_COMM, TASK_SIBLING, TASK_START, TASK_TGID, TASK_TID,
+        field, has, read,
     },
     file::note_file,
     maps::{BLOCKED, EPISODES, STACK_ROOM, STACKS, count},
@@ -65,8 +64,9 @@ pub(crate) fn block_bio_queue(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `contention_begin(lock, flags)`: the lock that the task is about to sleep for,
-/// where the kernel does not keep it itself (`task_struct.blocker`, from 6.16).
+/// `contention_begin(lock, flags)`: the lock that the task is about to sleep for, and
+/// who has it. The kernel's own note (`task_struct.blocker`, from 6.16) is not there
+/// for a wait that a signal can end, such as most for `mmap_lock`.
 #[btf_tracepoint(function = "contention_begin")]
 pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
     let (lock, flags): (u64, u64) = (ctx.arg(0), ctx.arg(1));
@@ -80,7 +80,7 @@ pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
     } else if flags & LCB_F_READ != 0 {
         LOCK_READ
     } else {
-        return 0;
+        LOCK_SEMAPHORE
     };
     // SAFETY: current is a task_struct.
     let task: Object = unsafe { bpf_get_current_task_btf().cast_const().cast() };
@@ -92,21 +92,6 @@ pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
         None => count(lost::STORAGE),
     }
     0
-}
-
-/// An episode begins: what is known of the one before does not hold any more. The
-/// lock is kept: the kernel tells it at the first of several sleeps only.
-#[inline(always)]
-pub(crate) fn begin(task: Object, waits: &mut WaitsFor) {
-    waits.stack = NO_STACK;
-    if has(&TASK_BLOCKER) {
-        // SAFETY: the caller's task is a task_struct.
-        let lock: u64 = unsafe { field(task, &TASK_BLOCKER) };
-        if lock != 0 {
-            waits.lock = lock;
-            waits.holder = holder(lock);
-        }
-    }
 }
 
 /// Looks at a task that is blocked for longer than the threshold, once an episode.
@@ -197,7 +182,13 @@ fn keep_stack(room: u32, take: impl Fn(*mut c_void, u32) -> i64) -> u64 {
 /// An episode over the threshold has ended: counts its length with its stack and
 /// reports it.
 #[inline(always)]
-pub(crate) fn end(ctx: &BtfTracePointContext, task: Object, waits: &mut WaitsFor, begin: u64, now: u64) {
+pub(crate) fn end(
+    ctx: &BtfTracePointContext,
+    task: Object,
+    waits: &mut WaitsFor,
+    begin: u64,
+    now: u64,
+) {
     examine(task, waits, ROOM_OF_WAKING);
     count(lost::EPISODES_SEEN);
     count_length(waits.stack, now.saturating_sub(begin));

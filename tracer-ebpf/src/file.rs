@@ -10,8 +10,8 @@ use tracer_common::{
 };
 
 use crate::field::{
-    FILE_INODE, FILES_TABLE, INODE_MODE, INODE_RDEV, INODE_SUPER, Object, REGS_FIRST,
-    REGS_SYSCALL, SUPER_DEV, TABLE_FILES, TABLE_MOST, TASK_FILES, TASK_FLAGS, field, has, read,
+    FILE_INODE, FILES_TABLE, INODE_MODE, INODE_RDEV, INODE_SUPER, Object, REGS_FIRST, REGS_SYSCALL,
+    SUPER_DEV, TABLE_FILES, TABLE_MOST, TASK_FILES, TASK_FLAGS, field, has, read,
 };
 
 /// `S_IFMT` and `S_IFBLK`, include/uapi/linux/stat.h.

@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use tracer_common::{
+    block::NO_STACK,
     lost,
     sched::{BlockedTotals, TASK_DEAD, TASK_FROZEN, TASK_NOLOAD, TASK_UNINTERRUPTIBLE},
     task::{ExitTotals, TaskRecord},
@@ -123,7 +124,8 @@ fn open_episode(ctx: &BtfTracePointContext, task: Object) {
     }
     // SAFETY: no preconditions.
     blocked.open_ns = unsafe { bpf_ktime_get_ns() };
-    block::begin(task, &mut blocked.waits);
+    // What the one before waited for does not hold any more.
+    blocked.waits.stack = NO_STACK;
 }
 
 /// No slot: mostly because the waking came before the task's first switch, so

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write,
 };
 use tracer_common::{
+    block::NO_STACK,
     lost,
     task::{DELAYED, ON_CPU, ON_RQ, SnapshotClock, THROTTLED, TaskRecord},
 };
@@ -17,10 +18,10 @@ use crate::{
     field::{
         CFS_RQ_RQ, CFS_RQ_THROTTLE_COUNT, CGROUP_NODE, CRED_UID, CSS_CGROUP, CSS_SET_CGROUP,
         GROUP_CGROUP, GROUP_PARENT, GROUP_THROTTLED_TIME, NODE_ID, Object, RQ_CALC_LOAD_UPDATE,
-        TASK_CFS_RQ, TASK_CGROUPS, TASK_COMM, TASK_CPU, TASK_CRED, TASK_DELAYED, TASK_EXEC_START,
-        TASK_FLAGS, TASK_GROUP, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_ON_CPU, TASK_ON_RQ,
-        TASK_RUN, TASK_RUN_DELAY, TASK_START, TASK_STATE, TASK_TGID, TASK_THROTTLED, TASK_TID,
-        field, has,
+        TASK_BLOCKER, TASK_CFS_RQ, TASK_CGROUPS, TASK_COMM, TASK_CPU, TASK_CRED, TASK_DELAYED,
+        TASK_EXEC_START, TASK_FLAGS, TASK_GROUP, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_ON_CPU,
+        TASK_ON_RQ, TASK_RUN, TASK_RUN_DELAY, TASK_START, TASK_STATE, TASK_TGID, TASK_THROTTLED,
+        TASK_TID, field, has,
     },
     maps::{BLOCKED, SNAPSHOT_CLOCK, SNAPSHOT_CONTROL, count},
     sched::counts_as_blocked,
@@ -140,7 +141,11 @@ fn seed(task: Object, clock: &SnapshotClock, ran_until: u64, exec_start: u64) {
     // SAFETY: task is a task_struct.
     blocked.open_cpu = unsafe { field(task, &TASK_CPU) };
     blocked.open_ns = ran_until.wrapping_add(clock.sched_offset_ns);
-    block::begin(task, &mut blocked.waits);
+    blocked.waits.stack = NO_STACK;
+    if has(&TASK_BLOCKER) {
+        // SAFETY: as above. The probe on locks was not there yet.
+        blocked.waits.lock = unsafe { field(task, &TASK_BLOCKER) };
+    }
 }
 
 /// Why it is blocked, if it is for long enough; the holder may be another by now.

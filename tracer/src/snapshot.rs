@@ -441,4 +441,3 @@ pub struct LongEpisode {
     /// Whether it still lasts.
     pub is_open: bool,
 }
-

@@ -45,11 +45,7 @@ pub struct Counted {
 
 impl Pending {
     /// Takes records in; `place` says what each was for.
-    pub fn add(
-        &mut self,
-        episodes: &[EpisodeReading],
-        place: impl Fn(&EpisodeReading) -> Place,
-    ) {
+    pub fn add(&mut self, episodes: &[EpisodeReading], place: impl Fn(&EpisodeReading) -> Place) {
         self.0.retain(|_, ended| {
             ended.iter_mut().for_each(|one| one.readings += 1);
             ended.retain(|one| one.readings < KEPT_READINGS);

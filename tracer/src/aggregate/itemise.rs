@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     snapshot::{
-        BlockedStack, BlockedTask, CauseLengths, CauseRow, CauseShare,
-        DeviceRow, Group, Link, Queue, Role, Waiter,
+        BlockedStack, BlockedTask, CauseLengths, CauseRow, CauseShare, DeviceRow, Group, Link,
+        Queue, Role, Waiter,
     },
     text::Text,
 };
@@ -37,11 +37,7 @@ pub(super) enum Span {
 
 impl LoadAggregate {
     /// What an account's blocked time was for, the largest part first.
-    pub(super) fn shares(
-        &self,
-        causes: &HashMap<Why, u64>,
-        over_ns: u64,
-    ) -> Vec<CauseShare> {
+    pub(super) fn shares(&self, causes: &HashMap<Why, u64>, over_ns: u64) -> Vec<CauseShare> {
         let mut parts: HashMap<Reason, u64> = HashMap::new();
         for (why, ns) in causes {
             *parts.entry(self.names.reason(why)).or_default() += ns;
@@ -60,11 +56,7 @@ impl LoadAggregate {
     }
 
     /// The table by cause, and the one by device.
-    pub(super) fn turned_round(
-        &self,
-        span: Span,
-        over_ns: u64,
-    ) -> (Vec<CauseRow>, Vec<DeviceRow>) {
+    pub(super) fn turned_round(&self, span: Span, over_ns: u64) -> (Vec<CauseRow>, Vec<DeviceRow>) {
         let mut by_cause: HashMap<Reason, HashMap<&GroupKey, u64>> = HashMap::new();
         let mut by_device: HashMap<Option<Text>, HashMap<&GroupKey, u64>> = HashMap::new();
         for (key, group) in self.groups.iter() {
@@ -116,7 +108,11 @@ impl LoadAggregate {
         groups.sort_by_key(|(key, ns)| (Reverse(*ns), self.pid_of(key)));
         let waiter = |(key, ns): (&GroupKey, u64)| {
             let Group {
-                pid, comm, cgroup, user, ..
+                pid,
+                comm,
+                cgroup,
+                user,
+                ..
             } = self.named(key);
             Waiter {
                 pid,

@@ -44,7 +44,12 @@ const HARDIRQ: &[&str] = &[
     "do_interrupt_handler",
     "generic_handle_arch_irq",
 ];
-const HARDIRQ_BEGINNINGS: &[&str] = &["asm_sysvec_", "sysvec_", "__sysvec_", "asm_common_interrupt"];
+const HARDIRQ_BEGINNINGS: &[&str] = &[
+    "asm_sysvec_",
+    "sysvec_",
+    "__sysvec_",
+    "asm_common_interrupt",
+];
 
 /// An interrupt that woke a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +66,10 @@ pub fn interrupt<S: AsRef<str>>(frames: &[S]) -> Option<Interrupt> {
     let names = || frames.iter().map(AsRef::as_ref);
     let is_soft = |name: &str| SOFTIRQ.contains(&name);
     let is_hard = |name: &str| {
-        HARDIRQ.contains(&name) || HARDIRQ_BEGINNINGS.iter().any(|begin| name.starts_with(begin))
+        HARDIRQ.contains(&name)
+            || HARDIRQ_BEGINNINGS
+                .iter()
+                .any(|begin| name.starts_with(begin))
     };
     let entry = names().position(|name| is_soft(name) || is_hard(name))?;
     let source = names().take(entry).find_map(|name| {
@@ -106,7 +114,10 @@ mod tests {
             source: "block device",
         };
         assert_eq!(interrupt(&disk), Some(expected));
-        assert_eq!(interrupt(&["try_to_wake_up", "complete", "mm_release", "do_exit"]), None);
+        assert_eq!(
+            interrupt(&["try_to_wake_up", "complete", "mm_release", "do_exit"]),
+            None
+        );
         assert_eq!(interrupt::<&str>(&[]), None);
     }
 }

@@ -189,7 +189,7 @@ impl Names {
         let mut words: Vec<String> = Vec::new();
         words.extend(device.as_ref().map(ToString::to_string));
         let kind = mount.map(|mount| mount.kind.as_str()).or(file_system);
-        words.extend(kind.map(Into::into));
+        words.extend(kind.filter(|kind| *kind != cause.word()).map(Into::into));
         words.extend(operation.map(Into::into));
         if let Some(mount) = mount {
             if mount.source.as_str().contains(':') {
@@ -199,11 +199,18 @@ impl Names {
             words.push(mount.point.to_string());
         }
         if let Some(party) = &place.party {
-            let how = if party.is_holder { "held by" } else { "woken by" };
+            let how = if party.is_holder {
+                "held by"
+            } else {
+                "woken by"
+            };
             words.push(format!("{how} {}[{}]", party.comm, party.pid));
         }
         if cause == Cause::Unknown {
-            let top = self.frames(place.stack).iter().find(|frame| is_telling(frame));
+            let top = self
+                .frames(place.stack)
+                .iter()
+                .find(|frame| is_telling(frame));
             words.extend(top.map(ToString::to_string));
         }
         Reason {
@@ -252,7 +259,9 @@ impl Names {
     fn named(&self, frames: &[u64]) -> Vec<Text> {
         let name = |frame| self.functions.get(frame).cloned();
         let unknown = || Text::from("?");
-        let names = frames.iter().map(|frame| name(frame).unwrap_or_else(unknown));
+        let names = frames
+            .iter()
+            .map(|frame| name(frame).unwrap_or_else(unknown));
         names.collect()
     }
 }

@@ -123,7 +123,7 @@ pub const FIELDS: &[Field] = &[
     optional(
         "TASK_BLOCKER",
         &[("task_struct", &["blocker"])],
-        "nothing: the probe contention_begin notes the lock (a kernel without CONFIG_DETECT_HUNG_TASK_BLOCKER)",
+        "who holds the lock of a task that waits since before tracer's start (from 6.16)",
     ),
     needed("TASK_FILES", &[("task_struct", &["files"])]),
     needed("TASK_CHILDREN", &[("task_struct", &["children"])]),
@@ -253,8 +253,7 @@ fn cgroup_fields(
     Ok([("CSS_SET_CGROUP", first), ("CSS_CGROUP", then)])
 }
 
-/// A field as an output names it.
-pub(super) fn describe(paths: &[FieldPath]) -> String {
+fn describe(paths: &[FieldPath]) -> String {
     let one = |(root, path): &FieldPath| format!("{root}.{}", path.join("."));
     paths.iter().map(one).collect::<Vec<_>>().join(" or ")
 }

@@ -10,7 +10,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError},
     util::nr_cpus,
 };
-use tracer_common::{NO_FIELD, fold::FoldRecord};
+use tracer_common::fold::FoldRecord;
 
 use super::{
     btf::{self, Btf},
@@ -66,17 +66,12 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
     let mut ebpf = create(options, &offsets, &types)?;
     let mut hooks = Vec::with_capacity(PROBES.len());
     for probe in PROBES {
-        let (via, why) = match replacement(probe, &offsets) {
-            Some(field) => (field, None),
-            None => {
-                let via = format!("{} {}", probe.hook.kind(), probe.hook.target());
-                match attach(&mut ebpf, probe, &types) {
-                    Ok(()) => (via, None),
-                    Err(error) if probe.required => return Err(error),
-                    Err(error) => (via, Some(error.to_string())),
-                }
-            }
+        let why = match attach(&mut ebpf, probe, &types) {
+            Ok(()) => None,
+            Err(error) if probe.required => return Err(error),
+            Err(error) => Some(error.to_string()),
         };
+        let via = format!("{} {}", probe.hook.kind(), probe.hook.target());
         hooks.push(HookState {
             name: probe.name,
             via,
@@ -85,15 +80,6 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
         });
     }
     Ok(Loaded { ebpf, hooks })
-}
-
-/// The kernel field that does the probe's work, where there is one.
-fn replacement(probe: &Probe, offsets: &[(&'static str, u32)]) -> Option<String> {
-    let name = probe.replaced_by?;
-    let is_there = |(known, offset): &&(&str, u32)| *known == name && *offset != NO_FIELD;
-    offsets.iter().find(is_there)?;
-    let field = fields::FIELDS.iter().find(|field| field.name == name)?;
-    Some(format!("field {}", fields::describe(field.paths)))
 }
 
 /// Creates the maps, with the offsets frozen into read-only data.

@@ -44,9 +44,6 @@ pub struct Probe {
     pub fallback: &'static str,
     /// What is lost without it, fallback or not.
     pub without: &'static str,
-    /// The kernel field that does its work better: where it is there, the probe
-    /// is not attached.
-    pub replaced_by: Option<&'static str>,
 }
 
 /// The task iterator, which the reader opens.
@@ -63,7 +60,6 @@ pub const PROBES: &[Probe] = &[
         required: true,
         fallback: "none",
         without: "everything",
-        replaced_by: None,
     },
     Probe {
         name: "block_bio_queue",
@@ -73,7 +69,6 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "the file that the blocked system call is at",
         without: "the device of page faults and of kernel threads that are blocked",
-        replaced_by: None,
     },
     Probe {
         name: "contention_begin",
@@ -81,9 +76,8 @@ pub const PROBES: &[Probe] = &[
         purpose: "the lock that a task is about to sleep for",
         since: "5.19",
         required: false,
-        fallback: "task_struct.blocker, from 6.16 on, which costs nothing",
+        fallback: "who woke the task",
         without: "who holds the lock that a task waits for",
-        replaced_by: Some("TASK_BLOCKER"),
     },
     Probe {
         name: "sched_waking",
@@ -93,7 +87,6 @@ pub const PROBES: &[Probe] = &[
         required: true,
         fallback: "none",
         without: "blocked time",
-        replaced_by: None,
     },
     Probe {
         name: "sched_switch",
@@ -103,7 +96,6 @@ pub const PROBES: &[Probe] = &[
         required: true,
         fallback: "none",
         without: "blocked time, and processes that live shorter than an interval",
-        replaced_by: None,
     },
     Probe {
         name: "hrtimer_expire_exit",
@@ -113,6 +105,5 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "the next snapshot, with the time since when each task is runnable",
         without: "names of tasks that stopped running between the kernel's sample and the next snapshot",
-        replaced_by: None,
     },
 ];

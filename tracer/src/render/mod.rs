@@ -13,8 +13,8 @@ mod sections;
 mod summary;
 mod table;
 pub mod text;
-mod turned;
 mod time;
+mod turned;
 mod words;
 
 #[cfg(test)]

@@ -248,7 +248,11 @@ pub(super) fn lengths(lengths: &[CauseLengths], columns: usize) -> Vec<Line> {
             let from = if power == 0 { 0 } else { 1_000 << power };
             Line::plain(format!("from {} {}", age(from), grouped(*count)))
         };
-        let head = format!("  {}: {}", lengths.cause, counted(lengths.episodes, "episode"));
+        let head = format!(
+            "  {}: {}",
+            lengths.cause,
+            counted(lengths.episodes, "episode")
+        );
         let head = std::iter::once(Line::plain(head));
         flow(head.chain(buckets.map(bucket)), columns)
     };

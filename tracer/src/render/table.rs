@@ -379,7 +379,11 @@ impl Layout {
 
     /// Below the name, what the group is blocked by.
     fn causes(&self, group: &Group, columns: usize) -> Option<Line> {
-        let shown: Vec<_> = group.causes.iter().filter(|share| shows(share.blocked)).collect();
+        let shown: Vec<_> = group
+            .causes
+            .iter()
+            .filter(|share| shows(share.blocked))
+            .collect();
         if shown.is_empty() {
             return None;
         }

@@ -86,7 +86,9 @@ impl TextRenderer {
     fn lines(&self, snapshot: &Snapshot) -> Vec<Line> {
         let (columns, rows) = (self.columns(), self.rows());
         let start = self.start.as_ref();
-        let (by, rows_of) = start.map(|start| (start.by, start.rows)).unwrap_or_default();
+        let (by, rows_of) = start
+            .map(|start| (start.by, start.rows))
+            .unwrap_or_default();
         let blocked = snapshot.load.mean.blocked;
         let table = match rows_of {
             Rows::Groups => table::of_tick(&snapshot.load, by, columns),

@@ -40,7 +40,11 @@ pub(super) fn of_causes(rows: &[CauseRow], blocked: f64, columns: usize) -> Tabl
 pub(super) fn of_devices(rows: &[DeviceRow], blocked: f64, columns: usize) -> Table {
     let row = |row: &DeviceRow| Row {
         blocked: row.blocked,
-        name: row.device.as_ref().map_or("(no device)", Text::as_str).to_owned(),
+        name: row
+            .device
+            .as_ref()
+            .map_or("(no device)", Text::as_str)
+            .to_owned(),
         waiters: waiters(&row.waiters, row.waiters_total),
     };
     lay_out("DEVICE", rows.iter().map(row), blocked, columns)
@@ -51,7 +55,10 @@ fn waiters(waiters: &[Waiter], total: u64) -> String {
         Some(pid) => format!("{}[{pid}] {}", waiter.name, tasks(waiter.blocked)),
         None => format!("{} {}", waiter.name, tasks(waiter.blocked)),
     };
-    let shown: Vec<_> = waiters.iter().filter(|waiter| shows(waiter.blocked)).collect();
+    let shown: Vec<_> = waiters
+        .iter()
+        .filter(|waiter| shows(waiter.blocked))
+        .collect();
     let mut words: Vec<_> = shown.iter().map(|waiter| one(waiter)).collect();
     let rest = total.saturating_sub(shown.len() as u64);
     if rest > 0 {
@@ -60,12 +67,7 @@ fn waiters(waiters: &[Waiter], total: u64) -> String {
     words.join(", ")
 }
 
-fn lay_out(
-    heading: &str,
-    rows: impl Iterator<Item = Row>,
-    blocked: f64,
-    columns: usize,
-) -> Table {
+fn lay_out(heading: &str, rows: impl Iterator<Item = Row>, blocked: f64, columns: usize) -> Table {
     let rows: Vec<Row> = rows.filter(|row| shows(row.blocked)).collect();
     let room = columns.saturating_sub(NUMBER_ROOM + 2 * GAP);
     let natural = rows.iter().map(|row| width(&row.name)).max().unwrap_or(0);

@@ -83,7 +83,10 @@ impl Source {
         self.latest = clock;
         let (mut tasks, exits) = (task::decode(&raw.tasks), task::decode(&raw.exits));
         let mut episodes = block::decode(&raw.episodes);
-        let waits = tasks.readings.iter_mut().map(|task| &mut task.blocked.waits);
+        let waits = tasks
+            .readings
+            .iter_mut()
+            .map(|task| &mut task.blocked.waits);
         let ended = episodes.readings.iter_mut().map(|one| &mut one.waits);
         waits.chain(ended).for_each(Naming::keep_file);
         let refused = raw.counters[lost::EPISODE_RING as usize];
