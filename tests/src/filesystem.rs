@@ -1,7 +1,7 @@
-//! A disk, and a file system to freeze, that nobody else has.
+//! A disk, and a file system to freeze, that nobody else has; and a swap area.
 //!
-//! Both belong to a process of `provoke`: they go with it, and it ends, thawing
-//! first, when the test that started it is gone, however that ended.
+//! Each belongs to a process of `provoke`, and goes with it; and that ends, having
+//! thawed, when the test that started it is gone, however that ended.
 
 use std::{
     fs::File,
@@ -119,6 +119,27 @@ impl Drop for FileSystem {
     fn drop(&mut self) {
         // It fails if it is not frozen.
         let _ = self.thaw();
+    }
+}
+
+/// A swap area; it is given up when this is dropped.
+pub struct Swap(Option<Workload>);
+
+impl Swap {
+    /// Makes one of 128 MiB in a file in a directory, or on a device. Not on a
+    /// [`Disk`]: its memory may itself be swapped out.
+    ///
+    /// # Errors
+    /// Files of this file system cannot be swapped to, or swap is not to be had.
+    pub fn on(place: &str) -> io::Result<Self> {
+        Workload::try_ready(&["swap-area", "128", place]).map(|owner| Self(Some(owner)))
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        // It ends by itself, since only then it gives the area up.
+        self.0.take().into_iter().for_each(Workload::end);
     }
 }
 

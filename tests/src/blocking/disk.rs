@@ -1,11 +1,19 @@
-//! A disk in memory, and a file system on it, that go with their process.
+//! A disk in memory, and a file system on it, that go with their process; and a
+//! swap area.
 
 use std::{
-    fs::{File, OpenOptions},
+    ffi::CString,
+    fs::{self, File, OpenOptions},
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{FileExt as _, OpenOptionsExt as _},
+        },
+    },
     path::Path,
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
 };
 
 use crate::pace::{paced, say};
@@ -31,6 +39,7 @@ pub fn disk(mib: u64) {
 /// named, at /mnt of this process: /proc/PID/root/mnt for others. Its only line is
 /// the path of its device. It is thawed at the end.
 pub fn filesystem(mib: u64, device: &str) {
+    live_on();
     must("a mount namespace", mounts::unshare());
     let (path, device) = if device.is_empty() {
         let image = must("memory", image(mib));
@@ -46,6 +55,58 @@ pub fn filesystem(mib: u64, device: &str) {
     paced(|| say(&path));
     // SAFETY: touches no memory. It fails if the file system is not frozen.
     unsafe { libc::ioctl(root.as_raw_fd(), FITHAW as _, 0) };
+}
+
+/// A swap area of so many MiB in a file of its own in a directory, or on a device.
+/// Its only line is how many bytes it has. It is given up at the end, and the file,
+/// which has no name by then, goes with it.
+pub fn swap_area(mib: u64, place: &str) {
+    live_on();
+    let own = Path::new(place).join(format!("provoke-swap-{}", process::id()));
+    let is_file = Path::new(place).is_dir();
+    let path = if is_file { &own } else { Path::new(place) };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(is_file).mode(0o600);
+    let area = must("a swap area", options.open(path));
+    let swap_on = || {
+        format_swap(&area, mib)?;
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: the path ends with a zero.
+        checked(unsafe { libc::swapon(path.as_ptr(), 0) })
+    };
+    let is_on = swap_on();
+    if is_file {
+        must("its name", fs::remove_file(path));
+    }
+    must("swapon", is_on);
+    paced(|| say(&(mib << 20).to_string()));
+    let path = CString::new(format!("/proc/self/fd/{}", area.as_raw_fd()));
+    let path = path.expect("no zero in it");
+    // SAFETY: the path ends with a zero.
+    must("swapoff", checked(unsafe { libc::swapoff(path.as_ptr()) }));
+}
+
+/// All zeroes but for `union swap_header` of the kernel's include/linux/swap.h.
+fn format_swap(area: &File, mib: u64) -> io::Result<()> {
+    let piece = vec![0; 1 << 20];
+    for i in 0..mib {
+        area.write_all_at(&piece, i << 20)?;
+    }
+    let version = 1_u32;
+    let last_page = (mib << 20) as u32 / 4096 - 1;
+    area.write_all_at(&version.to_ne_bytes(), 1024)?;
+    area.write_all_at(&last_page.to_ne_bytes(), 1028)?;
+    area.write_all_at(b"SWAPSPACE2", 4086)?;
+    area.sync_all()
+}
+
+/// Ends at the end of its input alone, not of an interrupt that its test gets too:
+/// what it has set up must be undone.
+fn live_on() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: no handler runs.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 fn image(mib: u64) -> io::Result<File> {

@@ -23,12 +23,12 @@ mod userfault;
 mod vfork;
 mod victim;
 
-pub use core_dump::core_dump;
-pub use disk::{disk, filesystem};
+pub use core_dump::{core_dump, core_to};
+pub use disk::{disk, filesystem, swap_area};
 pub use frozen::frozen;
 pub use fuse_locks::{chain, deep_chain, mutex, read, rwsem};
 pub use mmap_lock::mmap_lock;
-pub use reclaim::reclaim;
+pub use reclaim::{reclaim, swap};
 pub use userfault::userfault;
 pub use vfork::{block, storm};
 
