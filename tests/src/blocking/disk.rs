@@ -3,17 +3,14 @@
 
 use std::{
     ffi::CString,
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
     os::{
         fd::{AsRawFd as _, FromRawFd as _},
-        unix::{
-            ffi::OsStrExt as _,
-            fs::{FileExt as _, OpenOptionsExt as _},
-        },
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
     },
     path::Path,
-    process::{self, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use crate::pace::{paced, say};
@@ -57,33 +54,29 @@ pub fn filesystem(mib: u64, device: &str) {
     unsafe { libc::ioctl(root.as_raw_fd(), FITHAW as _, 0) };
 }
 
-/// A swap area of so many MiB in a file of its own in a directory, or on a device.
-/// Its only line is how many bytes it has. It is given up at the end, and the file,
-/// which has no name by then, goes with it.
+/// A swap area of so many MiB on a loop device over a file without a name in a
+/// directory, or on the device that is named. Its only line is the path of its
+/// device. It is given up at the end of the input: not if this process is killed.
 pub fn swap_area(mib: u64, place: &str) {
     live_on();
-    let own = Path::new(place).join(format!("provoke-swap-{}", process::id()));
-    let is_file = Path::new(place).is_dir();
-    let path = if is_file { &own } else { Path::new(place) };
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(is_file).mode(0o600);
-    let area = must("a swap area", options.open(path));
-    let swap_on = || {
-        format_swap(&area, mib)?;
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: the path ends with a zero.
-        checked(unsafe { libc::swapon(path.as_ptr(), 0) })
+    options.read(true).write(true);
+    let (path, device) = if Path::new(place).is_dir() {
+        let image = options.clone().custom_flags(libc::O_TMPFILE).open(place);
+        let image = must("a file", image);
+        must("its length", image.set_len(mib << 20));
+        must("a loop device", attach(&image))
+    } else {
+        (place.to_owned(), must("a device", options.open(place)))
     };
-    let is_on = swap_on();
-    if is_file {
-        must("its name", fs::remove_file(path));
-    }
-    must("swapon", is_on);
-    paced(|| say(&(mib << 20).to_string()));
-    let path = CString::new(format!("/proc/self/fd/{}", area.as_raw_fd()));
-    let path = path.expect("no zero in it");
-    // SAFETY: the path ends with a zero.
-    must("swapoff", checked(unsafe { libc::swapoff(path.as_ptr()) }));
+    must("its content", format_swap(&device, mib));
+    let name = CString::new(path.as_str()).expect("no zero in it");
+    // SAFETY: the name ends with a zero.
+    must("swapon", checked(unsafe { libc::swapon(name.as_ptr(), 0) }));
+    paced(|| say(&path));
+    // SAFETY: the name ends with a zero.
+    must("swapoff", checked(unsafe { libc::swapoff(name.as_ptr()) }));
+    drop(device);
 }
 
 /// All zeroes but for `union swap_header` of the kernel's include/linux/swap.h.
