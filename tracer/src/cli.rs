@@ -10,7 +10,9 @@ const EXAMPLES: &str = "\
 Examples:
   sudo tracer run                              watch the load on a terminal
   sudo tracer run --by cgroup --interval 5s    which service the load comes from
+  sudo tracer run --by cause                   what tasks are blocked by
   sudo tracer run --format json --duration 1m  JSON Lines, for a program
+  sudo tracer events --min-block 100ms         long blocks, one by one
   sudo tracer doctor                           what this kernel and these rights allow
 
 Exit status: 0 at the end, after Ctrl-C or SIGTERM too; 1 when something failed;
@@ -31,6 +33,12 @@ pub enum Command {
     /// Show the load, itemised, at every interval
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Show the load alone, and why tasks are blocked; also as a flame graph
+    #[command(after_help = LOAD_EXAMPLES)]
+    Load(LoadArgs),
+    /// Tell of blocked tasks one by one, as they are woken or while they hang
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events(EventsArgs),
     /// Tell what this kernel and these rights allow, and what to do about it
     Doctor(DoctorArgs),
 }
@@ -45,6 +53,45 @@ Examples:
 Words: running is on a CPU, waiting is runnable without one, throttled is held by a
 cgroup's CPU limit, blocked is uninterruptible sleep (D). 1.00 is one task all the time.";
 
+const LOAD_EXAMPLES: &str = "\
+Examples:
+  sudo tracer load --by cause                           what tasks are blocked by, then who
+  sudo tracer load --duration 1m --flame blocked.svg    a picture of all blocked time
+  sudo tracer load --duration 1m --folded blocked.txt   the same for other flame graph tools";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  sudo tracer events                                    blocks of 1 ms and more, as they end
+  sudo tracer events --min-block 100ms --stacks         long ones, with the kernel's stack
+  sudo tracer events --format json --duration 1m        JSON Lines, for a program
+
+A task that stays blocked is told when it passes 1 s, 10 s, 60 s and 120 s, and again
+when it is woken.";
+
+/// Options of all that watch.
+#[derive(Args, Debug)]
+pub struct WatchArgs {
+    /// Stop after this time [default: at Ctrl-C]
+    #[arg(long, value_name = "TIME", value_parser = positive, allow_hyphen_values = true)]
+    pub duration: Option<Duration>,
+
+    /// Look at blocked episodes from this length on: why, on what, who woke
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration)]
+    pub min_block: Duration,
+
+    /// Show the kernel stack of each blocked task
+    #[arg(long)]
+    pub stacks: bool,
+
+    /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
+    /// Write debug lines, those of the kernel programs too, to standard error
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
 /// Options of `tracer run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
@@ -52,10 +99,6 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval,
           allow_hyphen_values = true)]
     pub interval: Duration,
-
-    /// Stop after this time [default: at Ctrl-C]
-    #[arg(long, value_name = "TIME", value_parser = positive, allow_hyphen_values = true)]
-    pub duration: Option<Duration>,
 
     /// Stop after this many snapshots
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -77,21 +120,45 @@ pub struct RunArgs {
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
 
-    /// Look at blocked episodes from this length on: why, on what, who woke
-    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration)]
-    pub min_block: Duration,
+    /// What all that watch have in common
+    #[command(flatten)]
+    pub watch: WatchArgs,
+}
 
-    /// Show the kernel stack of each blocked task
-    #[arg(long)]
-    pub stacks: bool,
+/// Options of `tracer load`.
+#[derive(Args, Debug)]
+pub struct LoadArgs {
+    /// Those of `tracer run`
+    #[command(flatten)]
+    pub run: RunArgs,
 
-    /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
+    /// At the end, write a flame graph of all blocked time to this file (SVG)
     #[arg(long, value_name = "FILE")]
-    pub btf: Option<PathBuf>,
+    pub flame: Option<PathBuf>,
 
-    /// Write debug lines, those of the kernel programs too, to standard error
-    #[arg(long, short)]
-    pub verbose: bool,
+    /// At the end, write all blocked time by process, cause and stack to this file
+    #[arg(long, value_name = "FILE")]
+    pub folded: Option<PathBuf>,
+}
+
+/// Options of `tracer events`.
+#[derive(Args, Debug)]
+pub struct EventsArgs {
+    /// Stop after this many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// How to show it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlainFormat,
+
+    /// Only events of this process
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+
+    /// What all that watch have in common
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 /// Options of `tracer doctor`.
@@ -99,7 +166,7 @@ pub struct RunArgs {
 pub struct DoctorArgs {
     /// How to show it
     #[arg(long, value_enum, default_value_t)]
-    pub format: DoctorFormat,
+    pub format: PlainFormat,
 
     /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
@@ -120,13 +187,13 @@ pub enum Format {
     Json,
 }
 
-/// How the doctor's findings are shown.
+/// How it is shown where there is no page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum DoctorFormat {
+pub enum PlainFormat {
     /// Plain text
     #[default]
     Text,
-    /// One JSON object
+    /// JSON: Lines, or one object
     Json,
 }
 

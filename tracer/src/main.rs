@@ -11,6 +11,8 @@ use tracer::{
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => session::run(&args),
+        Command::Load(args) => session::load(&args),
+        Command::Events(args) => session::events(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match done {

@@ -365,6 +365,68 @@ pub struct Queue {
     pub waiting: u64,
 }
 
+/// Something notable about a blocked task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BlockedEvent {
+    /// When the task was woken, or when it was seen to be still blocked.
+    pub time: WallNs,
+    /// What happened.
+    pub kind: BlockedEventKind,
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the task.
+    pub comm: Text,
+    /// When it blocked.
+    pub began: WallNs,
+    /// How long, in ns; so far, while it is blocked.
+    pub length_ns: u64,
+    /// Why; a fixed word.
+    pub cause: &'static str,
+    /// On what: device, file system, operation, mount, holder.
+    pub detail: Option<Text>,
+    /// The block device by itself.
+    pub device: Option<Text>,
+    /// Kernel functions, innermost first.
+    pub stack: Vec<Text>,
+    /// Who woke it; `None` while it is blocked.
+    pub waker: Option<Waker>,
+    /// Whom it waits for, whom that one waits for, and so on; only while it is blocked.
+    pub waits_for: Vec<Link>,
+}
+
+/// What happened to a blocked task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BlockedEventKind {
+    /// It was woken.
+    #[default]
+    Woken,
+    /// It has been blocked for this long, in ns, and still is.
+    Still(u64),
+}
+
+/// Who woke a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waker {
+    /// A task.
+    Task {
+        /// Process id.
+        pid: u32,
+        /// Thread id.
+        tid: u32,
+        /// Name of the task.
+        comm: Text,
+    },
+    /// An interrupt.
+    Interrupt {
+        /// A softirq, else a handler.
+        is_soft: bool,
+        /// What for, such as `timer`; a fixed word.
+        source: &'static str,
+    },
+}
+
 /// Something that was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {

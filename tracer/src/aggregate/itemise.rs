@@ -187,7 +187,8 @@ impl LoadAggregate {
         })
     }
 
-    fn reason_of(&self, task: &Task) -> Reason {
+    /// Why a task is blocked; nothing known when it is not.
+    pub(super) fn reason_of(&self, task: &Task) -> Reason {
         let Some(since) = task.blocked_since else {
             return Reason::default();
         };

@@ -9,6 +9,7 @@
 pub mod blame;
 pub mod blocked;
 pub mod causes;
+mod events;
 pub mod groups;
 mod itemise;
 pub mod load;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    cli::{DoctorArgs, DoctorFormat},
+    cli::{DoctorArgs, PlainFormat},
     snapshot::HookState,
 };
 
@@ -49,8 +49,8 @@ struct Examination {
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let found = examine::all(args.btf.as_deref());
     let page = match args.format {
-        DoctorFormat::Text => report::text(&found.checks),
-        DoctorFormat::Json => report::json(&found),
+        PlainFormat::Text => report::text(&found.checks),
+        PlainFormat::Json => report::json(&found),
     };
     match io::stdout().write_all(page.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),

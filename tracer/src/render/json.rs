@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Render,
-    json_blocked::{Blocked, CauseRow, CauseShare, DeviceRow, Lengths, Queue},
+    json_blocked::{Blocked, CauseRow, CauseShare, DeviceRow, Event, Lengths, Queue},
     time::rfc3339,
     words,
 };
@@ -38,6 +38,10 @@ impl Render for JsonRenderer {
         line(&Line::Snapshot(snapshot.into()))
     }
 
+    fn event(&mut self, event: &snapshot::BlockedEvent) -> Vec<u8> {
+        line(&Line::Event(Box::new(event.into())))
+    }
+
     fn end(&mut self, summary: &snapshot::Summary) -> Vec<u8> {
         line(&Line::End(summary.into()))
     }
@@ -55,6 +59,7 @@ fn line(line: &Line<'_>) -> Vec<u8> {
 enum Line<'a> {
     Start(Start<'a>),
     Snapshot(Box<Snapshot<'a>>),
+    Event(Box<Event<'a>>),
     End(End<'a>),
 }
 

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::json::Number;
+use super::{json::Number, time::rfc3339};
 use crate::{
-    snapshot::{self, Role},
+    snapshot::{self, BlockedEventKind, Role},
     text::Text,
 };
 
@@ -62,6 +62,81 @@ impl<'a> From<&'a snapshot::Link> for Link<'a> {
             },
             cause: link.cause,
             detail: text(&link.detail),
+        }
+    }
+}
+
+/// Something notable about a blocked task.
+#[derive(Serialize)]
+pub(super) struct Event<'a> {
+    time: String,
+    event: &'a str,
+    threshold_ns: Option<u64>,
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+    began: String,
+    length_ns: u64,
+    cause: &'a str,
+    detail: Option<&'a str>,
+    device: Option<&'a str>,
+    stack: Vec<&'a str>,
+    waker: Option<Waker<'a>>,
+    chain: Vec<Link<'a>>,
+}
+
+/// Who woke a task: `kind` is `task`, `softirq` or `interrupt`.
+#[derive(Serialize)]
+struct Waker<'a> {
+    kind: &'a str,
+    pid: Option<u32>,
+    tid: Option<u32>,
+    comm: Option<&'a str>,
+    source: Option<&'a str>,
+}
+
+impl<'a> From<&'a snapshot::BlockedEvent> for Event<'a> {
+    fn from(event: &'a snapshot::BlockedEvent) -> Self {
+        let (name, threshold_ns) = match event.kind {
+            BlockedEventKind::Woken => ("blocked", None),
+            BlockedEventKind::Still(ns) => ("blocked_long", Some(ns)),
+        };
+        Self {
+            time: rfc3339(event.time),
+            event: name,
+            threshold_ns,
+            pid: event.pid,
+            tid: event.tid,
+            comm: event.comm.as_str(),
+            began: rfc3339(event.began),
+            length_ns: event.length_ns,
+            cause: event.cause,
+            detail: text(&event.detail),
+            device: text(&event.device),
+            stack: event.stack.iter().map(Text::as_str).collect(),
+            waker: event.waker.as_ref().map(Waker::from),
+            chain: event.waits_for.iter().map(Link::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a snapshot::Waker> for Waker<'a> {
+    fn from(waker: &'a snapshot::Waker) -> Self {
+        match waker {
+            snapshot::Waker::Task { pid, tid, comm } => Self {
+                kind: "task",
+                pid: Some(*pid),
+                tid: Some(*tid),
+                comm: Some(comm.as_str()),
+                source: None,
+            },
+            snapshot::Waker::Interrupt { is_soft, source } => Self {
+                kind: if *is_soft { "softirq" } else { "interrupt" },
+                pid: None,
+                tid: None,
+                comm: None,
+                source: Some(source),
+            },
         }
     }
 }

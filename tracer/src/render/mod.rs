@@ -3,6 +3,7 @@
 //! writes and never asks for the time.
 
 pub mod docs;
+pub mod events;
 pub mod flame;
 pub mod folded;
 pub mod json;
@@ -24,7 +25,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-use crate::snapshot::{Snapshot, Start, Summary};
+use crate::snapshot::{BlockedEvent, Snapshot, Start, Summary};
 
 /// An output format. A run is one `start`, any number of `snapshot`s, one `end`.
 pub trait Render {
@@ -32,6 +33,10 @@ pub trait Render {
     fn start(&mut self, start: &Start) -> Vec<u8>;
     /// One tick.
     fn snapshot(&mut self, snapshot: &Snapshot) -> Vec<u8>;
+    /// Something notable; nothing where a snapshot says it too.
+    fn event(&mut self, _event: &BlockedEvent) -> Vec<u8> {
+        Vec::new()
+    }
     /// The whole run.
     fn end(&mut self, summary: &Summary) -> Vec<u8>;
 }

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     clock::WallNs,
     snapshot::{
-        BlockedTask, CauseLengths, LoadBreakdown, Lost, OwnCost, Queue, Role, Snapshot, Start,
-        TaskMean,
+        BlockedTask, CauseLengths, Link, LoadBreakdown, Lost, OwnCost, Queue, Role, Snapshot,
+        Start, TaskMean,
     },
     text::Text,
 };
@@ -202,14 +202,19 @@ pub(super) fn blocked(tasks: &[BlockedTask], columns: usize) -> Vec<Line> {
 /// What a task is blocked by, and what those are blocked by that it waits for.
 fn why(task: &BlockedTask) -> String {
     let mut words = cause(task.cause, task.detail.as_ref());
-    for link in &task.waits_for {
-        if link.role == Role::Child {
-            words.push_str(&format!(", child {}[{}]", link.comm, link.pid));
-        }
-        if let Some(its_cause) = link.cause {
-            let its_cause = cause(its_cause, link.detail.as_ref());
-            words.push_str(&format!(", which waits for {its_cause}"));
-        }
+    words.extend(task.waits_for.iter().map(behind));
+    words
+}
+
+/// What is said of a task that another waits for; a holder is named before.
+pub(super) fn behind(link: &Link) -> String {
+    let mut words = String::new();
+    if link.role == Role::Child {
+        words = format!(", child {}[{}]", link.comm, link.pid);
+    }
+    if let Some(its_cause) = link.cause {
+        let its_cause = cause(its_cause, link.detail.as_ref());
+        words.push_str(&format!(", which waits for {its_cause}"));
     }
     words
 }

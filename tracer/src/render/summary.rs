@@ -43,6 +43,34 @@ pub(super) fn lines(summary: &Summary, by: GroupBy, columns: usize) -> Vec<Line>
         lines.push(table.head);
         lines.extend(table.groups.into_iter().flat_map(GroupLines::lines));
     }
+    lines.extend(by_cause(summary, columns));
+    if !summary.episodes.is_empty() {
+        lines.extend([
+            Line::default(),
+            Line::styled(Style::Bold, "LONGEST BLOCKED"),
+        ]);
+        lines.extend(episodes(&summary.episodes));
+    }
+    lines.push(Line::default());
+    lines.extend(lost(&summary.lost, columns));
+    lines.extend(flow(own_cost(&summary.own), columns));
+    lines
+}
+
+/// The whole run, of which the events were shown already.
+pub(super) fn of_events(summary: &Summary, columns: usize) -> Vec<Line> {
+    let head = format!("SUMMARY of {}", age(summary.duration_ns));
+    let mut lines = vec![Line::styled(Style::Bold, head)];
+    lines.extend(by_cause(summary, columns));
+    lines.push(Line::default());
+    lines.extend(lost(&summary.lost, columns));
+    lines.extend(flow(own_cost(&summary.own), columns));
+    lines
+}
+
+/// Blocked time by cause, and how long the episodes were.
+fn by_cause(summary: &Summary, columns: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
     let by_cause = turned::of_causes(&summary.causes, summary.mean.blocked, columns);
     if !by_cause.groups.is_empty() {
         lines.extend([
@@ -58,16 +86,6 @@ pub(super) fn lines(summary: &Summary, by: GroupBy, columns: usize) -> Vec<Line>
         lines.extend([Line::default(), Line::styled(Style::Bold, heading)]);
         lines.extend(lengths(&summary.lengths, columns));
     }
-    if !summary.episodes.is_empty() {
-        lines.extend([
-            Line::default(),
-            Line::styled(Style::Bold, "LONGEST BLOCKED"),
-        ]);
-        lines.extend(episodes(&summary.episodes));
-    }
-    lines.push(Line::default());
-    lines.extend(lost(&summary.lost, columns));
-    lines.extend(flow(own_cost(&summary.own), columns));
     lines
 }
 

@@ -27,6 +27,11 @@ pub(super) fn clock(time: WallNs) -> String {
     )
 }
 
+/// The time of day to the ms: `13:05:21.123`.
+pub(super) fn clock_ms(time: WallNs) -> String {
+    format!("{}.{:03}", clock(time), time.0 / 1_000_000 % 1000)
+}
+
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian
 /// calendar. Years begin in March here, so that the leap day comes last and all
 /// months before it follow one rule: 153 days in five months.

@@ -4,6 +4,7 @@
 mod cost;
 mod naming;
 mod output;
+mod pictures;
 mod source;
 
 pub use self::source::LEAST_KERNEL;
@@ -14,28 +15,56 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, error::ErrorKind};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::{cost::CostMeter, output::Output, source::Source};
+use self::{cost::CostMeter, output::Output, pictures::Pictures, source::Source};
 use crate::{
-    aggregate::{LoadAggregate, Options},
-    cli::{By, Cli, RunArgs},
+    aggregate::{LoadAggregate, Options, Reading},
+    cli::{By, Cli, EventsArgs, LoadArgs, RunArgs, WatchArgs},
     clock::{self, MonotonicNs},
     host::{facts, own, users::Users},
     kernel::probes::PROBES,
     snapshot::Start,
 };
 
+/// How often `tracer events` looks.
+const EVENTS_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Runs until the end that the arguments or a signal set.
 ///
 /// # Errors
 /// The kernel side cannot be brought up or read, or the output cannot be written.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    if args.pid.is_some() && args.by != By::Process {
-        let message = "--pid is a row of its own only with --by process";
-        Cli::command()
-            .error(ErrorKind::ArgumentConflict, message)
-            .exit();
-    }
-    if args.verbose {
+    watch(Setup::of_run(args), Pictures::default())
+}
+
+/// The same, with files at its end.
+///
+/// # Errors
+/// As [`run`], or a file cannot be written.
+pub fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
+    let setup = Setup::of_run(&args.run);
+    watch(setup, Pictures::create(args)?)
+}
+
+/// Tells of events until the end that the arguments or a signal set.
+///
+/// # Errors
+/// As [`run`].
+pub fn events(args: &EventsArgs) -> anyhow::Result<ExitCode> {
+    let setup = Setup {
+        watch: &args.watch,
+        interval: EVENTS_INTERVAL,
+        count: args.count,
+        by: By::Process,
+        top: 0,
+        pid: args.pid,
+        shows: Shows::Events,
+        output: Output::of_events(args.format, args.watch.stacks),
+    };
+    watch(setup, Pictures::default())
+}
+
+fn watch(setup: Setup<'_>, pictures: Pictures) -> anyhow::Result<ExitCode> {
+    if setup.watch.verbose {
         env_logger::Builder::new()
             .filter_level(log::LevelFilter::Debug)
             .init();
@@ -46,8 +75,52 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(Session::begin(args)?.drive())?;
+        .block_on(Session::begin(setup, pictures)?.drive())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is shown as time goes by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shows {
+    /// A snapshot an interval, and tasks that hang.
+    Snapshots,
+    /// Blocked tasks one by one.
+    Events,
+}
+
+/// What a command asks for.
+struct Setup<'a> {
+    watch: &'a WatchArgs,
+    interval: Duration,
+    /// Of what is shown.
+    count: Option<u64>,
+    by: By,
+    top: u16,
+    pid: Option<u32>,
+    shows: Shows,
+    output: Output,
+}
+
+impl<'a> Setup<'a> {
+    fn of_run(args: &'a RunArgs) -> Self {
+        let is_by_process = matches!(args.by, By::Process | By::Cause | By::Device);
+        if args.pid.is_some() && !is_by_process {
+            let message = "--pid is a row of its own only with --by process";
+            Cli::command()
+                .error(ErrorKind::ArgumentConflict, message)
+                .exit();
+        }
+        Self {
+            watch: &args.watch,
+            interval: args.interval,
+            count: args.count,
+            by: args.by,
+            top: args.top,
+            pid: args.pid,
+            shows: Shows::Snapshots,
+            output: Output::new(args.format, args.watch.stacks),
+        }
+    }
 }
 
 struct Session {
@@ -55,48 +128,63 @@ struct Session {
     aggregate: LoadAggregate,
     cost: CostMeter,
     output: Output,
+    pictures: Pictures,
+    shows: Shows,
     start: Start,
     began: MonotonicNs,
+    /// When the reading before was.
+    read_at: Option<MonotonicNs>,
     interval_ns: u64,
     until: Option<MonotonicNs>,
     count: Option<u64>,
+    /// Snapshots or events so far.
+    shown: u64,
     is_verbose: bool,
 }
 
 impl Session {
     /// Attaches and takes the first reading.
-    fn begin(args: &RunArgs) -> anyhow::Result<Self> {
-        let (mut source, hooks) = Source::attach(args)?;
+    fn begin(setup: Setup<'_>, pictures: Pictures) -> anyhow::Result<Self> {
+        let watch = setup.watch;
+        let (mut source, hooks) = Source::attach(watch)?;
+        if setup.shows == Shows::Events {
+            // An event is told once, so names must be there at once.
+            source.load_symbols();
+        }
         let first = source.read_first()?;
         let began = first.clock.now;
         let options = Options {
-            by: args.by.into(),
-            top: args.top.into(),
-            pid: args.pid,
-            min_block_ns: nanoseconds(args.min_block),
+            by: setup.by.into(),
+            top: setup.top.into(),
+            pid: setup.pid,
+            min_block_ns: nanoseconds(watch.min_block),
             users: Users::read(),
         };
-        let interval_ns = nanoseconds(args.interval);
+        let interval_ns = nanoseconds(setup.interval);
         let start = Start {
             version: env!("CARGO_PKG_VERSION"),
             host: facts::host(),
             interval_ns,
-            by: args.by.into(),
-            rows: args.by.into(),
+            by: setup.by.into(),
+            rows: setup.by.into(),
             hooks,
             notes: notes(),
         };
         Ok(Self {
             aggregate: LoadAggregate::new(options, &first),
             cost: CostMeter::new(&source, began),
-            output: Output::new(args.format, args.stacks),
+            output: setup.output,
+            pictures,
+            shows: setup.shows,
             source,
             start,
             began,
+            read_at: None,
             interval_ns,
-            until: args.duration.map(|duration| began + nanoseconds(duration)),
-            count: args.count,
-            is_verbose: args.verbose,
+            until: watch.duration.map(|duration| began + nanoseconds(duration)),
+            count: setup.count,
+            shown: 0,
+            is_verbose: watch.verbose,
         })
     }
 
@@ -111,16 +199,39 @@ impl Session {
             // What happened since the last snapshot belongs to the summary too.
             let reading = self.source.read(self.aggregate.wants_complete())?;
             self.aggregate.observe(&reading);
+            self.tell(&reading)?;
             let own = self.cost.total(reading.clock.now);
             self.output.end(&self.aggregate.summary(own))?;
         }
-        Ok(())
+        let title = format!("blocked time on {}", self.start.host.hostname);
+        self.pictures.write(&title, &self.aggregate.stacks())
+    }
+
+    /// Tells what is notable of a reading; whether somebody still reads the output.
+    fn tell(&mut self, reading: &Reading) -> anyhow::Result<bool> {
+        let before = self.read_at.replace(reading.clock.now);
+        let mut events = Vec::new();
+        if self.shows == Shows::Events {
+            events = self.aggregate.woken(reading);
+        }
+        events.extend(self.aggregate.still_blocked(before));
+        for event in events {
+            if self.shows == Shows::Events {
+                if self.is_enough() {
+                    break;
+                }
+                self.shown += 1;
+            }
+            if !self.output.event(&event)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads and shows until the end; whether somebody still reads the output.
     async fn watch(&mut self, end: &mut Ending) -> anyhow::Result<bool> {
         let mut tick = self.began + self.interval_ns;
-        let mut shown = 0;
         loop {
             let last = self.until.is_some_and(|until| until <= tick);
             let tick_at = if last {
@@ -140,20 +251,28 @@ impl Session {
             self.aggregate.observe(&reading);
             let now = reading.clock.now;
             self.cost.watch(&self.source, now);
-            if now < tick_at {
+            let mut is_open = self.tell(&reading)?;
+            if is_open && !self.is_enough() && now < tick_at {
                 continue;
             }
             let own = self.cost.interval(now);
             let hooks = (self.source.hooks_in_force(), PROBES.len());
-            let is_open = self.output.snapshot(&self.aggregate.snapshot(own, hooks))?;
-            shown += 1;
-            if !is_open || last || self.count.is_some_and(|count| shown >= count) {
+            let snapshot = self.aggregate.snapshot(own, hooks);
+            if self.shows == Shows::Snapshots {
+                is_open = is_open && self.output.snapshot(&snapshot)?;
+                self.shown += 1;
+            }
+            if !is_open || last || self.is_enough() {
                 return Ok(is_open);
             }
             // After a stop (SIGSTOP, a suspended machine) missed ticks are not made up for.
             let missed = now.since_ns(tick) / self.interval_ns;
             tick = tick + (missed + 1) * self.interval_ns;
         }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.count.is_some_and(|count| self.shown >= count)
     }
 }
 

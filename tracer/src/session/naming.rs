@@ -55,6 +55,11 @@ enum Lookup {
 }
 
 impl Naming {
+    /// Reads the kernel's symbols now.
+    pub(super) fn load_symbols(&mut self) {
+        self.symbols = Symbols::read().map_or(Lookup::Missing, Lookup::Ready);
+    }
+
     /// Leaves of a task's file only what it can be blocked at.
     pub(super) fn keep_file(waits: &mut WaitsFor) {
         if !is_on_descriptor(waits.syscall) {

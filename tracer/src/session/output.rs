@@ -6,9 +6,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::Context as _;
 
 use crate::{
-    cli::Format,
-    render::{Render, TextOptions, json::JsonRenderer, text::TextRenderer},
-    snapshot::{Snapshot, Start, Summary},
+    cli::{Format, PlainFormat},
+    render::{Render, TextOptions, events::EventsRenderer, json::JsonRenderer, text::TextRenderer},
+    snapshot::{BlockedEvent, Snapshot, Start, Summary},
 };
 
 /// The width of text that goes into a pipe or file: nobody cuts it there.
@@ -38,6 +38,7 @@ enum Kind {
         renderer: TextRenderer,
         follows_terminal: bool,
     },
+    Events(EventsRenderer),
     Json(JsonRenderer),
 }
 
@@ -66,6 +67,20 @@ impl Output {
             renderer,
             follows_terminal: is_terminal && page,
         })
+    }
+
+    /// The output of `tracer events`.
+    pub(super) fn of_events(format: PlainFormat, stacks: bool) -> Self {
+        if format == PlainFormat::Json {
+            return Self::of(Kind::Json(JsonRenderer::new()));
+        }
+        let is_terminal = io::stdout().is_terminal();
+        // A line that is cut would lose its end for good: it wraps instead.
+        Self::of(Kind::Events(EventsRenderer::new(TextOptions {
+            color: is_terminal && allows_color(),
+            stacks,
+            ..TextOptions::default()
+        })))
     }
 
     fn of(kind: Kind) -> Self {
@@ -102,6 +117,12 @@ impl Output {
         write(&bytes)
     }
 
+    /// Writes an event; false when nobody reads any more.
+    pub(super) fn event(&mut self, event: &BlockedEvent) -> anyhow::Result<bool> {
+        let bytes = self.renderer().event(event);
+        write(&bytes)
+    }
+
     /// Writes the summary.
     pub(super) fn end(&mut self, summary: &Summary) -> anyhow::Result<bool> {
         let bytes = self.renderer().end(summary);
@@ -112,6 +133,7 @@ impl Output {
     fn renderer(&mut self) -> &mut dyn Render {
         match &mut self.kind {
             Kind::Text { renderer, .. } => renderer,
+            Kind::Events(renderer) => renderer,
             Kind::Json(renderer) => renderer,
         }
     }

@@ -7,7 +7,7 @@ use tracer_common::lost;
 use super::{naming::Naming, nanoseconds};
 use crate::{
     aggregate::Reading,
-    cli::RunArgs,
+    cli::WatchArgs,
     clock,
     decode::{block, clock::ClockReading, fold, task},
     error::KernelError,
@@ -40,7 +40,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Checks the rights and attaches every probe.
-    pub(super) fn attach(args: &RunArgs) -> Result<(Self, Vec<HookState>), KernelError> {
+    pub(super) fn attach(args: &WatchArgs) -> Result<(Self, Vec<HookState>), KernelError> {
         check_host()?;
         let cgroups = Cgroups::new();
         let loaded = loader::load(&LoadOptions {
@@ -60,6 +60,11 @@ impl Source {
             latest: ClockReading::default(),
         };
         Ok((source, hooks))
+    }
+
+    /// Waits for the names of kernel functions.
+    pub(super) fn load_symbols(&mut self) {
+        self.naming.load_symbols();
     }
 
     /// Every task, for the first time.

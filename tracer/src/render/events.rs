@@ -1,0 +1,96 @@
+//! Text of events: a line each, in the order in which they came.
+
+use super::{
+    Render, TextOptions,
+    line::{Line, Style, right},
+    quantity::age,
+    sections::{self, cause, task},
+    summary,
+    time::clock_ms,
+};
+use crate::snapshot::{BlockedEvent, BlockedEventKind, Snapshot, Start, Summary, Waker};
+
+/// Room for a length of time, so that lines stand in columns.
+const LENGTH_ROOM: usize = 9;
+/// Blanks before each frame of a stack.
+const INDENT: usize = 16;
+
+/// Text of events.
+#[derive(Debug)]
+pub struct EventsRenderer {
+    options: TextOptions,
+}
+
+impl EventsRenderer {
+    /// A renderer for a screen like this.
+    pub fn new(options: TextOptions) -> Self {
+        Self { options }
+    }
+
+    fn write(&self, lines: impl IntoIterator<Item = Line>) -> Vec<u8> {
+        let mut out = String::new();
+        for line in lines {
+            line.write(&mut out, self.columns(), self.options.color);
+            out.push('\n');
+        }
+        out.into_bytes()
+    }
+
+    fn columns(&self) -> usize {
+        match self.options.width {
+            0 => u16::MAX.into(),
+            width => width.into(),
+        }
+    }
+}
+
+impl Render for EventsRenderer {
+    fn start(&mut self, start: &Start) -> Vec<u8> {
+        self.write(sections::start(start, self.columns()))
+    }
+
+    fn snapshot(&mut self, _snapshot: &Snapshot) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn event(&mut self, event: &BlockedEvent) -> Vec<u8> {
+        let indent = " ".repeat(INDENT);
+        let frames = event.stack.iter().filter(|_| self.options.stacks);
+        let frames = frames.map(|frame| Line::styled(Style::Dim, format!("{indent}{frame}")));
+        self.write(std::iter::once(line(event)).chain(frames))
+    }
+
+    fn end(&mut self, summary: &Summary) -> Vec<u8> {
+        let mut lines = vec![Line::default()];
+        lines.extend(summary::of_events(summary, self.columns()));
+        self.write(lines)
+    }
+}
+
+fn line(event: &BlockedEvent) -> Line {
+    let length = right(&age(event.length_ns), LENGTH_ROOM);
+    let mut line = Line::plain(format!("{}  ", clock_ms(event.time)));
+    match event.kind {
+        BlockedEventKind::Woken => line.push(Style::Plain, format!("blocked {length}")),
+        BlockedEventKind::Still(_) => line.push(Style::Red, format!("STILL   {length}")),
+    }
+    let name = task(event.comm.as_str(), event.pid, event.tid);
+    line.push(Style::Bold, format!("  {name}"));
+    let why = cause(event.cause, event.detail.as_ref());
+    line.push(Style::Plain, format!("   {why}"));
+    for link in &event.waits_for {
+        line.push(Style::Plain, sections::behind(link));
+    }
+    match &event.waker {
+        None => {}
+        Some(Waker::Task { pid, tid, comm }) => {
+            let name = task(comm.as_str(), *pid, *tid);
+            line.push(Style::Dim, format!("   woken by {name}"));
+        }
+        Some(Waker::Interrupt { is_soft, source }) => {
+            let kind = if *is_soft { "softirq" } else { "interrupt" };
+            line.push(Style::Dim, format!("   woken by {kind} ({source})"));
+        }
+    }
+    line
+}
