@@ -52,6 +52,78 @@ fn hooks_cost_next_to_nothing() {
     }
 }
 
+/// What a look at an episode costs: a waking with every episode over the threshold,
+/// less one with none.
+#[test]
+fn an_episode_over_the_threshold_costs_little() {
+    let _statistics = bpf::statistics();
+    let mut extra = Vec::new();
+    // Rounds, and the median: the machine is not ours alone.
+    for _ in 0..3 {
+        let [none, all] = ["1h", "1ns"].map(|threshold| {
+            let mut tracer = Tracer::start(&["--min-block", threshold, "--interval", "250ms"]);
+            tracer.may_lose = true;
+            tracer.snapshot();
+            let mut storm = Workload::ready(&["vfork-storm", "2", "1500"]);
+            let before = bpf::cost_of("sched_waking");
+            storm.go();
+            let words = [storm.line(), storm.line(), storm.line()];
+            let after = bpf::cost_of("sched_waking");
+            let done = words[1]
+                .split(' ')
+                .map(|n| n.parse::<u64>().expect("a number"));
+            let calls = (after.calls - before.calls) as f64;
+            (
+                after.ns_a_call_since(&before),
+                calls / done.sum::<u64>() as f64,
+            )
+        });
+        let (ns_a_call, calls_an_episode) = all;
+        println!(
+            "ns a waking: {:.0} with none over the threshold, {ns_a_call:.0} with all; \
+             {calls_an_episode:.2} wakings an episode",
+            none.0
+        );
+        extra.push((ns_a_call - none.0) * calls_an_episode);
+    }
+    extra.sort_by(f64::total_cmp);
+    println!("ns an episode over the threshold costs more: {extra:.0?}, at most 3000");
+    assert!(extra[1] <= 3000.0, "{extra:?}");
+}
+
+/// The hooks that say what a task waits for, net of an empty program on the spot.
+#[test]
+fn the_hooks_of_causes_cost_little() {
+    let _statistics = bpf::statistics();
+    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    tracer.snapshot();
+    for (hook, workload, most) in [
+        // It looks up what is kept of the task and writes to it.
+        ("block_bio_queue", &["writes", "1500"][..], 250.0),
+        // The same, and it reads the lock and its owner: rare, so out of cold caches.
+        // The task is about to sleep, which costs it microseconds.
+        (
+            "contention_begin",
+            &["mmap-lock", "1500", "256"][..],
+            1000.0,
+        ),
+    ] {
+        let _floor = bpf::empty_program(hook);
+        let mut workload = Workload::ready(workload);
+        let look = || ["floor", hook].map(bpf::cost_of);
+        let before = look();
+        workload.go();
+        workload.line();
+        workload.end();
+        let after = look();
+        let calls = after[1].calls - before[1].calls;
+        let [floor, cost] = [0, 1].map(|i: usize| after[i].ns_a_call_since(&before[i]));
+        println!("{hook}: {calls} calls, {cost:.0} ns, empty {floor:.0} ns, at most {most} more");
+        assert!(calls > 20, "the workload comes by");
+        assert!(cost - floor <= most, "{hook}: {cost} ns");
+    }
+}
+
 /// CPU and memory with few and with many tasks.
 #[test]
 fn the_process_costs_next_to_nothing() {

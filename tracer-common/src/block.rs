@@ -9,7 +9,7 @@ pub const STACK_FRAMES: usize = 32;
 /// first those below 2 us too, the last all longer ones.
 pub const LENGTH_BUCKETS: usize = 32;
 /// Most frames of a waking that are kept, the innermost.
-pub const WAKER_FRAMES: usize = 20;
+pub const WAKER_FRAMES: usize = 16;
 /// Most different kernel stacks that are kept.
 pub const STACKS: u32 = 2048;
 /// The key of what has no stack: it could not be taken, or the table is full.
@@ -81,9 +81,14 @@ pub struct EpisodeRecord {
     pub start_ns: u64,
     /// What it waited for.
     pub waits: WaitsFor,
-    /// Kernel stack of the waking, innermost first; 0 from the end on. An interrupt
-    /// wakes on top of a task that has nothing to do with it: only the stack tells.
+    /// Kernel stack of the waking, innermost first: an interrupt wakes on top of a
+    /// task that has nothing to do with it, and only the stack tells. Not taken where
+    /// the task that runs is surely the waker.
     pub waker_frames: [u64; WAKER_FRAMES],
+    /// Number of frames; the rest of them is undefined.
+    pub waker_depth: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// Process: thread group id.
     pub tgid: u32,
     /// Task: thread id.

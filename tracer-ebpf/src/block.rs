@@ -3,7 +3,7 @@
 //! All of it is for episodes over the threshold only. A shorter one costs no more
 //! than its begin and its end.
 
-use core::{arch::asm, ffi::c_void, ptr};
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -20,15 +20,16 @@ use tracer_common::{
         LOCK_WRITE, NO_STACK, STACK_FRAMES, WAKER_FRAMES, WaitsFor,
     },
     lost,
+    task::PF_KTHREAD,
 };
 
 use crate::{
     field::{
         BIO_DEVICE, BIO_OPERATION, DEVICE_NUMBER, MIN_BLOCK_NS, MUTEX_OWNER, Object, RWSEM_OWNER,
-        SEMAPHORE_HOLDER, TASK_CHILDREN, TASK_COMM, TASK_SIBLING, TASK_START, TASK_TGID, TASK_TID,
-        field, has, read,
+        SEMAPHORE_HOLDER, TASK_CHILDREN, TASK_COMM, TASK_FLAGS, TASK_SIBLING, TASK_STACK,
+        TASK_START, TASK_TGID, TASK_TID, field, has, read,
     },
-    file::note_file,
+    file::{note_file, system_call},
     maps::{BLOCKED, EPISODES, STACK_ROOM, STACKS, count},
 };
 
@@ -36,6 +37,10 @@ use crate::{
 pub(crate) const ROOM_OF_WAKING: u32 = 0;
 /// Room of the iterator.
 pub(crate) const ROOM_OF_ITERATOR: u32 = 1;
+
+/// The least `THREAD_SIZE` of x86-64 and arm64. On a larger stack a waker may be taken
+/// for an interrupt, and its own stack is looked at in vain.
+const TASK_STACK_BYTES: u64 = 16 << 10;
 
 /// `LCB_F_*` of include/trace/events/lock.h.
 const LCB_F_SPIN: u64 = 1;
@@ -157,11 +162,15 @@ fn keep_stack(room: u32, take: impl Fn(*mut c_void, u32) -> i64) -> u64 {
     }
     let depth = taken as usize / size_of::<u64>();
     let mut key: u64 = 0xcbf2_9ce4_8422_2325;
-    for (i, frame) in entry.frames.iter_mut().enumerate() {
+    for (i, frame) in entry.frames.iter().enumerate() {
         if i >= depth {
-            *frame = 0;
+            break;
         }
-        key = (key.rotate_left(5) ^ *frame).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        key = (key.rotate_left(5) ^ frame).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    if depth < STACK_FRAMES {
+        // The mask is what the verifier wants to see.
+        entry.frames[depth & (STACK_FRAMES - 1)] = 0;
     }
     if key == NO_STACK {
         key = 1;
@@ -196,32 +205,57 @@ pub(crate) fn end(
         count(lost::EPISODE_RING);
         return;
     };
+    let r: *mut EpisodeRecord = record.as_mut_ptr();
     // SAFETY: both tasks are task_structs; the record is the ring's memory, as large
-    // as the type, and every field is written.
+    // as the type, and every field that user space reads is written.
     unsafe {
         let current: Object = bpf_get_current_task_btf().cast_const().cast();
-        ptr::write(
-            record.as_mut_ptr(),
-            EpisodeRecord {
-                begin_ns: begin,
-                end_ns: now,
-                start_ns: field(task, &TASK_START),
-                waits: *waits,
-                waker_frames: [0; WAKER_FRAMES],
-                tgid: field(task, &TASK_TGID),
-                tid: field(task, &TASK_TID),
-                waker_tgid: field(current, &TASK_TGID),
-                waker_tid: field(current, &TASK_TID),
-                comm: field(task, &TASK_COMM),
-                waker_comm: field(current, &TASK_COMM),
-            },
-        );
-        let frames = (&raw mut (*record.as_mut_ptr()).waker_frames).cast();
-        let bytes = size_of::<[u64; WAKER_FRAMES]>() as u32;
-        // What does not fit is left out, and an error leaves zeros.
-        bpf_get_stack(ctx.as_ptr(), frames, bytes, 0);
+        (*r).begin_ns = begin;
+        (*r).end_ns = now;
+        (*r).start_ns = field(task, &TASK_START);
+        (*r).waits = *waits;
+        (*r).tgid = field(task, &TASK_TGID);
+        (*r).tid = field(task, &TASK_TID);
+        (*r).waker_tgid = field(current, &TASK_TGID);
+        (*r).waker_tid = field(current, &TASK_TID);
+        (*r).comm = field(task, &TASK_COMM);
+        (*r).waker_comm = field(current, &TASK_COMM);
+        (*r).reserved = 0;
+        (*r).waker_depth = 0;
+        if !is_waker(ctx, current, r) {
+            let frames = (&raw mut (*r).waker_frames).cast();
+            let bytes = size_of::<[u64; WAKER_FRAMES]>() as u32;
+            let taken = bpf_get_stack(ctx.as_ptr(), frames, bytes, 0);
+            if taken > 0 {
+                (*r).waker_depth = taken as u32 / size_of::<u64>() as u32;
+            }
+        }
     }
     record.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// Whether the current task is surely the waker, and no interrupt on top of it.
+///
+/// Interrupts run on a stack of their own, but for those out of user mode on x86. A
+/// task that is in a system call was in kernel mode. So what runs on the task's own
+/// stack is the task, if that is a kernel thread or in a system call.
+#[inline(always)]
+unsafe fn is_waker(ctx: &BtfTracePointContext, current: Object, room: *mut EpisodeRecord) -> bool {
+    // SAFETY: the record's memory makes a number of the address, which the verifier
+    // would not let go through arithmetic; current is a task_struct.
+    unsafe {
+        // The arguments lie on the stack of who called; a program's own variables
+        // do not (from 6.13).
+        let number = &raw mut (*room).waker_frames[0];
+        number.write_volatile(ctx.as_ptr() as u64);
+        let here = number.read_volatile();
+        let stack: u64 = field(current, &TASK_STACK);
+        if here.wrapping_sub(stack) >= TASK_STACK_BYTES {
+            return false;
+        }
+        let flags: u32 = field(current, &TASK_FLAGS);
+        flags & PF_KTHREAD != 0 || system_call(current).is_some()
+    }
 }
 
 /// Whether an episode of this length is looked at.

@@ -18,6 +18,27 @@ use crate::field::{
 const KIND_OF_FILE: u16 = 0o170_000;
 const BLOCK_DEVICE: u16 = 0o060_000;
 
+/// The system call that a task is in, and its first argument.
+#[inline(always)]
+pub(crate) fn system_call(task: Object) -> Option<(u32, u64)> {
+    if !has(&REGS_SYSCALL) {
+        return None;
+    }
+    // SAFETY: the task is a task_struct; the helper answers with its pt_regs.
+    unsafe {
+        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as Object;
+        if regs.is_null() {
+            return None;
+        }
+        let number: u64 = field(regs, &REGS_SYSCALL);
+        // An exception or an interrupt has -1 there; arm64's is an int.
+        if number as i32 == -1 {
+            return None;
+        }
+        Some((number as u32, field(regs, &REGS_FIRST)))
+    }
+}
+
 /// Notes the system call and the file it is at.
 #[inline(always)]
 pub(crate) fn note_file(task: Object, waits: &mut WaitsFor) {
@@ -26,18 +47,13 @@ pub(crate) fn note_file(task: Object, waits: &mut WaitsFor) {
     waits.file_device = 0;
     // SAFETY: the caller's task is a task_struct.
     let flags: u32 = unsafe { field(task, &TASK_FLAGS) };
-    if flags & PF_KTHREAD != 0 || !has(&REGS_SYSCALL) {
+    if flags & PF_KTHREAD != 0 {
         return;
     }
-    // SAFETY: the task is a task_struct; the helper answers with its pt_regs.
-    let (syscall, first): (u64, u64) = unsafe {
-        let regs = bpf_task_pt_regs(task.cast_mut().cast()) as Object;
-        if regs.is_null() {
-            return;
-        }
-        (field(regs, &REGS_SYSCALL), field(regs, &REGS_FIRST))
+    let Some((syscall, first)) = system_call(task) else {
+        return;
     };
-    waits.syscall = syscall as u32;
+    waits.syscall = syscall;
     // SAFETY: as above; a NULL on the way reads as 0.
     let (most, files): (u32, u64) = unsafe {
         let files: Object = field(task, &TASK_FILES);

@@ -78,6 +78,7 @@ fn episode(mut b: Bytes) -> Result<EpisodeReading, bytes::TryGetError> {
     for frame in &mut frames {
         *frame = u64(b)?;
     }
+    let (depth, _reserved) = (u32(b)?, u32(b)?);
     let (pid, tid, waker_pid, waker_tid) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
     let name = |at: usize| Text::from_bytes(b.get(at..at + COMM_BYTES).unwrap_or_default());
     Ok(EpisodeReading {
@@ -92,7 +93,7 @@ fn episode(mut b: Bytes) -> Result<EpisodeReading, bytes::TryGetError> {
             pid: waker_pid,
             tid: waker_tid,
             comm: name(COMM_BYTES),
-            frames: before_zero(&frames),
+            frames: frames.into_iter().take(depth as usize).collect(),
         },
     })
 }

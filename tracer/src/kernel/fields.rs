@@ -125,6 +125,7 @@ pub const FIELDS: &[Field] = &[
         &[("task_struct", &["blocker"])],
         "who holds the lock of a task that waits since before tracer's start (from 6.16)",
     ),
+    needed("TASK_STACK", &[("task_struct", &["stack"])]),
     needed("TASK_FILES", &[("task_struct", &["files"])]),
     needed("TASK_CHILDREN", &[("task_struct", &["children"])]),
     needed("TASK_SIBLING", &[("task_struct", &["sibling"])]),
