@@ -16,7 +16,7 @@ use crate::{
         task::TaskReading,
     },
     error::KernelError,
-    host::{devices::Devices, mounts::Mounts},
+    host::{devices::Devices, mounts::Mounts, own},
     kernel::{
         reader::Reader,
         symbols::{Symbols, SymbolsError},
@@ -167,7 +167,10 @@ impl Lookup {
                 *self = Self::Reading(receiver);
             }
             Self::Reading(receiver) => match receiver.try_recv() {
-                Ok(Ok(symbols)) => *self = Self::Ready(symbols),
+                Ok(Ok(symbols)) => {
+                    *self = Self::Ready(symbols);
+                    own::trim_memory();
+                }
                 Ok(Err(_)) | Err(TryRecvError::Disconnected) => *self = Self::Missing,
                 Err(TryRecvError::Empty) => {}
             },
