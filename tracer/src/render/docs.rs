@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::table;
+use super::{table, turned};
 use crate::{
     figures::FIGURES,
     kernel::{fields::FIELDS, probes::PROBES},
@@ -30,11 +30,13 @@ pub fn figures_page() -> String {
             .map(|(figure, path)| [code(path), figure.unit.to_owned(), cell(figure.help)]);
         section(&mut page, title, ["path", "unit", "what it says"], figures);
     }
-    let columns = table::headings().map(|(heading, path)| {
-        let figure = FIGURES.iter().find(|figure| figure.path == path);
-        let help = figure.map(|figure| cell(figure.help)).unwrap_or_default();
-        [code(heading), code(path), help]
-    });
+    let columns = table::headings()
+        .chain(turned::headings())
+        .map(|(heading, path)| {
+            let figure = FIGURES.iter().find(|figure| figure.path == path);
+            let help = figure.map(|figure| cell(figure.help)).unwrap_or_default();
+            [code(heading), code(path), help]
+        });
     section(
         &mut page,
         "Columns of the text",

@@ -3,9 +3,12 @@
 use crate::{
     clock::{MonotonicNs, WallNs},
     snapshot::{
-        BlockedStack, BlockedTask, Group, GroupBy, HookState, Host, KernelSample, LoadBreakdown,
-        LongEpisode, Lost, OtherGroups, OwnCost, Snapshot, Start, Summary, TaskMean, Verdict,
+        BlockedStack, BlockedTask, CauseLengths, CauseRow, CauseShare, DeviceRow, Group, GroupBy,
+        HookState, Host, KernelSample, LENGTH_BUCKETS, Link, LoadBreakdown, LongEpisode, Lost,
+        OtherGroups, OwnCost, Queue, Role, Rows, Snapshot, Start, Summary, TaskMean, Verdict,
+        Waiter,
     },
+    text::Text,
 };
 
 const S: u64 = 1_000_000_000;
@@ -20,6 +23,7 @@ pub(crate) fn start() -> Start {
         },
         interval_ns: S,
         by: GroupBy::Process,
+        rows: Rows::Groups,
         hooks: vec![
             HookState {
                 name: "sched_switch",
@@ -63,13 +67,22 @@ fn task_mean([running, waiting, throttled, blocked]: [f64; 4]) -> TaskMean {
 
 pub(crate) fn groups() -> Vec<Group> {
     vec![
-        group(
-            2211,
-            "mysqld",
-            14,
-            [11.8, 7.2, 3.1],
-            [0.11, 0.02, 0.0, 10.9],
-        ),
+        Group {
+            episodes: 841,
+            causes: vec![
+                share("disk", Some("vdb ext4 read /data"), 8.1),
+                share("mmap_lock", Some("mmap held by mysqld[2211]"), 1.7),
+                share("journal", Some("vdb ext4 fsync /data"), 0.904),
+                share("brief", None, 0.196),
+            ],
+            ..group(
+                2211,
+                "mysqld",
+                14,
+                [11.8, 7.2, 3.1],
+                [0.11, 0.02, 0.0, 10.9],
+            )
+        },
         Group {
             pid: None,
             exited: 40,
@@ -82,6 +95,7 @@ pub(crate) fn groups() -> Vec<Group> {
         },
         Group {
             is_kernel: true,
+            causes: vec![share("disk", Some("vda write"), 1.7)],
             cgroup: Some("/".into()),
             user: Some("root".into()),
             ..group(
@@ -91,6 +105,199 @@ pub(crate) fn groups() -> Vec<Group> {
                 [1.004, 0.7, 0.2],
                 [0.003, 0.0, 0.0, 1.7],
             )
+        },
+    ]
+}
+
+fn share(cause: &'static str, detail: Option<&str>, blocked: f64) -> CauseShare {
+    CauseShare {
+        cause,
+        detail: detail.map(Text::from),
+        blocked,
+    }
+}
+
+fn waiter(pid: Option<u32>, name: &str, blocked: f64) -> Waiter {
+    Waiter {
+        pid,
+        name: name.into(),
+        blocked,
+    }
+}
+
+/// What all tasks are blocked by; adds up to 12.6.
+pub(crate) fn causes() -> Vec<CauseRow> {
+    let mysqld = |blocked| waiter(Some(2211), "mysqld", blocked);
+    let row = |share: CauseShare, device: Option<&str>, waiters: Vec<Waiter>| CauseRow {
+        cause: share.cause,
+        detail: share.detail,
+        device: device.map(Text::from),
+        blocked: share.blocked,
+        waiters_total: waiters.len() as u64,
+        waiters,
+    };
+    vec![
+        row(
+            share("disk", Some("vdb ext4 read /data"), 8.1),
+            Some("vdb"),
+            vec![mysqld(8.1), waiter(Some(731), "node_exporter", 0.001)],
+        ),
+        row(
+            share("mmap_lock", Some("mmap held by mysqld[2211]"), 1.7),
+            None,
+            vec![mysqld(1.7)],
+        ),
+        row(
+            share("disk", Some("vda write"), 1.7),
+            Some("vda"),
+            vec![waiter(Some(412), "jbd2/vda-8", 1.7)],
+        ),
+        row(
+            share("journal", Some("vdb ext4 fsync /data"), 0.904),
+            Some("vdb"),
+            vec![mysqld(0.904)],
+        ),
+        CauseRow {
+            waiters_total: 24,
+            ..row(
+                share("brief", None, 0.196),
+                None,
+                vec![mysqld(0.18), waiter(None, "php-fpm", 0.016)],
+            )
+        },
+        row(
+            share("unknown", Some("sync_inodes_one"), 0.001),
+            None,
+            vec![],
+        ),
+    ]
+}
+
+/// The same by device.
+pub(crate) fn devices() -> Vec<DeviceRow> {
+    let row = |device: Option<&str>, blocked, waiters: Vec<Waiter>| DeviceRow {
+        device: device.map(Text::from),
+        blocked,
+        waiters_total: waiters.len() as u64,
+        waiters,
+    };
+    let mysqld = |blocked| waiter(Some(2211), "mysqld", blocked);
+    vec![
+        row(Some("vdb"), 9.004, vec![mysqld(9.004)]),
+        row(
+            None,
+            1.896,
+            vec![mysqld(1.88), waiter(None, "php-fpm", 0.016)],
+        ),
+        row(Some("vda"), 1.7, vec![waiter(Some(412), "jbd2/vda-8", 1.7)]),
+    ]
+}
+
+fn lengths() -> Vec<CauseLengths> {
+    let lengths = |cause, from: usize, counts: &[u64]| {
+        let mut buckets = [0; LENGTH_BUCKETS];
+        buckets
+            .iter_mut()
+            .skip(from)
+            .zip(counts)
+            .for_each(|(bucket, count)| *bucket = *count);
+        CauseLengths {
+            cause,
+            episodes: counts.iter().sum(),
+            buckets,
+        }
+    };
+    vec![
+        lengths(
+            "disk",
+            9,
+            &[120, 3_480, 20_111, 4_420, 1_001, 240, 31, 0, 2],
+        ),
+        lengths("journal", 13, &[77, 51, 4]),
+        lengths("mmap_lock", 27, &[1]),
+    ]
+}
+
+/// mysqld: a thread that reads holds the lock which two others want.
+fn blocked() -> Vec<BlockedTask> {
+    const READ: [&str; 6] = [
+        "folio_wait_bit_common",
+        "filemap_get_pages",
+        "filemap_read",
+        "vfs_read",
+        "ksys_pread64",
+        "do_syscall_64",
+    ];
+    let stack = |frames: &[&str]| frames.iter().map(|frame| Text::from(*frame)).collect();
+    let reader = Link {
+        pid: 2211,
+        tid: 2290,
+        comm: "mysqld".into(),
+        role: Role::Holder,
+        cause: Some("disk"),
+        detail: Some("vdb ext4 page fault /data".into()),
+    };
+    let waits_for_reader = BlockedTask {
+        pid: 2211,
+        tid: 2301,
+        comm: "mysqld".into(),
+        age_ns: 3_200_000_000,
+        cause: "mmap_lock",
+        detail: Some("mmap held by mysqld[2211]".into()),
+        stack: stack(&["vm_mmap_pgoff", "ksys_mmap_pgoff", "do_syscall_64"]),
+        waits_for: vec![reader.clone()],
+    };
+    vec![
+        BlockedTask {
+            pid: 2211,
+            tid: 2290,
+            comm: "mysqld".into(),
+            age_ns: 252 * S,
+            cause: "disk",
+            detail: reader.detail.clone(),
+            stack: stack(&READ),
+            waits_for: Vec::new(),
+        },
+        waits_for_reader.clone(),
+        BlockedTask {
+            tid: 2302,
+            age_ns: 3_100_000_000,
+            ..waits_for_reader
+        },
+        BlockedTask {
+            pid: 412,
+            tid: 412,
+            comm: "jbd2/vda-8".into(),
+            age_ns: 850_000_000,
+            cause: "disk",
+            detail: Some("vda write".into()),
+            stack: stack(&READ[..1]),
+            waits_for: Vec::new(),
+        },
+        BlockedTask {
+            pid: 77,
+            tid: 77,
+            comm: "make".into(),
+            age_ns: 41_000_000,
+            cause: "vfork",
+            detail: None,
+            stack: stack(&["wait_for_vfork_done", "kernel_clone", "do_syscall_64"]),
+            waits_for: vec![Link {
+                pid: 78,
+                tid: 78,
+                comm: "sh".into(),
+                role: Role::Child,
+                cause: None,
+                detail: None,
+            }],
+        },
+        BlockedTask {
+            pid: 2211,
+            tid: 2291,
+            comm: "mysqld".into(),
+            age_ns: 3_200_000,
+            cause: "unknown",
+            ..BlockedTask::default()
         },
     ]
 }
@@ -126,12 +333,6 @@ pub(crate) fn snapshot() -> Snapshot {
         active: 17,
         named: 16,
     };
-    let task = |pid, tid, comm: &str, age_ns| BlockedTask {
-        pid,
-        tid,
-        comm: comm.into(),
-        age_ns,
-    };
     Snapshot {
         time: WallNs(1_795_439_121 * S + 123_456_789),
         interval_ns: S + 42,
@@ -156,12 +357,16 @@ pub(crate) fn snapshot() -> Snapshot {
             verdict: Verdict::MostlyBlocked,
             leaked: Some(1),
         },
-        blocked: vec![
-            task(2211, 2290, "mysqld", 252 * S),
-            task(412, 412, "jbd2/vda-8", 850_000_000),
-            task(2211, 2291, "mysqld", 3_200_000),
-        ],
+        blocked: blocked(),
         blocked_total: 14,
+        queues: vec![Queue {
+            root: blocked()[1].waits_for[0].clone(),
+            cause: "mmap_lock",
+            waiting: 2,
+        }],
+        causes: causes(),
+        devices: devices(),
+        lengths: lengths(),
         lost: lost(),
         hooks_in_force: (3, 4),
         own: own(),
@@ -187,6 +392,9 @@ pub(crate) fn summary() -> Summary {
             episode(2290, 252 * S, 252 * S, true),
             episode(2291, 850_000_000, 12 * S, false),
         ],
+        causes: causes(),
+        devices: devices(),
+        lengths: lengths(),
         samples: 6,
         samples_named: 5,
         sample_error: 1.0 / 6.0,

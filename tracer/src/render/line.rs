@@ -3,6 +3,8 @@
 
 use unicode_width::UnicodeWidthChar;
 
+use super::quantity::grouped;
+
 /// What stands where something was cut off; one column wide.
 const CUT: char = '…';
 
@@ -153,6 +155,31 @@ pub(super) fn cut_start(text: &str, columns: usize) -> String {
         .collect()
 }
 
+/// Of a list as many as fit into `columns`, then how many there are besides, `more`
+/// of them not in the list. The first is cut rather than left out.
+pub(super) fn list(items: &[String], more: u64, columns: usize) -> String {
+    let rest = |left_out: u64| match left_out {
+        0 => String::new(),
+        left_out => format!(", {} more", grouped(left_out)),
+    };
+    let Some(first) = items.first() else {
+        return cut_end(rest(more).trim_start_matches(", "), columns);
+    };
+    let (mut taken, mut used) = (0, 0);
+    for (at, item) in items.iter().enumerate() {
+        used += width(item) + if at == 0 { 0 } else { width(", ") };
+        let left_out = more.saturating_add((items.len() - at - 1) as u64);
+        if used + width(&rest(left_out)) <= columns {
+            taken = at + 1;
+        }
+    }
+    let shown = items.get(..taken).unwrap_or_default();
+    if shown.is_empty() {
+        return cut_end(&format!("{first}, {CUT}"), columns);
+    }
+    shown.join(", ") + &rest(more.saturating_add((items.len() - taken) as u64))
+}
+
 /// Padded at its begin to `columns`.
 pub(super) fn right(text: &str, columns: usize) -> String {
     format!("{}{text}", " ".repeat(columns.saturating_sub(width(text))))
@@ -190,7 +217,7 @@ pub(super) fn wrap(sentence: &str, columns: usize, indent: usize) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, Style, cut_end, cut_start, width, wrap};
+    use super::{Line, Style, cut_end, cut_start, list, width, wrap};
 
     fn written(line: &Line, columns: usize, color: bool) -> String {
         let mut out = String::new();
@@ -214,6 +241,26 @@ mod tests {
         assert_eq!(written(&line, 6, false), "abcde…");
         assert_eq!(written(&line, 4, false), "abc…");
         assert_eq!(written(&line, 6, true), "abcd\x1b[31me…\x1b[0m");
+    }
+
+    #[test]
+    fn a_list_ends_between_two_items() {
+        let items = ["disk vdb 8.10", "journal 0.90", "brief 0.20"].map(str::to_owned);
+        for (columns, more, text) in [
+            (40, 0, "disk vdb 8.10, journal 0.90, brief 0.20"),
+            (39, 0, "disk vdb 8.10, journal 0.90, brief 0.20"),
+            (38, 0, "disk vdb 8.10, journal 0.90, 1 more"),
+            (39, 1, "disk vdb 8.10, journal 0.90, 2 more"),
+            (34, 0, "disk vdb 8.10, 2 more"),
+            (20, 0, "disk vdb 8.10, …"),
+            (15, 0, "disk vdb 8.10,…"),
+            (10, 0, "disk vdb …"),
+            (0, 0, ""),
+        ] {
+            assert_eq!(list(&items, more, columns), text, "{columns}");
+        }
+        assert_eq!(list(&[], 1_204, 40), "1,204 more");
+        assert_eq!(list(&[], 0, 40), "");
     }
 
     #[test]

@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::{Render, TextOptions, example, json::JsonRenderer, line, text::TextRenderer};
 use crate::{
     snapshot::{
-        BlockedTask, Group, LoadBreakdown, LongEpisode, OtherGroups, OwnCost, Snapshot, Summary,
-        TaskMean, Verdict,
+        BlockedTask, CauseLengths, CauseRow, CauseShare, DeviceRow, Group, LENGTH_BUCKETS, Link,
+        LoadBreakdown, LongEpisode, OtherGroups, OwnCost, Queue, Role, Rows, Snapshot, Start,
+        Summary, TaskMean, Verdict, Waiter,
     },
     text::Text,
 };
@@ -36,6 +37,123 @@ fn name() -> impl Strategy<Value = Text> {
         .prop_map(|name| name.as_str().into())
 }
 
+fn word() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        Just("disk"),
+        Just("writeback throttle"),
+        Just("unknown"),
+        Just("mmap_lock")
+    ]
+}
+
+fn detail() -> impl Strategy<Value = Option<Text>> {
+    prop_oneof![Just(None), name().prop_map(Some)]
+}
+
+fn shares() -> impl Strategy<Value = Vec<CauseShare>> {
+    let share = (word(), detail(), number()).prop_map(|(cause, detail, blocked)| CauseShare {
+        cause,
+        detail,
+        blocked,
+    });
+    vec(share, 0..6)
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    let role = prop_oneof![Just(Role::Holder), Just(Role::Child)];
+    let cause = prop_oneof![Just(None), word().prop_map(Some)];
+    (any::<u32>(), any::<u32>(), name(), role, cause, detail()).prop_map(
+        |(pid, tid, comm, role, cause, detail)| Link {
+            pid,
+            tid,
+            comm,
+            role,
+            cause,
+            detail,
+        },
+    )
+}
+
+fn blocked_task() -> impl Strategy<Value = BlockedTask> {
+    let ids = (any::<u32>(), any::<u32>(), name(), any::<u64>());
+    let why = (word(), detail(), vec(name(), 0..20), vec(link(), 0..9));
+    (ids, why).prop_map(
+        |((pid, tid, comm, age_ns), (cause, detail, stack, waits_for))| BlockedTask {
+            pid,
+            tid,
+            comm,
+            age_ns,
+            cause,
+            detail,
+            stack,
+            waits_for,
+        },
+    )
+}
+
+fn waiters() -> impl Strategy<Value = Vec<Waiter>> {
+    let waiter = (any::<Option<u32>>(), name(), number()).prop_map(|(pid, name, blocked)| Waiter {
+        pid,
+        name,
+        blocked,
+    });
+    vec(waiter, 0..9)
+}
+
+fn cause_row() -> impl Strategy<Value = CauseRow> {
+    (word(), detail(), number(), waiters(), any::<u64>()).prop_map(
+        |(cause, detail, blocked, waiters, waiters_total)| CauseRow {
+            cause,
+            device: detail.clone(),
+            detail,
+            blocked,
+            waiters,
+            waiters_total,
+        },
+    )
+}
+
+fn queue() -> impl Strategy<Value = Queue> {
+    (link(), word(), any::<u64>()).prop_map(|(root, cause, waiting)| Queue {
+        root,
+        cause,
+        waiting,
+    })
+}
+
+fn lengths() -> impl Strategy<Value = CauseLengths> {
+    let buckets = vec(prop_oneof![Just(0), any::<u64>()], LENGTH_BUCKETS);
+    (word(), any::<u64>(), buckets).prop_map(|(cause, episodes, buckets)| CauseLengths {
+        cause,
+        episodes,
+        buckets: buckets.try_into().unwrap(),
+    })
+}
+
+/// Why tasks are blocked, in a snapshot that says nothing else.
+fn why() -> impl Strategy<Value = Snapshot> {
+    let rows = (vec(cause_row(), 0..20), vec(queue(), 0..4));
+    (rows, vec(lengths(), 0..4), vec(blocked_task(), 0..30)).prop_map(
+        |((causes, queues), lengths, blocked)| Snapshot {
+            devices: causes.iter().map(device_row).collect(),
+            causes,
+            queues,
+            lengths,
+            blocked,
+            ..Snapshot::default()
+        },
+    )
+}
+
+fn device_row(row: &CauseRow) -> DeviceRow {
+    DeviceRow {
+        device: row.device.clone(),
+        blocked: row.blocked,
+        waiters: row.waiters.clone(),
+        waiters_total: row.waiters_total,
+    }
+}
+
 fn group() -> impl Strategy<Value = Group> {
     let load = [number(), number(), number()];
     (
@@ -46,33 +164,28 @@ fn group() -> impl Strategy<Value = Group> {
         0..3_u64,
         mean(),
         load,
+        shares(),
     )
-        .prop_map(|(pid, comm, cgroup, threads, exited, mean, load)| Group {
-            pid,
-            comm: Some(comm),
-            cgroup: Some(cgroup.clone()),
-            user: Some(cgroup),
-            is_kernel: false,
-            threads,
-            exited,
-            episodes: exited,
-            mean,
-            load,
-        })
+        .prop_map(
+            |(pid, comm, cgroup, threads, exited, mean, load, causes)| Group {
+                pid,
+                comm: Some(comm),
+                cgroup: Some(cgroup.clone()),
+                user: Some(cgroup),
+                is_kernel: false,
+                threads,
+                exited,
+                episodes: exited,
+                mean,
+                load,
+                causes,
+            },
+        )
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
     let averages = [number(), number(), number()];
-    let blocked =
-        (any::<u32>(), any::<u32>(), name(), any::<u64>()).prop_map(|(pid, tid, comm, age_ns)| {
-            BlockedTask {
-                pid,
-                tid,
-                comm,
-                age_ns,
-            }
-        });
-    let lists = (vec(group(), 0..30), vec(blocked, 0..30));
+    let lists = (vec(group(), 0..30), why());
     (
         lists,
         averages,
@@ -82,7 +195,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         any::<u64>(),
     )
         .prop_map(
-            |((groups, blocked), averages, mean, cpus, leaked, number)| Snapshot {
+            |((groups, why), averages, mean, cpus, leaked, number)| Snapshot {
                 uptime_s: number,
                 cpus,
                 load: LoadBreakdown {
@@ -99,14 +212,13 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                     next_sample_in_ns: Some(number),
                     ..LoadBreakdown::default()
                 },
-                blocked,
                 blocked_total: number % 40,
                 own: OwnCost {
                     cpu_ratio: averages[0],
                     bpf_ns: Some(number),
                     ..OwnCost::default()
                 },
-                ..Snapshot::default()
+                ..why
             },
         )
 }
@@ -124,6 +236,9 @@ fn summary_of(snapshot: &Snapshot) -> Summary {
         groups: snapshot.load.groups.clone(),
         episodes: snapshot.blocked.iter().map(episode).collect(),
         mean: snapshot.load.mean,
+        causes: snapshot.causes.clone(),
+        devices: snapshot.devices.clone(),
+        lengths: snapshot.lengths.clone(),
         ..example::summary()
     }
 }
@@ -146,9 +261,12 @@ proptest! {
         height in 0..60_u16,
         page in any::<bool>(),
         color in any::<bool>(),
+        stacks in any::<bool>(),
+        rows in prop_oneof![Just(Rows::Groups), Just(Rows::Causes), Just(Rows::Devices)],
     ) {
-        let mut renderer = TextRenderer::new(TextOptions { color, width, height, page });
-        let start = renderer.start(&example::start());
+        let options = TextOptions { color, width, height, page, stacks };
+        let mut renderer = TextRenderer::new(options);
+        let start = renderer.start(&Start { rows, ..example::start() });
         let tick = renderer.snapshot(&snapshot);
         let end = renderer.end(&summary_of(&snapshot));
         let [start, tick, end] = [start, tick, end].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -156,7 +274,7 @@ proptest! {
         let shown = without_codes(&tick);
         for line in shown.lines().chain(without_codes(&end).lines()) {
             assert!(line::width(line) <= width.into(), "{line}");
-            assert_eq!(line, line.trim_end());
+            assert_eq!(line, line.trim_end_matches(' '));
         }
         if page && height > 0 {
             assert!(shown.lines().count() <= height.into());

@@ -180,27 +180,36 @@ pub(super) fn cause(cause: &str, detail: Option<&Text>) -> String {
 
 const BLOCKED: &str = "BLOCKED NOW";
 
+/// Blanks before a blocked task.
+const BLOCKED_INDENT: usize = 2;
+
+/// The heading of the blocked tasks, with what stands beside it.
+pub(super) fn blocked_heading(text: &str) -> Line {
+    Line::styled(Style::Bold, left(BLOCKED, width(BLOCKED) + GAP)).with(Style::Plain, text)
+}
+
 /// The blocked tasks, the longest first; how many more are said by the caller.
 pub(super) fn blocked(tasks: &[BlockedTask], columns: usize) -> Vec<Line> {
-    if tasks.is_empty() {
-        return vec![blocked_row(true, "none")];
-    }
     let ages: Vec<_> = tasks.iter().map(|task| age(task.age_ns)).collect();
     let wide = ages.iter().map(|age| width(age)).max().unwrap_or(0);
-    let row = |(at, (blocked, age)): (usize, (&BlockedTask, &String))| {
+    let row = |(blocked, age): (&BlockedTask, &String)| {
         let name = task(blocked.comm.as_str(), blocked.pid, blocked.tid);
-        let mut line = blocked_row(at == 0, "");
+        let mut line = Line::plain(" ".repeat(BLOCKED_INDENT));
         line.push(Style::Red, right(age, wide));
         line.push(Style::Plain, format!("  {name}"));
-        let why = format!("   {}", why(blocked));
-        let room = columns.saturating_sub(line.width());
-        line.with(Style::Dim, cut_end(&why, room))
+        let gap = " ".repeat(GAP);
+        let room = columns.saturating_sub(line.width() + GAP);
+        line.with(Style::Dim, gap + &cut_end(&why(blocked), room))
     };
-    tasks.iter().zip(&ages).enumerate().map(row).collect()
+    tasks.iter().zip(&ages).map(row).collect()
 }
 
 /// What a task is blocked by, and what those are blocked by that it waits for.
 fn why(task: &BlockedTask) -> String {
+    if task.stack.is_empty() && task.detail.is_none() && task.waits_for.is_empty() {
+        // Nobody looked at it: it is below the threshold.
+        return String::new();
+    }
     let mut words = cause(task.cause, task.detail.as_ref());
     words.extend(task.waits_for.iter().map(behind));
     words
@@ -221,7 +230,7 @@ pub(super) fn behind(link: &Link) -> String {
 
 /// The kernel stack of a blocked task, innermost first.
 pub(super) fn stack(task: &BlockedTask) -> impl Iterator<Item = Line> {
-    let indent = " ".repeat(width(BLOCKED) + 2 * GAP);
+    let indent = " ".repeat(BLOCKED_INDENT + 2 * GAP);
     let frame = move |frame: &Text| Line::styled(Style::Dim, format!("{indent}{frame}"));
     task.stack.iter().map(frame)
 }
@@ -251,23 +260,13 @@ pub(super) fn lengths(lengths: &[CauseLengths], columns: usize) -> Vec<Line> {
         let buckets = (0..).zip(&lengths.buckets).filter(|(_, count)| **count > 0);
         let bucket = |(power, count): (u32, &u64)| {
             let from = if power == 0 { 0 } else { 1_000 << power };
-            Line::plain(format!("from {} {}", age(from), grouped(*count)))
+            Line::plain(format!("{}: {}", age(from), grouped(*count)))
         };
-        let head = format!(
-            "  {}: {}",
-            lengths.cause,
-            counted(lengths.episodes, "episode")
-        );
+        let head = format!("  {} {}", lengths.cause, grouped(lengths.episodes));
         let head = std::iter::once(Line::plain(head));
         flow(head.chain(buckets.map(bucket)), columns)
     };
     lengths.iter().flat_map(line).collect()
-}
-
-/// A row below [`BLOCKED`], or beside it.
-pub(super) fn blocked_row(is_first: bool, text: &str) -> Line {
-    let heading = left(if is_first { BLOCKED } else { "" }, width(BLOCKED) + GAP);
-    Line::styled(Style::Bold, heading).with(Style::Plain, text)
 }
 
 /// What says that rows were left out.

@@ -3,7 +3,7 @@
 use super::{
     line::{Line, Style, right, width, wrap},
     quantity::{age, counted, grouped, tasks},
-    sections::{flow, lengths, mean, own_cost, task},
+    sections::{flow, left_out, lengths, mean, own_cost, task},
     table::{self, GroupLines},
     turned,
 };
@@ -78,12 +78,22 @@ fn by_cause(summary: &Summary, columns: usize) -> Vec<Line> {
             Line::styled(Style::Bold, "BLOCKED BY CAUSE"),
             by_cause.head,
         ]);
+        let more = by_cause.groups.len().saturating_sub(CAUSES) as u64;
         let rows = by_cause.groups.into_iter().take(CAUSES);
         lines.extend(rows.flat_map(GroupLines::lines));
+        if more > 0 {
+            lines.push(Line::plain(format!("  {}", left_out(more))));
+        }
     }
     if !summary.lengths.is_empty() {
         let heading = "LENGTHS OF BLOCKED EPISODES";
         lines.extend([Line::default(), Line::styled(Style::Bold, heading)]);
+        lines.extend(wrap(
+            "how many not shorter than --min-block, and of those how many from each length on up to \
+             twice that",
+            columns,
+            0,
+        ));
         lines.extend(lengths(&summary.lengths, columns));
     }
     lines

@@ -4,7 +4,7 @@
 //! are cut, never wrapped.
 
 use super::{
-    line::{Line, Style, cut_end, cut_start, left, right, width},
+    line::{Line, Style, cut_end, cut_start, left, list, right, width},
     quantity::{cell, grouped, shows, tasks},
     sections::cause,
 };
@@ -66,7 +66,7 @@ const CGROUP_ROOM: usize = 12;
 const NUMBER_ROOM: usize = 5;
 /// Blanks before each column.
 const GAP: usize = 2;
-/// Blanks before what continues a row on a narrow screen.
+/// Blanks before what continues a row and does not fit below its name.
 const INDENT: usize = 6;
 
 /// Every heading with the path of its figure, for the documentation.
@@ -396,13 +396,14 @@ impl Layout {
             .collect();
         let numbers: usize = self.numbers.iter().map(|(.., wide)| GAP + wide).sum();
         let indent = numbers + 2 * GAP;
-        // On a narrow screen there is no room below the name alone.
-        let indent = if columns.saturating_sub(indent) < NAME_ROOM * 2 {
-            INDENT
-        } else {
+        let natural = width(&words.join(", "));
+        // What does not fit below the name begins further left.
+        let indent = if indent + natural <= columns {
             indent
+        } else {
+            INDENT
         };
-        let text = cut_end(&words.join(", "), columns.saturating_sub(indent));
+        let text = list(&words, 0, columns.saturating_sub(indent));
         Some(Line::plain(" ".repeat(indent)).with(Style::Dim, text))
     }
 

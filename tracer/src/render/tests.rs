@@ -4,10 +4,13 @@ use std::{collections::BTreeSet, fmt::Write};
 
 use serde_json::Value;
 
-use super::{Render, TextOptions, docs, example, json::JsonRenderer, table, text::TextRenderer};
+use super::{
+    Render, TextOptions, docs, example, json::JsonRenderer, table, text::TextRenderer,
+    turned as turned_table,
+};
 use crate::{
     figures::FIGURES,
-    snapshot::{BlockedTask, Group, GroupBy, LoadBreakdown, Snapshot, Start, Summary},
+    snapshot::{BlockedTask, Group, GroupBy, LoadBreakdown, Rows, Snapshot, Start, Summary},
     text::Text,
 };
 
@@ -157,12 +160,86 @@ fn text_by_other_groups() {
             ..LoadBreakdown::default()
         };
         let table = table::of_tick(&load, by, 70);
-        for line in [&table.head, &table.groups[0], &table.groups[2]] {
+        for line in [&table.head, &table.groups[0].row, &table.groups[2].row] {
             line.write(&mut text, 70, false);
             text.push('\n');
         }
     }
     insta::assert_snapshot!(text);
+}
+
+/// A tick of the table turned round.
+fn turned(rows: Rows, options: TextOptions) -> String {
+    let mut renderer = TextRenderer::new(options);
+    renderer.start(&Start {
+        rows,
+        ..example::start()
+    });
+    let text = String::from_utf8(renderer.snapshot(&example::snapshot())).unwrap();
+    visible(&text)
+}
+
+#[test]
+fn text_by_cause_and_by_device() {
+    let mut text = String::new();
+    for (rows, width) in [
+        (Rows::Causes, 140),
+        (Rows::Causes, 60),
+        (Rows::Devices, 100),
+    ] {
+        let whole = turned(rows, plain(width));
+        // The table alone: from its headings on.
+        let table = whole.split("\n\n").find(|part| part.contains("BLOCK  "));
+        writeln!(text, "{}\n", table.unwrap()).unwrap();
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn page_by_cause_of_22_rows() {
+    insta::assert_snapshot!(turned(
+        Rows::Causes,
+        TextOptions {
+            height: 22,
+            page: true,
+            color: true,
+            ..plain(100)
+        }
+    ));
+}
+
+#[test]
+fn text_with_stacks() {
+    let options = TextOptions {
+        stacks: true,
+        ..plain(80)
+    };
+    let whole = turned(Rows::Groups, options);
+    let blocked = whole
+        .split("\n\n")
+        .find(|part| part.contains("BLOCKED NOW"));
+    insta::assert_snapshot!(blocked.unwrap());
+}
+
+#[test]
+fn a_page_has_as_many_frames_as_it_has_room_for() {
+    let page = |height| {
+        let options = TextOptions {
+            stacks: true,
+            page: true,
+            height,
+            ..plain(100)
+        };
+        let text = turned(Rows::Groups, options);
+        assert!(text.lines().count() <= height.into());
+        let (_, blocked) = text.split_once("BLOCKED NOW").unwrap();
+        let is_frame = |line: &&str| line.starts_with("        ");
+        blocked.lines().filter(is_frame).count()
+    };
+    // All of them: 6 + 3 + 3 + 1 + 3.
+    assert_eq!(page(60), 16);
+    let fewer = page(42);
+    assert!((1..16).contains(&fewer), "{fewer}");
 }
 
 fn json_lines() -> Vec<Value> {
@@ -251,7 +328,7 @@ fn every_path_is_a_figure_and_every_figure_a_path() {
 
 #[test]
 fn every_column_is_a_figure() {
-    for (heading, path) in table::headings() {
+    for (heading, path) in table::headings().chain(turned_table::headings()) {
         assert!(
             FIGURES.iter().any(|figure| figure.path == path),
             "{heading}: {path}"

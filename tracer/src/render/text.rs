@@ -5,7 +5,7 @@
 
 use super::{
     Render, TextOptions,
-    line::{Line, Style},
+    line::Line,
     sections, summary,
     table::{self, GroupLines, Table},
     turned,
@@ -18,6 +18,11 @@ const ERASE_TO_LINE_END: &str = "\x1b[K";
 const ERASE_TO_SCREEN_END: &str = "\x1b[J";
 const HIDE_CURSOR: &str = "\x1b[?25l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
+
+/// A page with fewer rows for its lists than this has no blank lines.
+const FEW_ROWS: usize = 6;
+/// Blank lines of a page.
+const BLANK_LINES: usize = 4;
 
 /// Text for people.
 #[derive(Debug)]
@@ -104,9 +109,13 @@ impl TextRenderer {
         footer.push(Line::default());
         footer.extend(sections::footer(snapshot, columns));
 
-        // The headings of the table, and the blank line before the blocked.
-        let fixed = lines.len() + 1 + table.tail.len() + 1 + footer.len();
-        let free = rows.saturating_sub(fixed);
+        // The headings of both lists, and the blank line between them.
+        let fixed = lines.len() + 1 + table.tail.len() + 2 + footer.len();
+        let mut free = rows.saturating_sub(fixed);
+        if free < FEW_ROWS {
+            // The blank lines go, below.
+            free = rows.saturating_sub(fixed - BLANK_LINES);
+        }
         let needed = table.groups.iter().map(GroupLines::height).sum();
         let (group_rows, blocked_rows) = share(free, needed, self.blocked_rows_needed(snapshot));
 
@@ -122,7 +131,7 @@ impl TextRenderer {
                 lines.extend(caveats);
             }
         }
-        // A screen too low even for the headings: blanks go, then the end.
+        // A screen too low for all that: blanks go, then the end.
         if lines.len() > rows {
             lines.retain(|line| line.width() > 0);
             lines.truncate(rows);
@@ -147,35 +156,36 @@ impl TextRenderer {
         };
         let shown = snapshot.blocked.get(..shown).unwrap_or(&snapshot.blocked);
         let left_out = all - shown.len() as u64;
-        let mut lines = Vec::new();
-        if !shown.is_empty() || left_out == 0 {
+        let words = match left_out {
+            0 if listed == 0 => "none".to_owned(),
+            0 => String::new(),
+            left_out => sections::left_out(left_out),
+        };
+        if shown.is_empty() || rows == 1 {
+            // No room below for what was left out.
+            let mut lines = vec![sections::blocked_heading(&words)];
             lines.extend(sections::blocked(shown, self.columns()));
-        }
-        let words = sections::left_out(left_out);
-        match lines.last_mut() {
-            _ if left_out == 0 => {}
-            Some(last) if rows == 1 => last.push(Style::Plain, format!("   {words}")),
-            last => {
-                let row = sections::blocked_row(last.is_none(), &words);
-                lines.push(row);
-            }
-        }
-        if !self.options.stacks {
             return lines;
         }
+        let mut lines = vec![sections::blocked_heading("")];
         // As many frames as there is room for.
-        let mut room = rows.saturating_sub(lines.len());
-        let mut with_stacks = Vec::new();
-        let mut stacks = shown.iter();
-        for line in lines {
-            with_stacks.push(line);
-            if let Some(task) = stacks.next() {
-                let before = with_stacks.len();
-                with_stacks.extend(sections::stack(task).take(room));
-                room -= with_stacks.len() - before;
-            }
+        let mut room = match self.options.stacks {
+            true => rows.saturating_sub(shown.len() + usize::from(left_out > 0)),
+            false => 0,
+        };
+        for (line, task) in sections::blocked(shown, self.columns())
+            .into_iter()
+            .zip(shown)
+        {
+            lines.push(line);
+            let before = lines.len();
+            lines.extend(sections::stack(task).take(room));
+            room -= lines.len() - before;
         }
-        with_stacks
+        if left_out > 0 {
+            lines.push(Line::plain(format!("  {words}")));
+        }
+        lines
     }
 }
 
@@ -245,12 +255,16 @@ fn group_lines(table: Table, rows: usize) -> Vec<Line> {
     let mut lines = vec![table.head];
     let (mut used, mut left_out) = (0, 0);
     for group in table.groups {
-        used += group.height();
-        if used <= room {
+        let height = group.height();
+        if used + height <= room {
             lines.extend(group.lines());
+        } else if used < room {
+            // The row at least.
+            lines.push(group.row);
         } else {
             left_out += 1;
         }
+        used += height;
     }
     if left_out > 0 && rows > 0 {
         let left_out = sections::left_out(left_out);
@@ -260,9 +274,9 @@ fn group_lines(table: Table, rows: usize) -> Vec<Line> {
     lines
 }
 
-/// Rows that the blocked tasks would take: one each, one for those that the
-/// list has no room for, one to say that there are none.
+/// Rows that the blocked tasks would take below their heading: one each, and one for
+/// those that the list has no room for.
 fn blocked_rows_needed(snapshot: &Snapshot) -> usize {
     let listed = snapshot.blocked.len();
-    (listed + usize::from(snapshot.blocked_total > listed as u64)).max(1)
+    listed + usize::from(listed > 0 && snapshot.blocked_total > listed as u64)
 }

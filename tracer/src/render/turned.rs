@@ -1,8 +1,8 @@
 //! The table turned round: what tasks are blocked by, then who they are.
 
 use super::{
-    line::{Line, Style, cut_end, left, right, width},
-    quantity::{cell, grouped, shows, tasks},
+    line::{Line, Style, cut_end, left, list, right, width},
+    quantity::{cell, shows, tasks},
     sections::cause,
     table::{GroupLines, Table},
 };
@@ -10,6 +10,23 @@ use crate::{
     snapshot::{CauseRow, DeviceRow, Waiter},
     text::Text,
 };
+
+/// The columns, with the figures they show.
+const HEADINGS: [(&str, &str); 4] = [
+    (BLOCKED, "snapshot.causes[].blocked"),
+    (CAUSE, "snapshot.causes[].cause"),
+    (DEVICE, "snapshot.devices[].device"),
+    (WHO, "snapshot.causes[].waiters[].name"),
+];
+const BLOCKED: &str = "BLOCK";
+const CAUSE: &str = "CAUSE";
+const DEVICE: &str = "DEVICE";
+const WHO: &str = "WHO";
+
+/// Every heading with the path of its figure, for the documentation.
+pub(super) fn headings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    HEADINGS.into_iter()
+}
 
 /// Room that the number takes.
 const NUMBER_ROOM: usize = 7;
@@ -23,7 +40,9 @@ const WIDEST_NAME: usize = 100;
 struct Row {
     blocked: f64,
     name: String,
-    waiters: String,
+    waiters: Vec<String>,
+    /// Those beyond them.
+    more: u64,
 }
 
 /// The table by cause; its last row is all blocked time.
@@ -31,9 +50,10 @@ pub(super) fn of_causes(rows: &[CauseRow], blocked: f64, columns: usize) -> Tabl
     let row = |row: &CauseRow| Row {
         blocked: row.blocked,
         name: cause(row.cause, row.detail.as_ref()),
-        waiters: waiters(&row.waiters, row.waiters_total),
+        more: more(&row.waiters, row.waiters_total),
+        waiters: waiters(&row.waiters),
     };
-    lay_out("CAUSE", rows.iter().map(row), blocked, columns)
+    lay_out(CAUSE, rows.iter().map(row), blocked, columns)
 }
 
 /// The table by block device; its last row is all blocked time.
@@ -45,26 +65,24 @@ pub(super) fn of_devices(rows: &[DeviceRow], blocked: f64, columns: usize) -> Ta
             .as_ref()
             .map_or("(no device)", Text::as_str)
             .to_owned(),
-        waiters: waiters(&row.waiters, row.waiters_total),
+        more: more(&row.waiters, row.waiters_total),
+        waiters: waiters(&row.waiters),
     };
-    lay_out("DEVICE", rows.iter().map(row), blocked, columns)
+    lay_out(DEVICE, rows.iter().map(row), blocked, columns)
 }
 
-fn waiters(waiters: &[Waiter], total: u64) -> String {
+fn waiters(waiters: &[Waiter]) -> Vec<String> {
     let one = |waiter: &Waiter| match waiter.pid {
         Some(pid) => format!("{}[{pid}] {}", waiter.name, tasks(waiter.blocked)),
         None => format!("{} {}", waiter.name, tasks(waiter.blocked)),
     };
-    let shown: Vec<_> = waiters
-        .iter()
-        .filter(|waiter| shows(waiter.blocked))
-        .collect();
-    let mut words: Vec<_> = shown.iter().map(|waiter| one(waiter)).collect();
-    let rest = total.saturating_sub(shown.len() as u64);
-    if rest > 0 {
-        words.push(format!("{} more", grouped(rest)));
-    }
-    words.join(", ")
+    let shown = waiters.iter().filter(|waiter| shows(waiter.blocked));
+    shown.map(one).collect()
+}
+
+fn more(waiters: &[Waiter], total: u64) -> u64 {
+    let shown = waiters.iter().filter(|waiter| shows(waiter.blocked));
+    total.saturating_sub(shown.count() as u64)
 }
 
 fn lay_out(heading: &str, rows: impl Iterator<Item = Row>, blocked: f64, columns: usize) -> Table {
@@ -80,12 +98,12 @@ fn lay_out(heading: &str, rows: impl Iterator<Item = Row>, blocked: f64, columns
         line.push(Style::Plain, " ".repeat(GAP));
         line.push(Style::Plain, left(&cut_end(&row.name, name), name));
         line.push(Style::Plain, " ".repeat(GAP));
-        line.with(Style::Plain, cut_end(&row.waiters, rest))
+        line.with(Style::Plain, list(&row.waiters, row.more, rest))
     };
-    let head = number(Style::Bold, "BLOCK")
+    let head = number(Style::Bold, BLOCKED)
         .with(Style::Bold, " ".repeat(GAP))
         .with(Style::Bold, left(heading, name + GAP))
-        .with(Style::Bold, "WHO");
+        .with(Style::Bold, WHO);
     let total = number(Style::Bold, &tasks(blocked)).with(Style::Bold, "  total");
     Table {
         head,
