@@ -1,5 +1,5 @@
 //! Kernel symbols: which function an address lies in, modules' and BPF programs'
-//! too, and where a few variables are.
+//! too.
 //!
 //! Source is /proc/kallsyms (kernel/kallsyms.c), read once: what is loaded later
 //! is not in it. It holds 50,000 to 200,000 functions, so they are kept
@@ -12,15 +12,6 @@ use std::{
 };
 
 use thiserror::Error;
-
-/// Variables that are kept besides functions: where a CPU's preemption count is,
-/// and where its own data begin. Kernels have them there only with
-/// CONFIG_KALLSYMS_ALL.
-///
-/// `__preempt_count` is x86's up to 6.1 and from 6.15 on, `pcpu_hot` that of 6.2
-/// to 6.14 (arch/x86/include/asm/preempt.h, current.h); `__per_cpu_offset` is an
-/// array with an entry for each CPU (include/asm-generic/percpu.h).
-pub const VARIABLES: &[&str] = &["__preempt_count", "pcpu_hot", "__per_cpu_offset"];
 
 /// No function is longer than this, in bytes. What lies further behind the last
 /// one before it, such as code without a symbol, is in none.
@@ -65,8 +56,6 @@ pub struct Symbols {
     /// Names, each ended by a zero.
     names: String,
     modules: Vec<Box<str>>,
-    /// As `VARIABLES`.
-    variables: [Option<u64>; VARIABLES.len()],
 }
 
 #[derive(Debug)]
@@ -135,14 +124,6 @@ impl Symbols {
         })
     }
 
-    /// Address of one of `VARIABLES`. That of a per-CPU variable is what
-    /// `__per_cpu_offset` of a CPU is added to: on x86-64 up to 6.14 a small
-    /// number, which can be 0.
-    pub fn variable(&self, name: &str) -> Option<u64> {
-        let index = VARIABLES.iter().position(|&v| v == name)?;
-        *self.variables.get(index)?
-    }
-
     /// How many functions there are.
     pub fn len(&self) -> usize {
         self.low.len()
@@ -190,7 +171,6 @@ struct List {
     functions: Vec<Function>,
     names: String,
     modules: Vec<Box<str>>,
-    variables: [Option<u64>; VARIABLES.len()],
     hidden: bool,
 }
 
@@ -208,12 +188,6 @@ impl List {
         let Some(line) = Line::parse(line) else {
             return;
         };
-        if line.module.is_none()
-            && let Some(index) = VARIABLES.iter().position(|v| v.as_bytes() == line.name)
-            && let Some(variable) = self.variables.get_mut(index)
-        {
-            variable.get_or_insert(line.address);
-        }
         if !line.is_function() {
             return;
         }
@@ -275,7 +249,6 @@ impl List {
             regions,
             names: self.names,
             modules: self.modules,
-            variables: self.variables,
         })
     }
 }
@@ -412,18 +385,6 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_the_kernels_own() {
-        let symbols = symbols(LIST);
-        assert_eq!(symbols.variable("pcpu_hot"), Some(0x2c2c0));
-        assert_eq!(
-            symbols.variable("__per_cpu_offset"),
-            Some(0xffff_ffff_8200_0000)
-        );
-        assert_eq!(symbols.variable("__preempt_count"), None);
-        assert_eq!(symbols.variable("jiffies"), None);
-    }
-
-    #[test]
     fn far_modules_are_found_and_regions_do_not_leak() {
         let symbols = symbols(
             "ffff8000fffffff0 T last_of_region\n\
@@ -450,8 +411,6 @@ mod tests {
         // A per-CPU offset of 0 hides nothing.
         let data = "0000000000000000 A __preempt_count\n";
         assert!(matches!(read(data), SymbolsError::Empty));
-        let both = symbols("0 A __preempt_count\nffffffff81000000 T _text\n");
-        assert_eq!(both.variable("__preempt_count"), Some(0));
     }
 
     proptest! {
