@@ -81,6 +81,10 @@ impl Pending {
             let is_counted =
                 |one: &mut Ended| one.end.0 <= task.blocked.last_end_ns || task.is_dead;
             for one in ended.extract_if(.., is_counted) {
+                if one.end <= counted.since {
+                    // It was counted before, or is older than tracer.
+                    continue;
+                }
                 delivered_ns += one.end.since_ns(one.begin);
                 let ns = one.end.since_ns(one.begin.max(counted.since));
                 credit(Why::At(one.place), ns);
@@ -96,5 +100,131 @@ impl Pending {
         credit(Why::Lost, counted.long_ns.saturating_sub(delivered_ns));
         credit(Why::Brief, u64::MAX);
         blame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{
+        collection::vec,
+        prelude::{any, proptest},
+    };
+    use tracer_common::sched::BlockedTotals;
+
+    use super::{Counted, KEPT_READINGS, Pending};
+    use crate::{
+        aggregate::why::{Place, Why},
+        clock::MonotonicNs,
+        decode::{block::EpisodeReading, task::TaskReading},
+    };
+
+    /// Keys of stacks tell the episodes apart.
+    fn place(stack: u64) -> Place {
+        Place {
+            stack,
+            ..Place::default()
+        }
+    }
+
+    fn episode((begin, length): (u64, u64)) -> EpisodeReading {
+        EpisodeReading {
+            begin: MonotonicNs(begin),
+            end: MonotonicNs(begin + length),
+            tid: 7,
+            ..EpisodeReading::default()
+        }
+    }
+
+    fn task(last_end_ns: u64, open_ns: u64, is_dead: bool) -> TaskReading {
+        TaskReading {
+            tid: 7,
+            is_dead,
+            blocked: BlockedTotals {
+                last_end_ns,
+                open_ns,
+                ..BlockedTotals::default()
+            },
+            ..TaskReading::default()
+        }
+    }
+
+    proptest! {
+        /// Whatever came and whatever got lost: how much is the counters' alone.
+        #[test]
+        fn parts_add_up_to_the_counters(
+            records in vec((0..2_000_u64, 0..2_000_u64), 0..20),
+            counters in (0..5_000_u64, any::<u64>()),
+            times in (0..3_000_u64, 0..3_000_u64),
+            (last_end, open, is_dead) in (0..4_000_u64, 0..4_000_u64, any::<bool>()),
+            is_open in any::<bool>(),
+        ) {
+            let mut pending = Pending::default();
+            let episodes: Vec<_> = records.into_iter().map(episode).collect();
+            pending.add(&episodes, |episode| place(episode.begin.0));
+            let counted = Counted {
+                blocked_ns: counters.0,
+                long_ns: counters.1,
+                since: MonotonicNs(times.0),
+                now: MonotonicNs(times.0 + times.1),
+            };
+            let open_at = is_open.then(|| place(u64::MAX));
+            let blame = pending.blame(&task(last_end, open, is_dead), counted, open_at);
+            let sum: u64 = blame.iter().map(|(_, ns)| ns).sum();
+            assert_eq!(sum, counted.blocked_ns);
+            assert!(blame.iter().all(|(_, ns)| *ns > 0));
+        }
+
+        /// When nothing was lost, each episode gets its own length, however it is cut
+        /// into readings, and none of it is lost.
+        #[test]
+        fn readings_cut_an_episode_into_its_length(
+            gaps in vec((1..2_000_u64, 1..2_000_u64), 1..10),
+            every in 100..3_000_u64,
+        ) {
+            let mut at = 0;
+            let mut episodes = Vec::new();
+            for (gap, length) in gaps {
+                episodes.push(episode((at + gap, length)));
+                at += gap + length;
+            }
+            let mut pending = Pending::default();
+            let mut parts = std::collections::HashMap::new();
+            let mut before = (0, 0);
+            for since in (0..=at).step_by(every as usize) {
+                let now = since + every;
+                let ended: Vec<_> = episodes.iter().filter(|e| e.end.0 <= now).collect();
+                let new = ended.iter().filter(|e| e.end.0 > since);
+                let new: Vec<_> = new.map(|e| (**e).clone()).collect();
+                pending.add(&new, |episode| place(episode.begin.0));
+                let open = episodes.iter().find(|e| e.begin.0 < now && e.end.0 > now);
+                let long_ns: u64 = ended.iter().map(|e| e.end.since_ns(e.begin)).sum();
+                let open_ns = open.map_or(0, |e| now - e.begin.0);
+                let last_end = ended.last().map_or(0, |e| e.end.0);
+                let counted = Counted {
+                    blocked_ns: long_ns + open_ns - before.0,
+                    long_ns: long_ns - before.1,
+                    since: MonotonicNs(since),
+                    now: MonotonicNs(now),
+                };
+                before = (long_ns + open_ns, long_ns);
+                let task = task(last_end, open.map_or(0, |e| e.begin.0), false);
+                for (why, ns) in pending.blame(&task, counted, open.map(|e| place(e.begin.0))) {
+                    *parts.entry(why).or_insert(0) += ns;
+                }
+            }
+            let whole = |e: &EpisodeReading| (Why::At(place(e.begin.0)), e.end.since_ns(e.begin));
+            assert_eq!(parts, episodes.iter().map(whole).collect());
+        }
+    }
+
+    #[test]
+    fn a_record_whose_task_never_ends_it_is_forgotten() {
+        let mut pending = Pending::default();
+        pending.add(&[episode((0, 10))], |_| place(1));
+        for _ in 0..KEPT_READINGS {
+            assert_eq!(pending.0.len(), 1);
+            pending.add(&[], |_| place(1));
+        }
+        assert!(pending.0.is_empty());
     }
 }

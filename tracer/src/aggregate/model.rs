@@ -32,8 +32,10 @@ impl LoadAggregate {
         let interval_ns = self.latest.since_ns(self.interval.began);
         let mean = self.groups.all().0.mean(interval_ns);
         let (groups, other) = self.rows(interval_ns);
-        let (blocked, blocked_total) = self.blocked_now();
+        let mut blocked = self.blocked_now();
+        let blocked_total = blocked.len() as u64;
         let queues = self.queues(&blocked);
+        blocked.truncate(BLOCKED_LISTED);
         let (causes, devices) = self.turned_round(Span::Interval, interval_ns);
         let snapshot = Snapshot {
             time: self.latest_wall,
@@ -88,8 +90,8 @@ impl LoadAggregate {
         };
         let open: Vec<_> = self
             .blocked_now()
-            .0
             .into_iter()
+            .take(BLOCKED_LISTED)
             .map(|task| LongEpisode {
                 pid: task.pid,
                 tid: task.tid,
@@ -242,8 +244,8 @@ impl LoadAggregate {
         threads
     }
 
-    /// Blocked at the latest reading, longest first, and how many in all.
-    fn blocked_now(&self) -> (Vec<BlockedTask>, u64) {
+    /// Blocked at the latest reading, longest first.
+    fn blocked_now(&self) -> Vec<BlockedTask> {
         let mut blocked: Vec<BlockedTask> = self
             .tasks
             .iter()
@@ -256,9 +258,7 @@ impl LoadAggregate {
             .filter(|task| task.age_ns >= self.options.min_block_ns)
             .collect();
         blocked.sort_by_key(|task| (std::cmp::Reverse(task.age_ns), task.tid));
-        let total = blocked.len() as u64;
-        blocked.truncate(BLOCKED_LISTED);
-        (blocked, total)
+        blocked
     }
 
     /// The least total that makes the summary.

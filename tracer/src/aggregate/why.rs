@@ -43,7 +43,7 @@ pub struct Place {
     pub device: u32,
     /// `s_dev` of the file system, 0 for none.
     pub file_system: u32,
-    /// The other side, where the stack is that of a lock.
+    /// The other side, where the stack is that of a lock, or is not told yet.
     pub party: Option<Party>,
 }
 
@@ -148,16 +148,21 @@ impl Names {
         waker: Option<&WakerReading>,
         find: impl Fn(u32) -> Option<(u32, Text)>,
     ) -> Place {
-        let party = if self.finding(waits.stack).cause.is_lock() {
-            let holder = find(waits.holder).filter(|_| waits.holder != 0);
-            let holder = holder.map(|(pid, comm)| Party {
+        let holder = || {
+            let (pid, comm) = find(waits.holder).filter(|_| waits.holder != 0)?;
+            Some(Party {
                 pid,
                 comm,
                 is_holder: true,
-            });
-            holder.or_else(|| self.woken_by(waker?))
-        } else {
-            None
+            })
+        };
+        let stack = self.stacks.get(&waits.stack);
+        let party = match stack.map(|stack| stack.finding.cause.is_lock()) {
+            Some(true) => holder().or_else(|| self.woken_by(waker?)),
+            Some(false) => None,
+            // Its names come later and can say that it is a lock. Those of a waker's
+            // frames do not: it could be an interrupt.
+            None => holder(),
         };
         Place {
             stack: waits.stack,
@@ -198,7 +203,7 @@ impl Names {
             }
             words.push(mount.point.to_string());
         }
-        if let Some(party) = &place.party {
+        if let Some(party) = place.party.as_ref().filter(|_| cause.is_lock()) {
             let how = if party.is_holder {
                 "held by"
             } else {
