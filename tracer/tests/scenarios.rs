@@ -25,9 +25,12 @@ use tracer_common::lost;
 mod check;
 #[path = "scenarios/format.rs"]
 mod format;
+#[path = "scenarios/why.rs"]
+mod why;
 
 use check::Check;
 use format::{Fold, SCHED_BEHIND_NS, Scenario, Step, Task, counter, exit_totals, moment};
+use why::Named;
 
 #[test]
 fn every_scenario() {
@@ -77,6 +80,8 @@ struct Run<'a> {
     tasks: BTreeMap<String, Table>,
     averages: [u64; 3],
     counters: [u64; lost::COUNTERS as usize],
+    /// Names up to here were given.
+    named: f64,
 }
 
 impl<'a> Run<'a> {
@@ -87,6 +92,7 @@ impl<'a> Run<'a> {
             tasks: scenario.tasks.clone(),
             averages: scenario.clock.averages,
             counters: [0; lost::COUNTERS as usize],
+            named: f64::NEG_INFINITY,
         }
     }
 
@@ -192,6 +198,14 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|(name, id)| (*id, Text::from(name.as_str())))
                 .collect(),
+            episodes: step
+                .ended
+                .iter()
+                .map(|episode| self.scenario.episode(episode, |name| self.named(name)))
+                .collect(),
+            names: self
+                .scenario
+                .names(std::mem::replace(&mut self.named, at), at, &step.lengths),
         }
     }
 
@@ -201,11 +215,31 @@ impl<'a> Run<'a> {
         // What a task is doing is said anew each time; all else stays.
         known.remove("is");
         known.remove("since");
+        known.remove("waits");
         known.extend(change.clone());
-        let task: Task = Value::Table(known.clone())
+        let task = self.known(name);
+        let began = moment(task.since.unwrap_or_default());
+        let waits = self
+            .scenario
+            .waits(&task.waits, began, |name| self.named(name).tid);
+        task.reading(name, waits)
+    }
+
+    fn known(&self, name: &str) -> Task {
+        let known = self.tasks.get(name).unwrap_or_else(|| panic!("no {name}"));
+        Value::Table(known.clone())
             .try_into()
-            .unwrap_or_else(|e| panic!("{name}: {e}"));
-        task.reading(name)
+            .unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    fn named(&self, name: &str) -> Named {
+        let task = self.known(name);
+        Named {
+            pid: task.pid,
+            tid: task.tid.unwrap_or(task.pid),
+            comm: task.comm.unwrap_or_else(|| name.to_owned()),
+            start: moment(task.start),
+        }
     }
 
     fn fold(&self, fold: &Fold, shift: f64) -> FoldReading {

@@ -72,7 +72,7 @@ pub(crate) fn groups() -> Vec<Group> {
             causes: vec![
                 share("disk", Some("vdb ext4 read /data"), 8.1),
                 share("mmap_lock", Some("mmap held by mysqld[2211]"), 1.7),
-                share("journal", Some("vdb ext4 fsync /data"), 0.904),
+                share("journal", Some("vdb ext4 sync /data"), 0.904),
                 share("brief", None, 0.196),
             ],
             ..group(
@@ -153,7 +153,7 @@ pub(crate) fn causes() -> Vec<CauseRow> {
             vec![waiter(Some(412), "jbd2/vda-8", 1.7)],
         ),
         row(
-            share("journal", Some("vdb ext4 fsync /data"), 0.904),
+            share("journal", Some("vdb ext4 sync /data"), 0.904),
             Some("vdb"),
             vec![mysqld(0.904)],
         ),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Debug};
 
 use tracer::{
-    snapshot::{Group, Snapshot, Summary},
+    snapshot::{BlockedTask, CauseRow, CauseShare, Group, Link, Snapshot, Summary},
     text::Text,
 };
 
@@ -46,6 +46,16 @@ impl Check<'_> {
         let sum = rows.map(|mean| mean.running + mean.waiting + mean.throttled + mean.blocked);
         let all = load.mean.running + load.mean.waiting + load.mean.throttled + load.mean.blocked;
         self.close("sum of means", all, sum.sum(), 1e-6);
+        let causes = snapshot.causes.iter().map(|row| row.blocked).sum();
+        self.close("sum of causes", load.mean.blocked, causes, 1e-6);
+        let devices = snapshot.devices.iter().map(|row| row.blocked).sum();
+        self.close("sum of devices", load.mean.blocked, devices, 1e-6);
+        for row in &snapshot.causes {
+            let waiters = row.waiters.iter().map(|waiter| waiter.blocked).sum();
+            if row.waiters.len() as u64 == row.waiters_total {
+                self.close("sum of waiters", row.blocked, waiters, 1e-6);
+            }
+        }
     }
 
     pub(crate) fn snapshot(&mut self, expected: &Expected, snapshot: &Snapshot) {
@@ -97,6 +107,7 @@ impl Check<'_> {
             expected.blocked.as_ref(),
             &ages.collect(),
         );
+        self.why(expected, snapshot);
         for (reason, count) in &expected.lost {
             let got = snapshot
                 .lost
@@ -110,6 +121,58 @@ impl Check<'_> {
             expected.leaked.as_ref(),
             &load.leaked.unwrap_or(0),
         );
+    }
+
+    /// Why tasks are blocked.
+    fn why(&mut self, expected: &Expected, snapshot: &Snapshot) {
+        let blocked = || snapshot.blocked.iter();
+        let by = |task: &BlockedTask| {
+            let cause = cause(task.cause, &task.detail);
+            (task.tid.to_string(), cause)
+        };
+        let by = blocked().map(by).collect();
+        self.same("blocked by", expected.blocked_by.as_ref(), &by);
+        let chain = |task: &BlockedTask| {
+            let names: Vec<_> = task.waits_for.iter().map(link).collect();
+            (!names.is_empty()).then(|| (task.tid.to_string(), names))
+        };
+        let chains = blocked().filter_map(chain).collect();
+        self.same("chains", expected.chains.as_ref(), &chains);
+        let queues = snapshot.queues.iter();
+        let queues = queues.map(|q| (link(&q.root), q.cause.to_owned(), q.waiting));
+        self.same("queues", expected.queues.as_ref(), &queues.collect());
+        self.parts(
+            "causes",
+            expected.causes.as_ref(),
+            by_cause(&snapshot.causes),
+        );
+        let devices = snapshot.devices.iter().map(|row| {
+            let device = row.device.as_ref().map_or("none", Text::as_str);
+            (device.to_owned(), row.blocked)
+        });
+        self.parts("devices", expected.devices.as_ref(), devices.collect());
+        let lengths = snapshot.lengths.iter();
+        let lengths = lengths.map(|lengths| (lengths.cause.to_owned(), lengths.episodes));
+        self.same("lengths", expected.lengths.as_ref(), &lengths.collect());
+    }
+
+    /// The same names, and numbers that are close.
+    fn parts(
+        &mut self,
+        what: &str,
+        expected: Option<&BTreeMap<String, f64>>,
+        got: BTreeMap<String, f64>,
+    ) {
+        let Some(expected) = expected else {
+            return;
+        };
+        if !expected.keys().eq(got.keys()) {
+            self.note(&format!("{what}: expected {expected:?}, got {got:?}"));
+            return;
+        }
+        for ((name, expected), got) in expected.iter().zip(got.values()) {
+            self.close(&format!("{what} {name}"), *expected, *got, CLOSE);
+        }
     }
 
     fn groups(&mut self, expected: &BTreeMap<String, ExpectedGroup>, got: &[Group]) {
@@ -130,6 +193,12 @@ impl Check<'_> {
             for (what, expected, got) in figures {
                 self.maybe_close(&format!("{name} {what}"), expected, got);
             }
+            let share = |share: &CauseShare| (cause(share.cause, &share.detail), share.blocked);
+            self.parts(
+                &format!("{name} causes"),
+                expected.causes.as_ref(),
+                group.causes.iter().map(share).collect(),
+            );
             self.same(
                 &format!("{name} episodes"),
                 expected.episodes.as_ref(),
@@ -166,6 +235,11 @@ impl Check<'_> {
             summary.sample_error,
         );
         self.groups(&expected.groups, &summary.groups);
+        self.parts(
+            "summary causes",
+            expected.causes.as_ref(),
+            by_cause(&summary.causes),
+        );
         let episodes = summary
             .episodes
             .iter()
@@ -197,6 +271,29 @@ impl Check<'_> {
         } else {
             format!("at {} ms: {text}", self.at)
         });
+    }
+}
+
+fn by_cause(rows: &[CauseRow]) -> BTreeMap<String, f64> {
+    let row = |row: &CauseRow| (cause(row.cause, &row.detail), row.blocked);
+    rows.iter().map(row).collect()
+}
+
+/// A cause and what it is on.
+fn cause(cause: &str, detail: &Option<Text>) -> String {
+    match detail {
+        Some(detail) => format!("{cause} {detail}"),
+        None => cause.to_owned(),
+    }
+}
+
+/// Another task, and why that one is blocked.
+fn link(link: &Link) -> String {
+    let role = format!("{:?}", link.role).to_lowercase();
+    let name = format!("{role} {}[{}]", link.comm, link.tid);
+    match link.cause {
+        Some(why) => format!("{name}: {}", cause(why, &link.detail)),
+        None => name,
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a scenario file may say. Times are in ms since tracer began; negative
 //! ones came before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use toml::Table;
 use tracer::{clock::MonotonicNs, decode::task::TaskReading, text::Text};
-use tracer_common::{lost, sched::BlockedTotals, task::ExitTotals};
+use tracer_common::{block::WaitsFor, lost, sched::BlockedTotals, task::ExitTotals};
+
+use super::why::{Episode, MountedAt, Stack, Waiting};
 
 /// Tracer begins so long after boot: what began before it has a date too.
 const BOOT_MS: f64 = 1e9;
@@ -31,6 +33,14 @@ pub(crate) struct Scenario {
     /// Tasks by a name of the scenario's own, as they are at first.
     #[serde(default)]
     pub tasks: BTreeMap<String, Table>,
+    /// Kernel stacks by a name of the scenario's own.
+    #[serde(default)]
+    pub stacks: BTreeMap<String, Stack>,
+    /// Block devices.
+    #[serde(default)]
+    pub devices: BTreeSet<String>,
+    #[serde(default)]
+    pub mounts: BTreeMap<String, MountedAt>,
     /// Readings, the first one as tracer begins.
     #[serde(rename = "step")]
     pub steps: Vec<Step>,
@@ -123,6 +133,12 @@ pub(crate) struct Step {
     /// By comm: exits, run, wait, blocked, episodes; cumulative.
     #[serde(default)]
     pub exit_table: BTreeMap<String, [u64; 5]>,
+    /// Episodes over the threshold that ended.
+    #[serde(default)]
+    pub ended: Vec<Episode>,
+    /// Numbers of episodes by stack and bucket, cumulative.
+    #[serde(default)]
+    pub lengths: BTreeMap<String, BTreeMap<String, u64>>,
     #[serde(default)]
     pub folds: Vec<Fold>,
     /// What the kernel counted since the last step, sample by sample.
@@ -198,6 +214,11 @@ pub(crate) struct Task {
     #[serde(default)]
     pub is: String,
     pub since: Option<f64>,
+    /// Of `blocked`, in episodes over the threshold.
+    #[serde(default)]
+    pub long: f64,
+    #[serde(default)]
+    pub waits: Waiting,
 }
 
 fn long_ago() -> f64 {
@@ -206,7 +227,7 @@ fn long_ago() -> f64 {
 
 impl Task {
     /// What the kernel side would report.
-    pub(crate) fn reading(self, name: &str) -> TaskReading {
+    pub(crate) fn reading(self, name: &str, waits: WaitsFor) -> TaskReading {
         let since = self.since.map(|ms| moment(ms).0);
         let sched = since.map_or(0, |ns| ns - SCHED_BEHIND_NS);
         let is = |state: &str| self.is.split(' ').any(|word| word == state);
@@ -246,6 +267,8 @@ impl Task {
                 longest_begin_ns: longest[1],
                 stale_ns: ns(self.stale_wait) + stale_wakings * SCHED_BEHIND_NS,
                 stale_wakings,
+                long_ns: ns(self.long),
+                waits,
             },
             is_blocked: is("blocked"),
             is_runnable: is_waiting || is("running"),
@@ -280,6 +303,18 @@ pub(crate) struct Expected {
     pub blocked_mean: Option<f64>,
     /// Ages by tid.
     pub blocked: Option<BTreeMap<String, f64>>,
+    /// What they are blocked by, by tid.
+    pub blocked_by: Option<BTreeMap<String, String>>,
+    /// Whom they wait for, by tid; those that wait for none are left out.
+    pub chains: Option<BTreeMap<String, Vec<String>>>,
+    /// Root, cause, how many.
+    pub queues: Option<Vec<(String, String, u64)>>,
+    /// Rows of the table by cause, all of them.
+    pub causes: Option<BTreeMap<String, f64>>,
+    /// The same by device.
+    pub devices: Option<BTreeMap<String, f64>>,
+    /// Episodes by cause.
+    pub lengths: Option<BTreeMap<String, u64>>,
     #[serde(default)]
     pub lost: BTreeMap<String, u64>,
     /// 0 for none.
@@ -299,6 +334,8 @@ pub(crate) struct ExpectedGroup {
     pub episodes: Option<u64>,
     pub exited: Option<u64>,
     pub threads: Option<u64>,
+    /// All of them.
+    pub causes: Option<BTreeMap<String, f64>>,
 }
 
 /// What the summary must say.
@@ -311,6 +348,8 @@ pub(crate) struct ExpectedSummary {
     pub exited: Option<u64>,
     #[serde(default)]
     pub groups: BTreeMap<String, ExpectedGroup>,
+    /// Rows of the table by cause, all of them.
+    pub causes: Option<BTreeMap<String, f64>>,
     /// tid, length, whether it lasts.
     pub episodes: Option<Vec<(u32, f64, bool)>>,
 }
@@ -327,6 +366,9 @@ pub(crate) fn counter(name: &str) -> usize {
         "exit_ring" => lost::EXIT_RING,
         "exit_table" => lost::EXIT_TABLE,
         "fold_ring" => lost::FOLD_RING,
+        "episodes_seen" => lost::EPISODES_SEEN,
+        "episode_ring" => lost::EPISODE_RING,
+        "stack_table" => lost::STACK_TABLE,
         _ => panic!("no counter {name}"),
     }) as usize
 }
