@@ -75,24 +75,27 @@ pub(crate) fn block_bio_queue(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "contention_begin")]
 pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
     let (lock, flags): (u64, u64) = (ctx.arg(0), ctx.arg(1));
-    if flags & (LCB_F_SPIN | LCB_F_OTHER) != 0 {
+    if flags & LCB_F_SPIN != 0 {
         return 0;
     }
-    let kind = if flags & LCB_F_MUTEX != 0 {
-        LOCK_MUTEX
+    let lock = if flags & LCB_F_OTHER != 0 {
+        // Of a kind that keeps its owner elsewhere; the lock before is not it.
+        0
+    } else if flags & LCB_F_MUTEX != 0 {
+        lock | LOCK_MUTEX
     } else if flags & LCB_F_WRITE != 0 {
-        LOCK_WRITE
+        lock | LOCK_WRITE
     } else if flags & LCB_F_READ != 0 {
-        LOCK_READ
+        lock | LOCK_READ
     } else {
-        LOCK_SEMAPHORE
+        lock | LOCK_SEMAPHORE
     };
     // SAFETY: current is a task_struct.
     let task: Object = unsafe { bpf_get_current_task_btf().cast_const().cast() };
     match BLOCKED.get_or_create(task) {
         Some(blocked) => {
-            blocked.waits.lock = lock | kind;
-            blocked.waits.holder = holder(lock | kind);
+            blocked.waits.lock = lock;
+            blocked.waits.holder = if lock == 0 { 0 } else { holder(lock) };
         }
         None => count(lost::STORAGE),
     }

@@ -363,6 +363,8 @@ pub struct Queue {
     pub cause: &'static str,
     /// How many tasks.
     pub waiting: u64,
+    /// They wait for each other: the root is one of them.
+    pub is_circle: bool,
 }
 
 /// Something notable about a blocked task.

@@ -39,6 +39,8 @@ pub struct Counted {
     pub long_ns: u64,
     /// When the last reading was.
     pub since: MonotonicNs,
+    /// Begin of the episode that was open then.
+    pub was_blocked_since: Option<MonotonicNs>,
     /// When this one is.
     pub now: MonotonicNs,
 }
@@ -76,6 +78,9 @@ impl Pending {
             }
         };
         let mut delivered_ns = 0;
+        // Of an episode that was open at the last reading, what was told then.
+        let mut told = counted.was_blocked_since;
+        told.take_if(|begin| task.is_blocked && task.blocked.open_ns == begin.0);
         let key = (task.tid, task.start);
         if let Some(ended) = self.0.get_mut(&key) {
             let is_counted =
@@ -86,6 +91,7 @@ impl Pending {
                     continue;
                 }
                 delivered_ns += one.end.since_ns(one.begin);
+                told.take_if(|begin| *begin == one.begin);
                 let ns = one.end.since_ns(one.begin.max(counted.since));
                 credit(Why::At(one.place), ns);
             }
@@ -97,7 +103,9 @@ impl Pending {
             let since = MonotonicNs(task.blocked.open_ns).max(counted.since);
             credit(Why::At(place), counted.now.since_ns(since));
         }
-        credit(Why::Lost, counted.long_ns.saturating_sub(delivered_ns));
+        let told_ns = told.map_or(0, |begin| counted.since.since_ns(begin));
+        let lost_ns = counted.long_ns.saturating_sub(delivered_ns);
+        credit(Why::Lost, lost_ns.saturating_sub(told_ns));
         credit(Why::Brief, u64::MAX);
         blame
     }
@@ -164,6 +172,7 @@ mod tests {
             let counted = Counted {
                 blocked_ns: counters.0,
                 long_ns: counters.1,
+                was_blocked_since: None,
                 since: MonotonicNs(times.0),
                 now: MonotonicNs(times.0 + times.1),
             };
@@ -203,6 +212,7 @@ mod tests {
                 let counted = Counted {
                     blocked_ns: long_ns + open_ns - before.0,
                     long_ns: long_ns - before.1,
+                    was_blocked_since: None,
                     since: MonotonicNs(since),
                     now: MonotonicNs(now),
                 };

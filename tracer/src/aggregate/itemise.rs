@@ -206,22 +206,26 @@ impl LoadAggregate {
             if is_round || links.len() >= LONGEST_CHAIN {
                 break;
             }
-            let reason = next.blocked_since.map(|_| self.reason_of(next));
-            let (cause, detail) = match reason {
-                Some(reason) => (Some(reason.cause.word()), reason.detail),
-                None => (None, None),
-            };
-            links.push(Link {
-                pid: next.identity.process.pid,
-                tid: next.tid,
-                comm: next.identity.comm.clone(),
-                role,
-                cause,
-                detail,
-            });
+            links.push(self.link(role, next));
             task = next;
         }
         links
+    }
+
+    fn link(&self, role: Role, task: &Task) -> Link {
+        let reason = task.blocked_since.map(|_| self.reason_of(task));
+        let (cause, detail) = match reason {
+            Some(reason) => (Some(reason.cause.word()), reason.detail),
+            None => (None, None),
+        };
+        Link {
+            pid: task.identity.process.pid,
+            tid: task.tid,
+            comm: task.identity.comm.clone(),
+            role,
+            cause,
+            detail,
+        }
     }
 
     fn next_in_chain(&self, task: &Task) -> Option<(Role, &Task)> {
@@ -241,16 +245,19 @@ impl LoadAggregate {
     pub(super) fn queues(&self, blocked: &[BlockedTask]) -> Vec<Queue> {
         let mut queues: HashMap<u32, Queue> = HashMap::new();
         for task in blocked {
-            let (Some(first), Some(root)) = (task.waits_for.first(), task.waits_for.last()) else {
-                continue;
-            };
-            if first.role != Role::Holder {
+            let is_behind = |link: &Link| link.role == Role::Holder;
+            if !task.waits_for.first().is_some_and(is_behind) {
                 continue;
             }
+            let Some((root, is_circle)) = self.tasks.get(task.tid).map(|task| self.root(task))
+            else {
+                continue;
+            };
             let queue = queues.entry(root.tid).or_insert_with(|| Queue {
-                root: root.clone(),
+                root: self.link(Role::Holder, root),
                 cause: task.cause,
                 waiting: 0,
+                is_circle,
             });
             queue.waiting += 1;
         }
@@ -258,6 +265,21 @@ impl LoadAggregate {
         queues.sort_by_key(|queue| (Reverse(queue.waiting), queue.root.tid));
         queues.truncate(QUEUES);
         queues
+    }
+
+    /// Whom a task waits for in the end; of tasks that wait for each other the one
+    /// with the least number, and that it is so.
+    fn root<'a>(&'a self, first: &'a Task) -> (&'a Task, bool) {
+        let mut way = vec![first];
+        while let Some((_, next)) = way.last().and_then(|task| self.next_in_chain(task)) {
+            if let Some(at) = way.iter().position(|task| task.tid == next.tid) {
+                let circle = way.iter().skip(at);
+                let least = circle.min_by_key(|task| task.tid);
+                return (least.unwrap_or(&first), true);
+            }
+            way.push(next);
+        }
+        (way.last().unwrap_or(&first), false)
     }
 }
 

@@ -147,6 +147,7 @@ impl TaskTable {
             let stale = known.as_ref().map(|known| known.stale).unwrap_or_default();
             let now = so_far(task, clock, stale.up_to(task, clock));
             let since = known.as_ref().map_or(self.began, |known| known.read_at);
+            let was_blocked_since = known.as_ref().and_then(|known| known.blocked_since);
             let before = known.map_or_else(|| self.baseline(task, now), |known| known.counted);
             let process = self.processes.of_dead(task);
             let (mut spent, _) = Self::used(task, process, now, before);
@@ -156,6 +157,7 @@ impl TaskTable {
                     blocked_ns: spent.time.blocked_ns,
                     long_ns: spent.time.long_ns,
                     since,
+                    was_blocked_since,
                     now: clock.now,
                 },
                 None,
@@ -196,6 +198,7 @@ impl TaskTable {
     ) {
         let known = self.tasks.get(&task.tid);
         let read_at = known.map(|known| known.read_at);
+        let was_blocked_since = known.and_then(|known| known.blocked_since);
         let stale = known.map(|known| known.stale).unwrap_or_default();
         let stale = stale.up_to(task, clock);
         let known = known.map(|known| known.counted);
@@ -217,6 +220,7 @@ impl TaskTable {
                 blocked_ns: spent.time.blocked_ns,
                 long_ns: spent.time.long_ns,
                 since: read_at.unwrap_or(self.began),
+                was_blocked_since,
                 now: clock.now,
             };
             spent.blame = self.pending.blame(task, counted, open);

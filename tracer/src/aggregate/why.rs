@@ -195,6 +195,8 @@ impl Names {
         words.extend(device.as_ref().map(ToString::to_string));
         let kind = mount.map(|mount| mount.kind.as_str()).or(file_system);
         words.extend(kind.filter(|kind| *kind != cause.word()).map(Into::into));
+        // That it clones is what a vfork is.
+        let operation = operation.filter(|_| cause != Cause::Vfork);
         words.extend(operation.map(Into::into));
         if let Some(mount) = mount {
             if mount.source.as_str().contains(':') {

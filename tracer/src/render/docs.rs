@@ -22,6 +22,7 @@ pub fn figures_page() -> String {
     for (line, title) in [
         ("start", "`start`: the first line"),
         ("snapshot", "`snapshot`: one line an interval"),
+        ("event", "`event`: a line as something notable happens"),
         ("end", "`end`: the last line"),
     ] {
         let figures = FIGURES

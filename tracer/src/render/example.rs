@@ -360,6 +360,7 @@ pub(crate) fn snapshot() -> Snapshot {
         blocked: blocked(),
         blocked_total: 14,
         queues: vec![Queue {
+            is_circle: false,
             root: blocked()[1].waits_for[0].clone(),
             cause: "mmap_lock",
             waiting: 2,

@@ -146,6 +146,7 @@ impl<'a> From<&'a snapshot::Waker> for Waker<'a> {
 pub(super) struct Queue<'a> {
     cause: &'a str,
     waiting: u64,
+    circle: bool,
     root: Link<'a>,
 }
 
@@ -154,6 +155,7 @@ impl<'a> From<&'a snapshot::Queue> for Queue<'a> {
         Self {
             cause: queue.cause,
             waiting: queue.waiting,
+            circle: queue.is_circle,
             root: Link::from(&queue.root),
         }
     }

@@ -21,6 +21,8 @@ mod words;
 #[cfg(test)]
 mod example;
 #[cfg(test)]
+mod example_events;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;

@@ -114,10 +114,13 @@ fn cause_row() -> impl Strategy<Value = CauseRow> {
 }
 
 fn queue() -> impl Strategy<Value = Queue> {
-    (link(), word(), any::<u64>()).prop_map(|(root, cause, waiting)| Queue {
-        root,
-        cause,
-        waiting,
+    (link(), word(), any::<u64>(), any::<bool>()).prop_map(|(root, cause, waiting, is_circle)| {
+        Queue {
+            is_circle,
+            root,
+            cause,
+            waiting,
+        }
     })
 }
 

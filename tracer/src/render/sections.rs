@@ -248,7 +248,15 @@ pub(super) fn queues(queues: &[Queue], columns: usize) -> Vec<Line> {
             None => "which is not blocked itself".to_owned(),
         };
         let count = grouped(queue.waiting);
-        let text = format!("{count} tasks wait for {} of {name}, {waits}", queue.cause);
+        let text = if queue.is_circle {
+            format!(
+                "{count} tasks wait for each other: {} of {name}, {waits}. If that lasts, it is a \
+                 deadlock",
+                queue.cause
+            )
+        } else {
+            format!("{count} tasks wait for {} of {name}, {waits}", queue.cause)
+        };
         wrap(&text, columns, INDENT)
     };
     queues.flat_map(sentence).collect()

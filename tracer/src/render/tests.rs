@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fmt::Write};
 use serde_json::Value;
 
 use super::{
-    Render, TextOptions, docs, example, json::JsonRenderer, table, text::TextRenderer,
-    turned as turned_table,
+    Render, TextOptions, docs, events::EventsRenderer, example, example_events::events,
+    json::JsonRenderer, table, text::TextRenderer, turned as turned_table,
 };
 use crate::{
     figures::FIGURES,
@@ -244,15 +244,37 @@ fn a_page_has_as_many_frames_as_it_has_room_for() {
 
 fn json_lines() -> Vec<Value> {
     let mut renderer = JsonRenderer::new();
-    run(
+    let mut lines = run(
         &mut renderer,
         &example::start(),
         &example::snapshot(),
         &example::summary(),
-    )
-    .lines()
-    .map(|line| serde_json::from_str(line).unwrap())
-    .collect()
+    );
+    for event in events() {
+        lines += &String::from_utf8(renderer.event(&event)).unwrap();
+    }
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn events_in_text() {
+    let mut text = String::new();
+    for stacks in [false, true] {
+        let mut renderer = EventsRenderer::new(TextOptions {
+            stacks,
+            ..TextOptions::default()
+        });
+        for event in events() {
+            text += &String::from_utf8(renderer.event(&event)).unwrap();
+        }
+        text += "\n";
+    }
+    let mut renderer = EventsRenderer::new(TextOptions::default());
+    text += &String::from_utf8(renderer.end(&example::summary())).unwrap();
+    insta::assert_snapshot!(text);
 }
 
 #[test]

@@ -163,7 +163,10 @@ impl Lookup {
         match self {
             Self::NotWanted => {
                 let (sender, receiver) = channel();
-                thread::spawn(move || sender.send(Symbols::read()));
+                thread::spawn(move || {
+                    // Nobody listens any more when the run has ended.
+                    let _ = sender.send(Symbols::read());
+                });
                 *self = Self::Reading(receiver);
             }
             Self::Reading(receiver) => match receiver.try_recv() {
