@@ -50,14 +50,15 @@ fn is_leader(task: &TaskReading) -> bool {
 #[derive(Debug, Default)]
 pub struct Processes {
     living: HashMap<u32, Process>,
-    ended: Vec<Process>,
+    /// By id, which can come again within one reading.
+    ended: HashMap<u32, Vec<Process>>,
 }
 
 impl Processes {
     /// The process that has the id.
     pub fn get(&self, id: ProcessId) -> Option<&Process> {
         let living = self.living.get(&id.pid).filter(|process| process.id == id);
-        living.or_else(|| self.ended.iter().find(|process| process.id == id))
+        living.or_else(|| self.ended(id.pid).find(|process| process.id == id))
     }
 
     /// The process of a task that was read.
@@ -66,7 +67,15 @@ impl Processes {
             .living
             .get(&task.pid)
             .filter(|process| process.has(task));
-        living.or_else(|| self.ended.iter().rev().find(|process| process.has(task)))
+        living.or_else(|| self.ended(task.pid).rev().find(|process| process.has(task)))
+    }
+
+    fn ended(&self, pid: u32) -> impl DoubleEndedIterator<Item = &Process> {
+        self.ended.get(&pid).into_iter().flatten()
+    }
+
+    fn end(&mut self, process: Process) {
+        self.ended.entry(process.id.pid).or_default().push(process);
     }
 
     /// A living task is one of its process's, new or known.
@@ -77,7 +86,7 @@ impl Processes {
             .is_some_and(|process| process.has(task))
             && let Some(former) = self.living.insert(task.pid, new(task))
         {
-            self.ended.push(former);
+            self.end(former);
         }
         let Some(process) = self.living.get_mut(&task.pid) else {
             return new(task).id;
@@ -104,7 +113,7 @@ impl Processes {
         if process.threads == 0
             && let Some(process) = self.living.remove(&id.pid)
         {
-            self.ended.push(process);
+            self.end(process);
         }
     }
 
@@ -113,7 +122,10 @@ impl Processes {
     pub fn of_dead(&mut self, task: &TaskReading) -> ProcessId {
         if let Some(id) = self.find(task).map(|process| process.id) {
             if is_leader(task)
-                && let Some(process) = self.ended.iter_mut().find(|process| process.id == id)
+                && let Some(process) = self
+                    .ended
+                    .get_mut(&id.pid)
+                    .and_then(|ended| ended.iter_mut().find(|process| process.id == id))
             {
                 // Another of its tasks may have come first; this one has the name.
                 process.identity = TaskIdentity::of(task, id);
@@ -122,13 +134,16 @@ impl Processes {
         }
         let process = new(task);
         let id = process.id;
-        self.ended.push(process);
+        self.end(process);
         id
     }
 
     /// Those that ended since the last call.
     pub fn take_ended(&mut self) -> Vec<Process> {
         std::mem::take(&mut self.ended)
+            .into_values()
+            .flatten()
+            .collect()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
         loader::{self, LoadOptions},
         probes::{PROBES, Probe},
         reader::Reader,
+        symbols::Symbols,
     },
     session::LEAST_KERNEL,
     snapshot::HookState,
@@ -26,6 +27,7 @@ pub(super) fn all(btf: Option<&Path>) -> Examination {
         pid_namespace(),
         cgroups(),
         timers(),
+        symbols(),
         statistics(),
     ];
     checks.extend(type_information(btf));
@@ -164,6 +166,24 @@ fn timers() -> Check {
         "high-resolution timers are off: a kernel sample is named from the next snapshot only",
         "a kernel without `highres=off`, on a machine with a clock that allows them",
     )
+}
+
+/// Without them nobody knows what a kernel stack says.
+fn symbols() -> Check {
+    match Symbols::check() {
+        Ok(()) => check(
+            "symbols",
+            State::Ok,
+            "kernel functions have names: blocked tasks have a cause",
+            "",
+        ),
+        Err(error) => check(
+            "symbols",
+            State::Limited,
+            "kernel functions have no names: why tasks are blocked stays unknown",
+            error.to_string(),
+        ),
+    }
 }
 
 fn statistics() -> Check {

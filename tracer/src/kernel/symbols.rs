@@ -82,6 +82,30 @@ impl Symbols {
         Self::from_reader(BufReader::with_capacity(1 << 16, file))
     }
 
+    /// Whether they can be read, told by the first function with an address.
+    ///
+    /// # Errors
+    /// As [`Symbols::read`].
+    pub fn check() -> Result<(), SymbolsError> {
+        let file = File::open(KALLSYMS).map_err(|source| SymbolsError::Read { source })?;
+        let mut has_function = false;
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line.map_err(|source| SymbolsError::Read { source })?;
+            let Some(line) = Line::parse(&line).filter(Line::is_function) else {
+                continue;
+            };
+            if line.address != 0 {
+                return Ok(());
+            }
+            has_function = true;
+        }
+        Err(if has_function {
+            SymbolsError::Hidden
+        } else {
+            SymbolsError::Empty
+        })
+    }
+
     /// Reads a list in the form of /proc/kallsyms. Lines that are not of that form
     /// are passed over.
     pub fn from_reader(mut reader: impl BufRead) -> Result<Self, SymbolsError> {

@@ -21,7 +21,7 @@ use crate::{
     cli::{By, Cli, EventsArgs, LoadArgs, RunArgs, WatchArgs},
     clock::{self, MonotonicNs},
     host::{facts, own, users::Users},
-    kernel::probes::PROBES,
+    kernel::{probes::PROBES, symbols::Symbols},
     snapshot::Start,
 };
 
@@ -307,6 +307,9 @@ fn notes() -> Vec<String> {
              and what the kernel counts of them is unexplained"
                 .into(),
         );
+    }
+    if let Err(error) = Symbols::check() {
+        notes.push(format!("why tasks are blocked stays unknown: {error}"));
     }
     notes
 }
