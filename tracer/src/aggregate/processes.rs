@@ -1,6 +1,6 @@
 //! Processes: thread groups, told apart although their ids come again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::TaskIdentity;
 use crate::{clock::MonotonicNs, decode::task::TaskReading};
@@ -51,7 +51,7 @@ fn is_leader(task: &TaskReading) -> bool {
 pub struct Processes {
     living: HashMap<u32, Process>,
     /// By id, which can come again within one reading.
-    ended: HashMap<u32, Vec<Process>>,
+    ended: BTreeMap<u32, Vec<Process>>,
 }
 
 impl Processes {
