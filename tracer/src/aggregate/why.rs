@@ -94,6 +94,7 @@ pub struct Names {
     lengths: HashMap<u64, Lengths>,
     devices: HashMap<u32, Text>,
     mounts: HashMap<u32, Mount>,
+    alone: HashMap<Cause, Mount>,
 }
 
 /// New names, as a reading brings them.
@@ -109,6 +110,9 @@ pub struct NewNames {
     pub devices: Vec<(u32, Text)>,
     /// Mounts by `s_dev`.
     pub mounts: Vec<(u32, Mount)>,
+    /// For causes that are of one kind of file system: its mount, where there is
+    /// exactly one; `None` while that is not looked at.
+    pub alone: Option<Vec<(Cause, Mount)>>,
 }
 
 impl Names {
@@ -123,6 +127,9 @@ impl Names {
         self.lengths.extend(new.lengths.iter().copied());
         self.devices.extend(new.devices.iter().cloned());
         self.mounts.extend(new.mounts.iter().cloned());
+        if let Some(alone) = &new.alone {
+            self.alone = alone.iter().cloned().collect();
+        }
     }
 
     /// What the stack says.
@@ -185,9 +192,12 @@ impl Names {
             operation,
             ..
         } = self.finding(place.stack);
-        let mount = self.mounts.get(&place.file_system);
+        // A system call on a path tells no file system; with a single mount of the kind
+        // it is that one.
+        let alone = || self.alone.get(&cause).filter(|_| place.file_system == 0);
+        let mount = self.mounts.get(&place.file_system).or_else(alone);
         let mount = mount.filter(|_| cause.is_on_file_system());
-        let cause = mount.map_or(cause, |mount| cause.on(mount.kind.as_str()));
+        let cause = mount.map_or(cause, |mount| cause.on(mount.base()));
         let device = (place.device != 0 && cause.is_on_device())
             .then(|| self.devices.get(&place.device).cloned())
             .flatten();

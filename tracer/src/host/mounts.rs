@@ -24,6 +24,14 @@ pub struct Mount {
     pub point: Text,
 }
 
+impl Mount {
+    /// The kernel's own name of the type: `fuse` of `fuse.sshfs`.
+    pub fn base(&self) -> &str {
+        let kind = self.kind.as_str();
+        kind.split_once('.').map_or(kind, |(base, _)| base)
+    }
+}
+
 impl Mounts {
     /// The mounts of process 1, or where that cannot be read (hidepid) of tracer
     /// itself. All tasks of the host are traced, so its own mounts are what is
@@ -47,6 +55,13 @@ impl Mounts {
     /// each subvolume, which is not found here.
     pub fn find(&self, device: u32) -> Option<&Mount> {
         self.0.get(&device)
+    }
+
+    /// The mount of a file system of these types, when there is exactly one.
+    pub fn only(&self, is_of_type: impl Fn(&str) -> bool) -> Option<&Mount> {
+        let mut of_type = self.0.values().filter(|mount| is_of_type(mount.base()));
+        let first = of_type.next();
+        first.filter(|_| of_type.next().is_none())
     }
 
     fn of(process: &str) -> io::Result<Self> {

@@ -10,13 +10,17 @@ use std::{
 use tracer_common::block::{NO_STACK, WaitsFor};
 
 use crate::{
-    aggregate::why::NewNames,
+    aggregate::{causes::Cause, why::NewNames},
     decode::{
         block::{self, EpisodeReading},
         task::TaskReading,
     },
     error::KernelError,
-    host::{devices::Devices, mounts::Mounts, own},
+    host::{
+        devices::Devices,
+        mounts::{Mount, Mounts},
+        own,
+    },
     kernel::{
         reader::Reader,
         symbols::{Symbols, SymbolsError},
@@ -27,6 +31,8 @@ use crate::{
 
 /// Devices and mounts come and go: after so many readings they are asked for again.
 const FORGET_AFTER: u32 = 60;
+
+const FIRST: u32 = 1;
 
 /// What has a name already.
 #[derive(Default)]
@@ -80,13 +86,16 @@ impl Naming {
         wants_lengths: bool,
     ) -> Result<NewNames, KernelError> {
         self.readings += 1;
-        if self.readings >= FORGET_AFTER {
-            self.readings = 0;
+        if self.readings > FORGET_AFTER {
+            self.readings = FIRST;
             self.device_names.forget();
             self.devices.clear();
             self.mounts.clear();
         }
         let mut new = NewNames::default();
+        if self.readings == FIRST {
+            new.alone = Some(alone());
+        }
         let mut ended: HashSet<u64> = episodes.iter().map(|one| one.waits.stack).collect();
         if wants_lengths {
             ended.extend(reader.stack_keys());
@@ -156,6 +165,19 @@ impl Naming {
             new.mounts.push((file_system, mount));
         }
     }
+}
+
+/// The mounts of file servers, where there is one of a kind.
+fn alone() -> Vec<(Cause, Mount)> {
+    let Ok(mounts) = Mounts::read() else {
+        return Vec::new();
+    };
+    let of_cause = |cause: Cause| {
+        let mount = mounts.only(|kind| Cause::Disk.on(kind) == cause)?;
+        Some((cause, mount.clone()))
+    };
+    let causes = [Cause::Fuse, Cause::NetworkFs];
+    causes.into_iter().filter_map(of_cause).collect()
 }
 
 impl Lookup {

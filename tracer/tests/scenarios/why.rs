@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tracer::{
+    aggregate::causes::Cause,
     aggregate::why::NewNames,
     clock::MonotonicNs,
     decode::block::{EpisodeReading, Lengths, WakerReading},
@@ -34,6 +35,19 @@ pub(crate) struct Stack {
 pub(crate) struct MountedAt {
     pub kind: String,
     pub source: String,
+    /// Whether it is the only one of its kind.
+    #[serde(default)]
+    pub alone: bool,
+}
+
+impl MountedAt {
+    fn mount(&self, point: &str) -> Mount {
+        Mount {
+            kind: self.kind.as_str().into(),
+            source: self.source.as_str().into(),
+            point: point.into(),
+        }
+    }
 }
 
 /// What a blocked task waits for.
@@ -150,7 +164,13 @@ impl Scenario {
         let is_first = is_new(0.0);
         let devices = self.devices.iter().filter(|_| is_first);
         let mounts = self.mounts.iter().filter(|_| is_first);
+        let alone = self.mounts.iter().filter(|(_, mount)| mount.alone);
+        let alone = alone.map(|(point, mount)| {
+            let mount = mount.mount(point);
+            (Cause::Disk.on(mount.base()), mount)
+        });
         NewNames {
+            alone: is_first.then(|| alone.collect()),
             functions: functions.map(|f| (self.function(f), f.into())).collect(),
             stacks: new
                 .iter()
@@ -164,14 +184,7 @@ impl Scenario {
                 .map(|name| (self.device(name), name.as_str().into()))
                 .collect(),
             mounts: mounts
-                .map(|(point, mount)| {
-                    let mount = Mount {
-                        kind: mount.kind.as_str().into(),
-                        source: mount.source.as_str().into(),
-                        point: point.as_str().into(),
-                    };
-                    (self.mount(point), mount)
-                })
+                .map(|(point, mount)| (self.mount(point), mount.mount(point)))
                 .collect(),
         }
     }

@@ -168,7 +168,7 @@ impl Cause {
             return self;
         }
         match file_system {
-            "fuse" | "virtiofs" => Self::Fuse,
+            "fuse" | "fuseblk" | "virtiofs" => Self::Fuse,
             "nfs" | "nfs4" | "cifs" | "smb3" | "ceph" | "9p" | "afs" | "lustre" => Self::NetworkFs,
             _ => self,
         }
