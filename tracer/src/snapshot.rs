@@ -342,6 +342,8 @@ pub struct Link {
     pub cause: Option<&'static str>,
     /// On what.
     pub detail: Option<Text>,
+    /// The kernel function that it sleeps in, when it sleeps without being blocked.
+    pub sleeps_in: Option<Text>,
 }
 
 /// What a task is to one that waits for it.

@@ -225,6 +225,7 @@ impl LoadAggregate {
             role,
             cause,
             detail,
+            sleeps_in: self.names.sleeps_in(task.tid).cloned(),
         }
     }
 

@@ -95,6 +95,7 @@ pub struct Names {
     devices: HashMap<u32, Text>,
     mounts: HashMap<u32, Mount>,
     alone: HashMap<Cause, Mount>,
+    sleeps: HashMap<u32, Text>,
 }
 
 /// New names, as a reading brings them.
@@ -113,6 +114,9 @@ pub struct NewNames {
     /// For causes that are of one kind of file system: its mount, where there is
     /// exactly one; `None` while that is not looked at.
     pub alone: Option<Vec<(Cause, Mount)>>,
+    /// By thread id, the functions that holders of locks sleep in now, who are not
+    /// blocked themselves.
+    pub sleeps: Vec<(u32, Text)>,
 }
 
 impl Names {
@@ -127,9 +131,15 @@ impl Names {
         self.lengths.extend(new.lengths.iter().copied());
         self.devices.extend(new.devices.iter().cloned());
         self.mounts.extend(new.mounts.iter().cloned());
+        self.sleeps = new.sleeps.iter().cloned().collect();
         if let Some(alone) = &new.alone {
             self.alone = alone.iter().cloned().collect();
         }
+    }
+
+    /// What a holder of a lock sleeps in, who is not blocked.
+    pub fn sleeps_in(&self, tid: u32) -> Option<&Text> {
+        self.sleeps.get(&tid)
     }
 
     /// What the stack says.

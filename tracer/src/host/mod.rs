@@ -9,3 +9,4 @@ pub mod load;
 pub mod mounts;
 pub mod own;
 pub mod users;
+pub mod wchan;

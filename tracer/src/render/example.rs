@@ -230,6 +230,7 @@ fn blocked() -> Vec<BlockedTask> {
     ];
     let stack = |frames: &[&str]| frames.iter().map(|frame| Text::from(*frame)).collect();
     let reader = Link {
+        sleeps_in: None,
         pid: 2211,
         tid: 2290,
         comm: "mysqld".into(),
@@ -283,6 +284,7 @@ fn blocked() -> Vec<BlockedTask> {
             detail: None,
             stack: stack(&["wait_for_vfork_done", "kernel_clone", "do_syscall_64"]),
             waits_for: vec![Link {
+                sleeps_in: None,
                 pid: 78,
                 tid: 78,
                 comm: "sh".into(),

@@ -60,6 +60,7 @@ pub(crate) fn events() -> Vec<BlockedEvent> {
             device: None,
             waker: None,
             waits_for: vec![Link {
+                sleeps_in: None,
                 pid: 77,
                 tid: 77,
                 comm: "backup".into(),

@@ -48,6 +48,7 @@ pub(super) struct Link<'a> {
     role: &'a str,
     cause: Option<&'a str>,
     detail: Option<&'a str>,
+    sleeps_in: Option<&'a str>,
 }
 
 impl<'a> From<&'a snapshot::Link> for Link<'a> {
@@ -62,6 +63,7 @@ impl<'a> From<&'a snapshot::Link> for Link<'a> {
             },
             cause: link.cause,
             detail: text(&link.detail),
+            sleeps_in: text(&link.sleeps_in),
         }
     }
 }

@@ -62,8 +62,10 @@ fn shares() -> impl Strategy<Value = Vec<CauseShare>> {
 fn link() -> impl Strategy<Value = Link> {
     let role = prop_oneof![Just(Role::Holder), Just(Role::Child)];
     let cause = prop_oneof![Just(None), word().prop_map(Some)];
-    (any::<u32>(), any::<u32>(), name(), role, cause, detail()).prop_map(
-        |(pid, tid, comm, role, cause, detail)| Link {
+    let ids = (any::<u32>(), any::<u32>());
+    (ids, name(), role, cause, detail(), detail()).prop_map(
+        |((pid, tid), comm, role, cause, detail, sleeps_in)| Link {
+            sleeps_in,
             pid,
             tid,
             comm,

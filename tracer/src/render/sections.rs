@@ -224,6 +224,8 @@ pub(super) fn behind(link: &Link) -> String {
     if let Some(its_cause) = link.cause {
         let its_cause = cause(its_cause, link.detail.as_ref());
         words.push_str(&format!(", which waits for {its_cause}"));
+    } else if let (Role::Holder, Some(function)) = (link.role, &link.sleeps_in) {
+        words.push_str(&format!(", which sleeps in {function}"));
     }
     words
 }
@@ -241,11 +243,12 @@ pub(super) fn queues(queues: &[Queue], columns: usize) -> Vec<Line> {
     let sentence = |queue: &Queue| {
         let root = &queue.root;
         let name = task(root.comm.as_str(), root.pid, root.tid);
-        let waits = match root.cause {
-            Some(its_cause) => {
+        let waits = match (root.cause, &root.sleeps_in) {
+            (Some(its_cause), _) => {
                 format!("which waits for {}", cause(its_cause, root.detail.as_ref()))
             }
-            None => "which is not blocked itself".to_owned(),
+            (None, Some(function)) => format!("which sleeps in {function}"),
+            (None, None) => "which is not blocked itself".to_owned(),
         };
         let count = grouped(queue.waiting);
         let text = if queue.is_circle {

@@ -19,7 +19,7 @@ use crate::{
     host::{
         devices::Devices,
         mounts::{Mount, Mounts},
-        own,
+        own, wchan,
     },
     kernel::{
         reader::Reader,
@@ -33,6 +33,8 @@ use crate::{
 const FORGET_AFTER: u32 = 60;
 
 const FIRST: u32 = 1;
+/// So many holders are looked at in a reading.
+const HOLDERS: usize = 32;
 
 /// What has a name already.
 #[derive(Default)]
@@ -115,6 +117,7 @@ impl Naming {
             }
         }
         self.name_functions(episodes, &mut new);
+        new.sleeps = sleeping_holders(tasks);
         let open = tasks.iter().filter(|task| task.is_blocked);
         let open = open.map(|task| (task.pid, &task.blocked.waits));
         let ended = episodes.iter().map(|one| (one.pid, &one.waits));
@@ -165,6 +168,20 @@ impl Naming {
             new.mounts.push((file_system, mount));
         }
     }
+}
+
+/// Holders of locks that are not blocked themselves, and what they sleep in.
+fn sleeping_holders(tasks: &[TaskReading]) -> Vec<(u32, Text)> {
+    let blocked: Vec<_> = tasks.iter().filter(|task| task.is_blocked).collect();
+    let tids: HashSet<u32> = blocked.iter().map(|task| task.tid).collect();
+    let holders = blocked.iter().map(|task| task.blocked.waits.holder);
+    let holders: HashSet<u32> = holders
+        .filter(|tid| *tid != 0 && !tids.contains(tid))
+        .collect();
+    let holders = holders.into_iter().take(HOLDERS);
+    holders
+        .filter_map(|tid| Some((tid, wchan::of(tid)?)))
+        .collect()
 }
 
 /// The mounts of file servers, where there is one of a kind.

@@ -171,6 +171,7 @@ impl Scenario {
         });
         NewNames {
             alone: is_first.then(|| alone.collect()),
+            sleeps: Vec::new(),
             functions: functions.map(|f| (self.function(f), f.into())).collect(),
             stacks: new
                 .iter()
