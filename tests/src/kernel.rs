@@ -17,6 +17,12 @@ pub fn delays_dequeue() -> bool {
     version() >= (6, 12)
 }
 
+/// From 6.16 a task that sleeps uninterruptibly for a lock has a note of it
+/// (`task_struct.blocker`, with `CONFIG_DETECT_HUNG_TASK_BLOCKER`).
+pub fn notes_blockers() -> bool {
+    version() >= (6, 16)
+}
+
 /// How much of a reason of loss is the kernel's doing, and no fault.
 ///
 /// Before 6.2 task storage refuses a tracing program while its CPU is at another

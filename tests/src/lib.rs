@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod filesystem;
 pub mod hooks;
 pub mod kernel;
+pub mod known;
 pub mod limits;
 pub mod pace;
 pub mod provoke;

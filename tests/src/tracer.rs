@@ -1,6 +1,7 @@
 //! A run of tracer, read line by line.
 
 use std::{
+    collections::HashSet,
     io::{BufRead as _, BufReader, Read},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
 };
@@ -23,6 +24,9 @@ pub struct Tracer {
     pub start: Value,
     /// Whether losses are expected, and not failures.
     pub may_lose: bool,
+    /// Whether stacks of blocked tasks are printed, each once.
+    pub shows_stacks: bool,
+    shown: HashSet<String>,
 }
 
 impl Tracer {
@@ -45,6 +49,8 @@ impl Tracer {
             lines,
             start,
             may_lose: false,
+            shows_stacks: false,
+            shown: HashSet::new(),
         }
     }
 
@@ -67,7 +73,18 @@ impl Tracer {
             line = read_line(&mut self.lines).expect("tracer goes on");
         }
         assert_eq!(line["type"], "snapshot", "{line}");
+        self.checked(line)
+    }
+
+    fn checked(&mut self, line: Value) -> Snapshot {
         let snapshot = Snapshot(line);
+        if self.shows_stacks {
+            for line in snapshot.stacks() {
+                if self.shown.insert(line.clone()) {
+                    println!("stack: {line}");
+                }
+            }
+        }
         snapshot.check(self.may_lose);
         snapshot
     }
@@ -89,9 +106,7 @@ impl Tracer {
         let mut end = Value::Null;
         while let Some(line) = read_line(&mut self.lines) {
             if line["type"] == "snapshot" {
-                let snapshot = Snapshot(line);
-                snapshot.check(self.may_lose);
-                snapshots.push(snapshot);
+                snapshots.push(self.checked(line));
             } else if line["type"] == "end" {
                 end = line;
             }
@@ -168,6 +183,36 @@ impl Snapshot {
         blocked.iter().find(|task| task["pid"] == pid)?["age_ns"].as_u64()
     }
 
+    /// A thread that is blocked, as tracer tells it.
+    pub fn blocked(&self, tid: u32) -> Option<&Value> {
+        let blocked = self.0["blocked"].as_array().expect("blocked");
+        blocked.iter().find(|task| task["tid"] == tid)
+    }
+
+    /// What a process was blocked by, in tasks.
+    pub fn of_cause(&self, pid: u32, is_wanted: impl Fn(&str) -> bool) -> f64 {
+        let groups = self.0["load"]["groups"].as_array().expect("groups");
+        let of_pid = groups.iter().filter(|group| group["pid"] == pid);
+        of_pid
+            .flat_map(|group| group["causes"].as_array().expect("causes"))
+            .filter(|share| is_wanted(share["cause"].as_str().expect("a cause")))
+            .map(|share| number(&share["blocked"]))
+            .sum()
+    }
+
+    /// Blocked tasks as `COMM;CAUSE;outermost;..;innermost`: what fixtures for
+    /// tracer's table of causes are made of.
+    fn stacks(&self) -> Vec<String> {
+        let blocked = self.0["blocked"].as_array().expect("blocked").iter();
+        let line = |task: &Value| {
+            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let frames = task["stack"].as_array().expect("a stack").iter().rev();
+            let words = [word(&task["comm"]), word(&task["cause"])].into_iter();
+            words.chain(frames.map(word)).collect::<Vec<_>>().join(";")
+        };
+        blocked.map(line).collect()
+    }
+
     /// Kernel samples of the interval: (counted, named).
     pub fn samples(&self) -> Vec<(i64, i64)> {
         let samples = self.0["load"]["kernel_samples"]
@@ -198,11 +243,34 @@ impl Snapshot {
                 "{name}: parts {sum}, kernel {average}"
             );
         }
+        self.check_causes();
         if !may_lose {
             for (reason, count) in self.0["lost"].as_object().expect("lost") {
                 let most = kernel::may_lose(reason);
                 assert!(count.as_u64() <= Some(most), "lost: {count} {reason}");
             }
+        }
+    }
+
+    /// All blocked time is put on a cause, and no group's causes exceed its own.
+    fn check_causes(&self) {
+        let sum = |causes: &Value| -> f64 {
+            let causes = causes.as_array().expect("causes").iter();
+            causes.map(|cause| number(&cause["blocked"])).sum()
+        };
+        let (parts, all) = (
+            sum(&self.0["causes"]),
+            number(&self.0["load"]["mean"]["blocked"]),
+        );
+        assert!(
+            (parts - all).abs() <= 0.01,
+            "causes {parts}, blocked {all}: {}",
+            self.0["causes"]
+        );
+        for group in self.0["load"]["groups"].as_array().expect("groups") {
+            // Each is rounded to six decimals; what two do not show is left out.
+            let (parts, all) = (sum(&group["causes"]), number(&group["blocked"]));
+            assert!(parts <= all + 0.001, "causes {parts}: {group}");
         }
     }
 }

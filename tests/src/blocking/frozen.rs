@@ -4,14 +4,15 @@ use std::{fs::OpenOptions, io::Write as _, path::Path};
 
 use crate::pace::{paced, say_numbers};
 
-use super::{must, victim::Victim};
+use super::{mounts, must, victim::Victim};
 
 /// Appends a byte to a file of its own in each of `count` processes. Who started
 /// this freezes the file system before it begins, and thaws it later.
 pub fn frozen(directory: &str, count: u64) {
+    let directory = must("its mount namespace", mounts::enter(directory));
     let mut victims: Vec<Victim> = (0..count)
         .map(|i| {
-            let path = Path::new(directory).join(format!("file{i}"));
+            let path = Path::new(&directory).join(format!("file{i}"));
             let file = OpenOptions::new().create(true).append(true).open(path);
             let mut file = must("a file", file);
             Victim::fork(move || drop(file.write(b"x")))

@@ -1,6 +1,6 @@
 //! Mounts that nobody else sees, and that go when their process goes.
 
-use std::{ffi::CString, io, ptr};
+use std::{ffi::CString, fs::File, io, os::fd::AsRawFd as _, ptr};
 
 use super::checked;
 
@@ -22,6 +22,20 @@ pub(super) fn unshare() -> io::Result<()> {
         )
     })?;
     Ok(())
+}
+
+/// Goes into the mount namespace of the process whose root a path such as
+/// `/proc/7/root/mnt` leads through, if it does: a task has a name for the mounts of
+/// its own namespace only. The path from there. Only while this is one thread.
+pub(super) fn enter(path: &str) -> io::Result<String> {
+    let through = path.strip_prefix("/proc/");
+    let Some((pid, below)) = through.and_then(|rest| rest.split_once("/root")) else {
+        return Ok(path.to_owned());
+    };
+    let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
+    // SAFETY: touches no memory.
+    checked(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) })?;
+    Ok(below.to_owned())
 }
 
 /// Mounts `source` at the mount point.

@@ -19,8 +19,8 @@ const LEAVE_BASE: i32 = 32;
 const QEMU: &str = "qemu-system-x86_64";
 const MEMORY_MIB: u32 = 640;
 const CPUS: u32 = 2;
-/// The throttled disk: large enough to read from, small enough to make at once.
-const DISK_BYTES: u64 = 64 << 20;
+/// Either disk: large enough to swap to, small enough to make at once.
+const DISK_BYTES: u64 = 160 << 20;
 /// Reads and writes a second of the throttled disk.
 const DISK_IOPS: u32 = 4;
 

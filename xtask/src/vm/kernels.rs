@@ -59,8 +59,12 @@ const fn supported(name: &'static str, prefix: &'static str, suite: &'static str
 const MAIN: &str = "Debian";
 const SECURITY: &str = "Debian-Security";
 
-/// Modules that a guest needs where they are not built in: its disks.
-const MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// Modules that a guest needs where they are not built in: its disks, and what the
+/// live tests block on.
+const MODULES: [&str; 5] = ["virtio_pci", "virtio_blk", "loop", "fuse", "ext4"];
+
+/// The modules that were asked for when a kernel was kept.
+const ASKED: &str = "asked";
 
 /// Packages of a release; before 6.19 the first has it all.
 const PACKAGES: [&str; 4] = ["image", "base", "binary", "modules"];
@@ -124,7 +128,9 @@ fn fetch(kernel: &Kernel, folder: &Path) -> Result<()> {
     let apt = Apt::new(kernel.suite, kernel.label)?;
     apt.update()?;
     let newest = apt.newest(kernel)?;
-    if kept(folder).is_some_and(|image| image.release == newest) {
+    // One that was kept with other modules is of no use.
+    let asked = fs::read_to_string(folder.join(ASKED)).unwrap_or_default();
+    if asked == MODULES.join(" ") && kept(folder).is_some_and(|image| image.release == newest) {
         return Ok(());
     }
     let packages = apt.packages(&newest)?;
@@ -195,6 +201,7 @@ fn keep(release: &str, folder: &Path) -> Result<()> {
             }
         }
     }
+    fs::write(folder.join(ASKED), MODULES.join(" "))?;
     Ok(fs::write(folder.join("release"), release)?)
 }
 

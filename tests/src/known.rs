@@ -1,0 +1,140 @@
+//! Workloads of [`crate::blocking`], with what they say of themselves.
+
+use std::io;
+
+use serde_json::Value;
+
+use crate::{
+    assert_near,
+    provoke::Workload,
+    time::host_or_guest,
+    tracer::{Snapshot, Tracer},
+};
+
+/// A workload whose tasks are blocked for a reason that is known.
+pub struct Known {
+    /// It.
+    pub workload: Workload,
+    /// Who is waited for, 0 for nobody.
+    pub holder: u32,
+    /// Tasks that block, each with the wall clock in ns at which it began to.
+    pub tasks: Vec<(u32, u64)>,
+}
+
+impl Known {
+    /// Starts one and waits until its tasks are blocked.
+    ///
+    /// # Errors
+    /// It cannot be had here, and has said why on stderr.
+    pub fn blocked(args: &[&str]) -> io::Result<Self> {
+        Self::begin(Workload::try_ready(args)?)
+    }
+
+    /// Lets one that is ready begin, and waits until its tasks are blocked.
+    ///
+    /// # Errors
+    /// It ended instead, and has said why on stderr.
+    pub fn begin(mut workload: Workload) -> io::Result<Self> {
+        workload.go();
+        let mut numbers = numbers(&workload.line()).into_iter();
+        let (Some(holder), true) = (numbers.next(), numbers.len() >= 2) else {
+            return Err(io::Error::other("the workload failed: see stderr"));
+        };
+        let mut tasks = Vec::new();
+        while let (Some(tid), Some(began_ns)) = (numbers.next(), numbers.next()) {
+            tasks.push((tid as u32, began_ns));
+        }
+        Ok(Self {
+            workload,
+            holder: holder as u32,
+            tasks,
+        })
+    }
+
+    /// Numbers of its next line.
+    pub fn numbers(&mut self) -> Vec<u64> {
+        numbers(&self.workload.line())
+    }
+
+    /// A task of it, by its place.
+    pub fn tid(&self, i: usize) -> u32 {
+        self.tasks.get(i).expect("so many tasks").0
+    }
+
+    /// Its tasks in a snapshot: all are there, with the right ages.
+    pub fn all_in<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a Value> {
+        let of_task = |(tid, began_ns): &(u32, u64)| {
+            let blocked = snapshot.blocked(*tid).expect("it is blocked");
+            let age_ms = blocked["age_ns"].as_u64().expect("an age") as f64 / 1e6;
+            let expected_ms = (snapshot.wall_ns() - began_ns) as f64 / 1e6;
+            // From its word to the sleep it has a pipe to write; an emulated CPU
+            // stands still for tens of ms meanwhile.
+            assert_near("age in ms", age_ms, expected_ms, host_or_guest(20.0, 150.0));
+            blocked
+        };
+        self.tasks.iter().map(of_task).collect()
+    }
+}
+
+/// Numbers with spaces between them.
+pub fn numbers(line: &str) -> Vec<u64> {
+    let words = line.split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// A tracer that prints the stacks of what is blocked; the kernel's symbols, which
+/// it reads at the first stack, are there from the next snapshot but one.
+pub fn tracer(args: &[&str]) -> Tracer {
+    let mut tracer = Tracer::start(args);
+    tracer.shows_stacks = true;
+    tracer
+}
+
+/// Snapshots until the kernel's symbols are there: what blocks before that has no
+/// name yet. An emulated CPU takes seconds to read them.
+pub fn named(tracer: &mut Tracer) {
+    let mut nap = Workload::ready(&["vfork", "20000"]);
+    nap.go();
+    let shows = tracer.shows_stacks;
+    tracer.shows_stacks = false;
+    let is_named = |snapshot: &Snapshot| {
+        let blocked = snapshot.blocked(nap.pid());
+        blocked.is_some_and(|task| task["cause"] == "vfork")
+    };
+    let is_so = (0..30).any(|_| is_named(&tracer.snapshot()));
+    tracer.shows_stacks = shows;
+    assert!(is_so, "a parent of vfork is known as one");
+}
+
+/// Asserts what a task of a snapshot is blocked by.
+#[track_caller]
+pub fn assert_cause(blocked: &Value, cause: &str, details: &[&str]) {
+    println!(
+        "{} {}: {}",
+        blocked["comm"], blocked["cause"], blocked["detail"]
+    );
+    assert_eq!(blocked["cause"], cause, "{blocked}");
+    let detail = blocked["detail"].as_str().unwrap_or("");
+    for word in details {
+        assert!(
+            detail.contains(word),
+            "{word} is not in the detail: {blocked}"
+        );
+    }
+}
+
+/// Asserts whom a task of a snapshot waits for, the first of them first.
+#[track_caller]
+pub fn assert_chain(blocked: &Value, role: &str, tids: &[u32]) {
+    let chain = blocked["chain"].as_array().expect("a chain");
+    let found: Vec<u64> = chain
+        .iter()
+        .filter_map(|link| link["tid"].as_u64())
+        .collect();
+    println!("{} {} waits for {found:?}", blocked["comm"], blocked["tid"]);
+    let tids: Vec<u64> = tids.iter().copied().map(u64::from).collect();
+    assert_eq!(found, tids, "{blocked}");
+    for link in chain {
+        assert_eq!(link["role"], role, "{blocked}");
+    }
+}

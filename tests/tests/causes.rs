@@ -1,0 +1,285 @@
+//! Causes: why tasks are blocked, and by whom, where that is known for certain.
+
+use std::fs;
+
+use tests::{
+    assert_near,
+    filesystem::FileSystem,
+    kernel,
+    known::{Known, assert_cause, assert_chain, named, numbers, tracer},
+    provoke::Workload,
+    skip,
+    time::{NS, host_or_guest},
+    tracer::{Snapshot, Tracer, number},
+};
+
+/// How long a workload that is looked at is blocked: not to its end in any test.
+const LONG_MS: &str = "60000";
+
+/// Snapshots of tasks that were blocked already when the first of them began.
+fn looks(tracer: &mut Tracer) -> Vec<Snapshot> {
+    tracer.snapshot();
+    tracer.snapshots(host_or_guest(3, 2))
+}
+
+/// Parents of vfork, one of them since before tracer.
+#[test]
+fn a_parent_waits_for_the_child_of_its_vfork() {
+    let vfork = || {
+        let mut workload = Workload::ready(&["vfork", LONG_MS]);
+        workload.go();
+        workload.line();
+        workload
+    };
+    let early = vfork();
+    let mut tracer = tracer(&["--interval", "1s"]);
+    named(&mut tracer);
+    let late = vfork();
+    tracer.snapshot();
+    for snapshot in tracer.snapshots(host_or_guest(6, 3)) {
+        for parent in [&early, &late] {
+            let pid = parent.pid();
+            // The interval is exact, and the block lasts through it.
+            let share = snapshot.of_cause(pid, |cause| cause == "vfork");
+            assert_near("blocked by vfork", share, 1.0, 0.02);
+            let blocked = snapshot.blocked(pid).expect("it is blocked");
+            assert_cause(blocked, "vfork", &[]);
+            assert_chain(blocked, "child", &[child(pid)]);
+        }
+    }
+}
+
+/// The only child of a process.
+fn child(pid: u32) -> u32 {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |child: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        // The parent is the second field after the name, which is in parentheses.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        fields.split_whitespace().nth(1) == Some(&pid.to_string())
+    };
+    pids.find(is_child).expect("a child")
+}
+
+/// A read of a page that nobody fills.
+#[test]
+fn a_page_of_a_userfaultfd_is_waited_for() {
+    let mut tracer = tracer(&["--interval", "500ms"]);
+    named(&mut tracer);
+    let reader = match Known::blocked(&["userfault", LONG_MS]) {
+        Ok(reader) => reader,
+        Err(e) => skip!(
+            "a_page_of_a_userfaultfd_is_waited_for",
+            "no userfaultfd: {e}"
+        ),
+    };
+    for snapshot in looks(&mut tracer) {
+        assert_cause(reader.all_in(&snapshot)[0], "userfault", &[]);
+        // As long as the interval: what is put on the cause is all of it.
+        let share = snapshot.of_cause(reader.tid(0), |cause| cause == "userfault");
+        assert_near("blocked by userfault", share, 1.0, 0.02);
+    }
+}
+
+/// Four writers to a file system that is frozen.
+#[test]
+fn a_frozen_file_system_is_named() {
+    let file_system = match FileSystem::new() {
+        Ok(file_system) => file_system,
+        Err(e) => skip!(
+            "a_frozen_file_system_is_named",
+            "no loop device or no ext4: {e}"
+        ),
+    };
+    let directory = file_system.directory().to_str().expect("UTF-8").to_owned();
+    let mut tracer = tracer(&["--interval", "500ms"]);
+    named(&mut tracer);
+    let workload = Workload::ready(&["frozen", &directory, "4"]);
+    file_system.freeze().expect("it can be frozen");
+    let mut writers = Known::begin(workload).expect("writers");
+    assert_eq!(writers.tasks.len(), 4);
+    for snapshot in looks(&mut tracer) {
+        for writer in writers.all_in(&snapshot) {
+            assert_cause(writer, "frozen fs", &["ext4", "/mnt"]);
+        }
+    }
+    file_system.thaw().expect("it was frozen");
+    assert_eq!(writers.numbers().len(), 4);
+    let last = tracer.snapshots(2).pop().expect("two");
+    for (tid, _) in &writers.tasks {
+        assert!(last.blocked(*tid).is_none(), "{tid} goes on");
+    }
+}
+
+/// A read of a page, by io_schedule, that the file system's process does not answer.
+#[test]
+fn the_process_behind_fuse_is_waited_for() {
+    let mut tracer = tracer(&["--interval", "500ms"]);
+    named(&mut tracer);
+    let reader = match Known::blocked(&["fuse-read", LONG_MS]) {
+        Ok(reader) => reader,
+        Err(e) => skip!("the_process_behind_fuse_is_waited_for", "no FUSE: {e}"),
+    };
+    for snapshot in looks(&mut tracer) {
+        assert_cause(reader.all_in(&snapshot)[0], "fuse", &["read", "/mnt"]);
+        let share = snapshot.of_cause(reader.tid(0), |cause| cause == "fuse");
+        assert_near("blocked by fuse", share, 1.0, 0.02);
+    }
+}
+
+/// A mutex and a rwsem, whose holders sleep interruptibly.
+#[test]
+fn the_holder_of_a_lock_is_named() {
+    let modes = ["fuse-mutex", "fuse-rwsem"];
+    let early = match modes.map(|mode| Known::blocked(&[mode, LONG_MS])) {
+        [Ok(mutex), Ok(rwsem)] => [mutex, rwsem],
+        [Err(e), _] | [_, Err(e)] => skip!("the_holder_of_a_lock_is_named", "no FUSE: {e}"),
+    };
+    let mut tracer = tracer(&["--interval", "500ms"]);
+    named(&mut tracer);
+    let late = modes.map(|mode| Known::blocked(&[mode, LONG_MS]).expect("as before"));
+    for snapshot in looks(&mut tracer) {
+        for (waiters, has_holder) in [(&early, kernel::notes_blockers()), (&late, true)] {
+            for waiter in waiters {
+                let blocked = waiter.all_in(&snapshot)[0];
+                assert_lock(blocked);
+                let holder = [waiter.holder];
+                assert_chain(blocked, "holder", if has_holder { &holder } else { &[] });
+            }
+        }
+    }
+}
+
+/// Two causes are locks: that of an inode is told from the others by its stack.
+fn assert_lock(blocked: &serde_json::Value) {
+    let cause = blocked["cause"].as_str().expect("a cause");
+    println!("{} {cause}: {}", blocked["comm"], blocked["detail"]);
+    assert!(["inode lock", "lock"].contains(&cause), "{blocked}");
+}
+
+/// Five behind one, who waits for the file system's process.
+#[test]
+fn a_queue_is_behind_its_root() {
+    let mut tracer = tracer(&["--interval", "500ms"]);
+    named(&mut tracer);
+    let all = match Known::blocked(&["chain", LONG_MS]) {
+        Ok(all) => all,
+        Err(e) => skip!("a_queue_is_behind_its_root", "no FUSE: {e}"),
+    };
+    for snapshot in looks(&mut tracer) {
+        let blocked = all.all_in(&snapshot);
+        let (root, waiters) = blocked.split_first().expect("six");
+        assert_cause(root, "fuse", &["write", "/mnt"]);
+        assert_chain(root, "holder", &[]);
+        for waiter in waiters {
+            assert_lock(waiter);
+            assert_chain(waiter, "holder", &[all.holder]);
+        }
+        let queues = snapshot.0["queues"].as_array().expect("queues");
+        let queue = queues
+            .iter()
+            .find(|queue| queue["root"]["tid"] == all.holder);
+        let queue = queue.expect("a queue behind the root");
+        assert_eq!(queue["waiting"], 5, "{queue}");
+        assert_eq!(queue["root"]["cause"], "fuse", "{queue}");
+    }
+}
+
+/// Each waits for the one before.
+#[test]
+fn a_chain_is_followed_to_its_root() {
+    let mut tracer = tracer(&["--interval", "500ms"]);
+    named(&mut tracer);
+    let all = match Known::blocked(&["deep-chain", LONG_MS]) {
+        Ok(all) => all,
+        Err(e) => skip!("a_chain_is_followed_to_its_root", "no FUSE: {e}"),
+    };
+    let mut before: Vec<u32> = Vec::new();
+    let mut looks = looks(&mut tracer);
+    let snapshot = looks.pop().expect("some");
+    for (blocked, (tid, _)) in all.all_in(&snapshot).into_iter().zip(&all.tasks) {
+        assert_chain(blocked, "holder", &before);
+        before.insert(0, *tid);
+        if before.len() > 1 {
+            assert_lock(blocked);
+        } else {
+            assert_cause(blocked, "fuse", &["write", "/mnt"]);
+        }
+    }
+    let queues = snapshot.0["queues"].as_array().expect("queues");
+    let queue = queues
+        .iter()
+        .find(|queue| queue["root"]["tid"] == all.holder);
+    assert_eq!(queue.expect("a queue behind the root")["waiting"], 3);
+}
+
+/// A process forks, and holds its mmap_lock meanwhile; another thread wants it.
+#[test]
+fn who_forks_holds_the_mmap_lock() {
+    let ms = host_or_guest("8000", "5000");
+    let mib = host_or_guest("8192", "2048");
+    let mut tracer = tracer(&["--interval", "500ms"]);
+    named(&mut tracer);
+    let workload = Workload::ready(&["mmap-lock", ms, mib]);
+    let pid = workload.pid();
+    let mut known = Known::begin(workload).expect("a thread that maps");
+    let line = known.workload.line();
+    let [off_cpu, long, long_ns, forks, fork_ns] = numbers(&line)[..] else {
+        panic!("five numbers: {line}");
+    };
+    let (off_cpu, long_s) = (off_cpu as f64 / NS, long_ns as f64 / NS);
+    println!(
+        "by its clock {off_cpu:.3} s off the CPU, {long} times for more than 1 ms, in sum \
+         {long_s:.3} s; {forks} forks took {:.3} s",
+        fork_ns as f64 / NS
+    );
+    let seconds: usize = host_or_guest(8, 5);
+    let mut snapshots = tracer.snapshots(seconds * 2 + 2);
+    snapshots.extend(tracer.finish().0);
+    let sum = |of: &dyn Fn(&Snapshot) -> f64| -> f64 {
+        snapshots.iter().map(|s| of(s) * s.seconds()).sum()
+    };
+    let lock = sum(&|s| s.of_cause(pid, |cause| cause == "mmap_lock"));
+    let brief = sum(&|s| s.of_cause(pid, |cause| cause == "brief"));
+    println!(
+        "brief {brief:.3} s, blocked {:.3} s",
+        sum(&|s| s.of_pid(pid, "blocked"))
+    );
+    // A call of the thread can wait twice, each time for less than the threshold, and
+    // for a CPU as well; the main thread waits for the lock, too. So what tracer has
+    // of the lock is what the thread's calls had of long waits, within a tenth.
+    assert_near("s blocked by mmap_lock", lock, long_s, long_s * 0.1 + 0.05);
+    let held_by = format!("held by provoke[{pid}]");
+    let (mut all, mut held) = (0.0, 0.0);
+    for snapshot in &snapshots {
+        for group in snapshot.0["load"]["groups"].as_array().expect("groups") {
+            for share in group["causes"].as_array().expect("causes") {
+                if group["pid"] == pid && share["cause"] == "mmap_lock" {
+                    let s = number(&share["blocked"]) * snapshot.seconds();
+                    let detail = share["detail"].as_str().unwrap_or("");
+                    all += s;
+                    held += if detail.contains(&held_by) { s } else { 0.0 };
+                }
+            }
+        }
+    }
+    // An owner can be between giving it up and being gone when it is asked for.
+    assert_near("share with its holder", held / all, 1.0, 0.05);
+}
+
+/// A process dies with a core dump, and waits for a thread that cannot stop.
+#[test]
+fn a_core_dump_waits_for_the_threads() {
+    let mut tracer = tracer(&["--interval", "500ms"]);
+    named(&mut tracer);
+    let dump = match Known::blocked(&["core-dump", LONG_MS]) {
+        Ok(dump) => dump,
+        Err(e) => skip!("a_core_dump_waits_for_the_threads", "no FUSE: {e}"),
+    };
+    for snapshot in looks(&mut tracer) {
+        assert_cause(dump.all_in(&snapshot)[0], "coredump", &[]);
+        // It waits for a mutex of FUSE.
+        assert_lock(snapshot.blocked(dump.holder).expect("its thread"));
+    }
+}
