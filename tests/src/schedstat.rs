@@ -9,12 +9,19 @@ pub fn of_process(pid: u32) -> (u64, u64) {
         .filter_map(Result::ok)
         .fold((0, 0), |(run, wait), task| {
             let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            let mut words = text
-                .split_whitespace()
-                .map(|word| word.parse::<u64>().unwrap_or(0));
-            (
-                run + words.next().unwrap_or(0),
-                wait + words.next().unwrap_or(0),
-            )
+            let of_task = parse(&text);
+            (run + of_task.0, wait + of_task.1)
         })
+}
+
+/// The same of the calling thread.
+pub fn of_thread() -> (u64, u64) {
+    parse(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
+}
+
+fn parse(text: &str) -> (u64, u64) {
+    let mut words = text
+        .split_whitespace()
+        .map(|word| word.parse::<u64>().unwrap_or(0));
+    (words.next().unwrap_or(0), words.next().unwrap_or(0))
 }

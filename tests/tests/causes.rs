@@ -225,13 +225,14 @@ fn who_forks_holds_the_mmap_lock() {
     let pid = workload.pid();
     let mut known = Known::begin(workload).expect("a thread that maps");
     let line = known.workload.line();
-    let [off_cpu, long, long_ns, forks, fork_ns] = numbers(&line)[..] else {
+    let [blocked_ns, long, long_ns, forks, fork_ns] = numbers(&line)[..] else {
         panic!("five numbers: {line}");
     };
-    let (off_cpu, long_s) = (off_cpu as f64 / NS, long_ns as f64 / NS);
+    let blocked_s = blocked_ns as f64 / NS;
     println!(
-        "by its clock {off_cpu:.3} s off the CPU, {long} times for more than 1 ms, in sum \
-         {long_s:.3} s; {forks} forks took {:.3} s",
+        "by its clock blocked for {blocked_s:.3} s, {long} calls for more than 1 ms, in sum \
+         {:.3} s; {forks} forks took {:.3} s",
+        long_ns as f64 / NS,
         fork_ns as f64 / NS
     );
     let seconds: usize = host_or_guest(8, 5);
@@ -242,14 +243,13 @@ fn who_forks_holds_the_mmap_lock() {
     };
     let lock = sum(&|s| s.of_cause(pid, |cause| cause == "mmap_lock"));
     let brief = sum(&|s| s.of_cause(pid, |cause| cause == "brief"));
-    println!(
-        "brief {brief:.3} s, blocked {:.3} s",
-        sum(&|s| s.of_pid(pid, "blocked"))
-    );
-    // A call of the thread can wait twice, each time for less than the threshold, and
-    // for a CPU as well; the main thread waits for the lock, too. So what tracer has
-    // of the lock is what the thread's calls had of long waits, within a tenth.
-    assert_near("s blocked by mmap_lock", lock, long_s, long_s * 0.1 + 0.05);
+    let all_s = sum(&|s| s.of_pid(pid, "blocked"));
+    println!("blocked {all_s:.3} s, of which brief {brief:.3} s");
+    // What the thread was off the CPU and did not wait for one is the lock's. Waits
+    // below the threshold are `brief`; the process's main thread waits now and then,
+    // and an emulated CPU takes a while from a waking to what it calls run delay.
+    let tolerance = blocked_s * host_or_guest(0.05, 0.1) + brief;
+    assert_near("s blocked by mmap_lock", lock, blocked_s, tolerance);
     let held_by = format!("held by provoke[{pid}]");
     let (mut all, mut held) = (0.0, 0.0);
     for snapshot in &snapshots {

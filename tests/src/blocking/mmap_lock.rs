@@ -4,6 +4,7 @@ use std::{io, ptr, sync::mpsc, thread};
 
 use crate::{
     pace::{paced, say_numbers},
+    schedstat,
     time::{clock_ns, monotonic_ns, wall_ns},
 };
 
@@ -19,8 +20,9 @@ const LONG_NS: u64 = NS_PER_MS;
 ///
 /// The memory is the zero page, mapped again and again: it costs its page tables
 /// alone, 2 KiB a MiB. The second line is how long the other thread was off the CPU
-/// in all; how many of its calls were so for more than 1 ms, and how long these
-/// were in sum; how many forks there were, and how long these took.
+/// in all, without what it waited for one; how many of its calls were off it for more
+/// than 1 ms, and how long these were in sum; how many forks there were, and how long
+/// these took.
 pub fn mmap_lock(ms: u64, mib: u64) {
     must("memory to fork", populate((mib as usize) << 20));
     paced(|| {
@@ -59,7 +61,8 @@ struct Mapped {
 fn map_until(end_ns: u64) -> Mapped {
     let mut sum = Mapped::default();
     let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
-    let (cpu_at_begin, begin) = (cpu_ns(), monotonic_ns());
+    let spent_ns = || cpu_ns() + schedstat::of_thread().1;
+    let (spent_at_begin, begin) = (spent_ns(), monotonic_ns());
     while monotonic_ns() < end_ns {
         let (cpu_before, before) = (cpu_ns(), monotonic_ns());
         // SAFETY: maps and unmaps a page that nobody else knows.
@@ -74,7 +77,7 @@ fn map_until(end_ns: u64) -> Mapped {
         }
     }
     // Of the whole, since its page faults wait for the lock, too.
-    sum.off_cpu_ns = (monotonic_ns() - begin).saturating_sub(cpu_ns() - cpu_at_begin);
+    sum.off_cpu_ns = (monotonic_ns() - begin).saturating_sub(spent_ns() - spent_at_begin);
     sum
 }
 

@@ -16,15 +16,17 @@ pub fn block(ms: u64) {
 }
 
 /// Threads that vfork children, which end at once, as fast as they can for `ms`.
-/// Its second line is how often each did.
+/// Its second line is how often each did. They live on: what is known of a thread
+/// that ends can be lost in a storm.
 pub fn storm(threads: u64, ms: u64) {
     paced(|| {
         let began_ns = wall_ns();
         let end = monotonic_ns() + ms * NS_PER_MS;
         let (sender, tids) = std::sync::mpsc::channel();
-        let all: Vec<_> = (0..threads)
+        let (counted, counts) = std::sync::mpsc::channel();
+        let all = (0..threads)
             .map(|_| {
-                let sender = sender.clone();
+                let (sender, counted) = (sender.clone(), counted.clone());
                 let work = move || {
                     // SAFETY: touches no memory.
                     let _ = sender.send(unsafe { libc::gettid() });
@@ -34,18 +36,21 @@ pub fn storm(threads: u64, ms: u64) {
                         vfork(&mut stack, 0);
                         count += 1;
                     }
-                    count
+                    let _ = counted.send(count);
+                    loop {
+                        thread::park();
+                    }
                 };
                 let thread = thread::Builder::new().stack_size(STACK);
                 thread.spawn(work).expect("a thread")
             })
-            .collect();
+            .collect::<Vec<thread::JoinHandle<()>>>();
         let tids: Vec<i32> = tids.iter().take(all.len()).collect();
         let begun = tids
             .iter()
             .flat_map(|tid| [u64::from(tid.unsigned_abs()), began_ns]);
         say_numbers([0].into_iter().chain(begun));
-        say_numbers(all.into_iter().map(|thread| thread.join().unwrap_or(0)));
+        say_numbers(counts.iter().take(all.len()));
     });
 }
 

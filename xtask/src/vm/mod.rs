@@ -62,12 +62,13 @@ Examples:
   cargo xtask vm                              truth, and what only a guest can bear, on every kernel
   cargo xtask vm --kernel 6.1 --kernel 6.12   on these
   cargo xtask vm --test blocked               tests whose name contains `blocked`
+  cargo xtask vm --test causes                tests of the program tests/tests/causes.rs
   cargo xtask vm --keep                       write docs/kernels/ anew, and the page made from it")]
 pub(crate) struct Options {
     /// Boot only this kernel; may be given several times
     #[arg(long = "kernel", value_name = "NAME", value_parser = KERNELS.map(|kernel| kernel.name))]
     kernels: Vec<String>,
-    /// Run only the tests whose name contains this
+    /// Run only the tests of the program of this name, or whose name contains this
     #[arg(long, value_name = "PATTERN")]
     test: Option<String>,
     /// Keep what `tracer doctor` says of each kernel, instead of comparing it; of a
@@ -317,8 +318,13 @@ impl Job {
         }
         let pattern = self.test.as_deref().unwrap_or("");
         let (of, alone) = ALONE;
+        let is_program = PROGRAMS.contains(&pattern);
         for program in PROGRAMS {
-            let which = format!("--skip {REFUSED} --skip {alone} {}", quoted(pattern));
+            if is_program && program != pattern {
+                continue;
+            }
+            let tests = if is_program { "" } else { pattern };
+            let which = format!("--skip {REFUSED} --skip {alone} {}", quoted(tests));
             script += &run(program, &which);
         }
         if alone.contains(pattern) {
