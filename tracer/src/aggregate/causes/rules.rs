@@ -120,7 +120,7 @@ const IO: &str = "folio_wait_bit* folio_wait_writeback* folio_wait_locked* folio
      inode_dio_wait* __inode_dio_wait do_read_cache_* truncate_inode_p* \
      invalidate_inode_pages2_range write_cache_pages writeback_iter \
      mpage_prepare_extent_to_map lock_delalloc_folios extent_write_cache_pages swap_read_folio \
-     swap_readpage";
+     swap_readpage __block_write_begin_int";
 
 /// File systems that read a buffer and leave no other frame, or wait for their own I/O.
 const FILE_SYSTEM_IO: &str = "__ext4_find_entry ext4_find_entry ext4_bread* \
@@ -216,9 +216,9 @@ const MMAP_LOCK: &str = "do_user_addr_fault exc_page_fault lock_mm_and_find_vma 
 
 const INODE_LOCK: &str = "path_openat open_last_lookups lookup_open walk_component lookup_slow \
      __lookup_slow lookup_one* lookup_noperm* __start_dirop start_dirop start_creating* \
-     start_removing* start_renaming* do_unlinkat filename_unlinkat do_rmdir filename_rmdir \
-     filename_create filename_linkat do_renameat2 filename_renameat2 lock_rename* lock_two_* \
-     do_mkdirat do_linkat vfs_unlink vfs_rmdir vfs_rename vfs_link vfs_mkdir iterate_dir \
+     start_removing* start_renaming* __start_renaming do_unlinkat filename_unlinkat do_rmdir \
+     filename_rmdir filename_create filename_linkat do_renameat2 filename_renameat2 \
+     lock_rename* lock_two_* do_mkdirat do_linkat vfs_unlink vfs_rmdir vfs_rename vfs_link vfs_mkdir iterate_dir \
      wrap_directory_iterator do_truncate notify_change chmod_common chown_common vfs_utimes \
      vfs_setxattr vfs_removexattr vfs_getattr generic_file_write_iter *_file_write_iter \
      *_buffered_write_iter *_cache_write_iter *_dio_write_iter *_direct_write_iter \

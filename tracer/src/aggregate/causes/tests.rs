@@ -145,6 +145,27 @@ fn locks_that_cannot_be_seen() {
 }
 
 #[test]
+fn a_rename_under_its_names() {
+    // 6.12: the mutex of renames, `lock_rename`; 7.2 has it in a helper.
+    for of in ["do_renameat2", "__start_renaming filename_renameat2"] {
+        assert_found(
+            &format!("{of} __x64_sys_rename do_syscall_64"),
+            (Cause::InodeLock, None, Some("rename"), Some(0)),
+        );
+    }
+}
+
+#[test]
+fn a_buffer_that_is_read_to_be_written_in_part() {
+    // 6.1, of /dev/vdb; the wait for the buffer ends in a tail call.
+    assert_found(
+        "__block_write_begin_int block_write_begin generic_perform_write \
+         __generic_file_write_iter blkdev_write_iter vfs_write ksys_write do_syscall_64",
+        (Cause::Disk, None, Some("write"), Some(0)),
+    );
+}
+
+#[test]
 fn locks_that_can_be_seen_decide() {
     // 5.14: not yet part of .sched.text.
     assert_found(
