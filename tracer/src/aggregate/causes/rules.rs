@@ -120,7 +120,7 @@ const IO: &str = "folio_wait_bit* folio_wait_writeback* folio_wait_locked* folio
      inode_dio_wait* __inode_dio_wait do_read_cache_* truncate_inode_p* \
      invalidate_inode_pages2_range write_cache_pages writeback_iter \
      mpage_prepare_extent_to_map lock_delalloc_folios extent_write_cache_pages swap_read_folio \
-     swap_readpage __block_write_begin_int";
+     swap_readpage __block_write_begin_int mmb_sync mmb_fsync*";
 
 /// File systems that read a buffer and leave no other frame, or wait for their own I/O.
 const FILE_SYSTEM_IO: &str = "__ext4_find_entry ext4_find_entry ext4_bread* \
@@ -228,7 +228,7 @@ const INODE_LOCK: &str = "path_openat open_last_lookups lookup_open walk_compone
      xfs_lock_two_inodes xfs_lock_inodes fuse_lock_inode nfs_start_io_* \
      netfs_start_io_* ceph_start_io_* blkdev_write_iter swap_activate";
 
-const LOCK: &str = "rtnl_lock* rtnetlink_rcv_msg rtnl_newlink netlink_dump lock_sock* \
+const LOCK: &str = "sched_mm_cid_* rtnl_lock* rtnetlink_rcv_msg rtnl_newlink netlink_dump lock_sock* \
      __lock_sock* cgroup_* cgroup1_* proc_cgroup_show kernfs_* sysfs_* device_lock bus_* \
      super_lock grab_super* __iterate_supers iterate_supers* ksys_sync thaw_super \
      deactivate_super user_get_super bdev_open blkdev_get_* bdev_release namespace_lock \

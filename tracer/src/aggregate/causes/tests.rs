@@ -156,6 +156,14 @@ fn a_rename_under_its_names() {
 }
 
 #[test]
+fn functions_that_came_with_7_2() {
+    // The mutex of the concurrency ids of an address space (kernel/sched/core.c).
+    assert_cause("sched_mm_cid_fork copy_process kernel_clone", Cause::Lock);
+    // The metadata of a file, `sync_mapping_buffers` before (fs/buffer.c).
+    assert_cause("mmb_sync ext4_sync_file do_fsync", Cause::Disk);
+}
+
+#[test]
 fn a_buffer_that_is_read_to_be_written_in_part() {
     // 6.1, of /dev/vdb; the wait for the buffer ends in a tail call.
     assert_found(
