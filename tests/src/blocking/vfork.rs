@@ -16,8 +16,9 @@ pub fn block(ms: u64) {
 }
 
 /// Threads that vfork children, which end at once, as fast as they can for `ms`.
-/// Its second line is how often each did. They live on: what is known of a thread
-/// that ends can be lost in a storm.
+/// Its second line is how often each slept for one, as the kernel counts it, and
+/// then how many children there were: a child that is faster than its parent is not
+/// slept for. They live on: what is known of a thread that ends can be lost in a storm.
 pub fn storm(threads: u64, ms: u64) {
     paced(|| {
         let began_ns = wall_ns();
@@ -31,12 +32,12 @@ pub fn storm(threads: u64, ms: u64) {
                     // SAFETY: touches no memory.
                     let _ = sender.send(unsafe { libc::gettid() });
                     let mut stack = vec![0; STACK];
-                    let mut count = 0;
+                    let (mut slept, mut count) = (0, 0);
                     while monotonic_ns() < end {
-                        vfork(&mut stack, 0);
+                        slept += vfork(&mut stack, 0);
                         count += 1;
                     }
-                    let _ = counted.send(count);
+                    let _ = counted.send((slept, count));
                     loop {
                         thread::park();
                     }
@@ -50,19 +51,36 @@ pub fn storm(threads: u64, ms: u64) {
             .iter()
             .flat_map(|tid| [u64::from(tid.unsigned_abs()), began_ns]);
         say_numbers([0].into_iter().chain(begun));
-        say_numbers(counts.iter().take(all.len()));
+        let counts: Vec<(u64, u64)> = counts.iter().take(all.len()).collect();
+        let slept = counts.iter().map(|(slept, _)| *slept);
+        let children = counts.iter().map(|(_, count)| count).sum();
+        say_numbers(slept.chain([children]));
     });
 }
 
-fn vfork(stack: &mut [u8], ms: u64) {
+/// How often this thread slept meanwhile: at most once, if it waits for no lock.
+fn vfork(stack: &mut [u8], ms: u64) -> u64 {
     // SAFETY: the stack is the child's alone and outlives it, since the parent
     // sleeps until the child has ended.
     unsafe {
         let top = stack.as_mut_ptr().add(stack.len());
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let before = sleeps();
         let child = libc::clone(sleep_and_exit, top.cast(), flags, ms as *mut c_void);
+        let slept = sleeps() - before;
         assert!(child > 0, "clone: {}", io::Error::last_os_error());
         libc::waitpid(child, ptr::null_mut(), 0);
+        slept
+    }
+}
+
+/// How often this thread has gone to sleep.
+fn sleeps() -> u64 {
+    // SAFETY: all zeroes are a valid rusage, which the kernel fills in.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        usage.ru_nvcsw as u64
     }
 }
 
