@@ -44,7 +44,7 @@ const MOST_RETRIES: usize = 2;
 
 /// Test programs that run in guests. The cost of a hook under emulation says
 /// nothing of its cost on a CPU, so those stay outside.
-const PROGRAMS: [&str; 4] = [GUEST_ONLY, "truth", "causes", "storms"];
+const PROGRAMS: [&str; 5] = [GUEST_ONLY, "truth", "causes", "storms", "events"];
 /// Tests of what cannot be done to a host.
 pub(crate) const GUEST_ONLY: &str = "guest";
 /// The test that needs all of the host's CPUs, and its program.
