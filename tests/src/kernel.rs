@@ -32,7 +32,7 @@ pub fn notes_blockers() -> bool {
 /// A guest's CPUs can all stand still from one of the kernel's samples to the next.
 pub fn may_lose(reason: &str) -> u64 {
     if reason == "kernel_sample" {
-        return host_or_guest(0, 1);
+        return host_or_guest(0, 3);
     }
     let is_refused = matches!(reason, "waking_without_slot" | "task_storage");
     if is_refused && version() < (6, 2) {

@@ -57,6 +57,12 @@ pub fn wall() -> WallNs {
     WallNs(since.as_nanos() as u64)
 }
 
+/// The wall clock at a moment that is a little while ago.
+pub fn wall_at(at: MonotonicNs) -> WallNs {
+    let (now, wall) = (monotonic(), wall());
+    WallNs(wall.0.saturating_sub(now.since_ns(at)))
+}
+
 /// An `Instant` for timers of the async runtime, `ns` from a moment that was `now`.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that asks")]
 pub fn deadline(at: MonotonicNs) -> Instant {

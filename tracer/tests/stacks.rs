@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use tracer::aggregate::causes::find;
+use tracer::aggregate::causes::{Cause, find};
 
 #[test]
 fn recorded_stacks() {
@@ -47,10 +47,19 @@ fn hold_against(line: &str) -> Result<(), String> {
     let mut frames: Vec<&str> = parts.filter(|part| !part.starts_with('[')).collect();
     frames.reverse();
     if frames.is_empty() {
-        return Err("no frame".to_owned());
+        // Time that nobody looked at, and records that were lost.
+        let unseen = [Cause::Brief, Cause::Lost].map(Cause::word);
+        return if unseen.contains(&recorded) {
+            Ok(())
+        } else {
+            Err("no frame".to_owned())
+        };
     }
     let finding = find(&frames);
-    if finding.cause.word() == recorded {
+    // A read of the page cache looks alike on all file systems: what was recorded
+    // knew the mount.
+    let by_mount = ["fuse", "nfs"].map(|kind| finding.cause.on(kind).word());
+    if finding.cause.word() == recorded || by_mount.contains(&recorded) {
         return Ok(());
     }
     let by = finding.frame.and_then(|i| frames.get(i));

@@ -215,8 +215,9 @@ impl Names {
         words.extend(device.as_ref().map(ToString::to_string));
         let kind = mount.map(|mount| mount.kind.as_str()).or(file_system);
         words.extend(kind.filter(|kind| *kind != cause.word()).map(Into::into));
-        // That it clones is what a vfork is.
-        let operation = operation.filter(|_| cause != Cause::Vfork);
+        // Of some causes the operation says the same again.
+        let is_said = matches!(cause, Cause::Vfork | Cause::Exec | Cause::Coredump);
+        let operation = operation.filter(|_| !is_said);
         words.extend(operation.map(Into::into));
         if let Some(mount) = mount {
             if mount.source.as_str().contains(':') {

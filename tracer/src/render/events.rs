@@ -83,6 +83,8 @@ fn line(event: &BlockedEvent) -> Line {
     }
     match &event.waker {
         None => {}
+        // Where nobody is known to have held the lock, the cause names who woke.
+        Some(Waker::Task { .. }) if why.contains(" woken by ") => {}
         Some(Waker::Task { pid, tid, comm }) => {
             let name = task(comm.as_str(), *pid, *tid);
             line.push(Style::Dim, format!("   woken by {name}"));

@@ -70,9 +70,13 @@ impl Naming {
 
     /// Leaves of a task's file only what it can be blocked at.
     pub(super) fn keep_file(waits: &mut WaitsFor) {
-        if !is_on_descriptor(waits.syscall) {
-            waits.file_system = 0;
+        let is_on_descriptor = is_on_descriptor(waits.syscall);
+        if !is_on_descriptor {
             waits.file_device = 0;
+        }
+        // Of a block device's own file the file system says nothing.
+        if !is_on_descriptor || waits.file_device != 0 {
+            waits.file_system = 0;
         }
     }
 

@@ -107,7 +107,7 @@ impl Source {
         let cgroup_names = self.cgroups.resolve(seen.map(|task| task.cgroup));
         Ok(Reading {
             clock,
-            wall: clock::wall(),
+            wall: clock::wall_at(clock.now),
             averages,
             cpus: facts::online_cpus(),
             is_complete,
