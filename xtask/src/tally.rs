@@ -4,6 +4,12 @@
 //! finds at run time that it cannot run; ours print `SKIPPED <test>: <reason>`
 //! and return, and libtest takes them for passed. They are moved to the skipped
 //! ones, and so are ignored tests: a test that did not run is never a pass.
+//!
+//! Failed tests may get a second try: then the program's next run corrects the
+//! counts of the one before, and those that passed are named.
+
+/// A program that fails more tests than this is broken, and none gets a second try.
+const MOST_AGAIN: usize = 3;
 
 /// A test that did not run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +27,22 @@ pub(crate) struct Tally {
     pub(crate) failed: usize,
     /// Tests that did not run.
     pub(crate) skipped: Vec<Skip>,
+    /// Of the passed ones, those that had failed before.
+    pub(crate) second: Vec<String>,
     program: Program,
+    /// What the last program failed.
+    failures: Vec<String>,
+    /// What the next one runs once more.
+    again: Vec<String>,
 }
 
 /// What is known of the test program whose verdict is not there yet.
 #[derive(Default)]
 struct Program {
+    /// The tests that it runs once more; none for a first run.
+    again: Vec<String>,
+    /// The tests that began.
+    started: Vec<String>,
     skipped: Vec<Skip>,
     ignored: Vec<Skip>,
     failures: Vec<String>,
@@ -37,10 +53,15 @@ struct Program {
 impl Tally {
     /// Takes in one line of a test program's stdout.
     pub(crate) fn read(&mut self, line: &str) {
+        if let Some((name, _)) = started(line) {
+            self.program.started.push(name.to_owned());
+        }
         if let Some((passed, failed)) = verdict(line) {
             self.close_program(passed, failed);
         } else if is_start(line) {
+            let again = std::mem::take(&mut self.again);
             self.end();
+            self.program.again = again;
             self.program.running = true;
         } else if let Some(skip) = skip(line) {
             // A test may find several reasons; it is one test all the same.
@@ -69,12 +90,32 @@ impl Tally {
     /// by a test, which is counted as failed.
     pub(crate) fn end(&mut self) {
         let program = std::mem::take(&mut self.program);
-        self.failed += usize::from(program.running);
+        // Those of a second run have failed already.
+        self.failed += usize::from(program.running && program.again.is_empty());
+        self.failures.clear();
+        self.again.clear();
+    }
+
+    /// In place of [`Tally::end`]: the tests of the program that are to be run once
+    /// more, by themselves; what that prints is to be read next. None when there are
+    /// too many, or when the program has no verdict.
+    pub(crate) fn again(&mut self) -> Vec<String> {
+        let names = std::mem::take(&mut self.failures);
+        let is_wanted = !self.program.running && names.len() <= MOST_AGAIN;
+        self.end();
+        self.again = if is_wanted { names } else { Vec::new() };
+        self.again.clone()
     }
 
     /// How many tests there were, run or not.
     pub(crate) fn tests(&self) -> usize {
         self.passed + self.failed + self.skipped.len()
+    }
+
+    /// A line for each test that passed only when it was run once more.
+    pub(crate) fn second_tries(&self) -> String {
+        let line = |test: &String| format!("passed at the second try: {test}\n");
+        self.second.iter().map(line).collect()
     }
 
     /// `N passed, N failed, N skipped`: for people, and for programs that look for it.
@@ -87,19 +128,50 @@ impl Tally {
         )
     }
 
+    /// What was not a pass at the second try stays failed.
+    fn close_again(&mut self, mut program: Program) {
+        let mut names = std::mem::take(&mut program.again);
+        names.retain(|name| program.has_passed(name));
+        self.passed += names.len();
+        self.failed -= names.len();
+        self.second.append(&mut names);
+    }
+
     fn close_program(&mut self, passed: usize, failed: usize) {
+        let program = std::mem::take(&mut self.program);
+        if program.is_second() {
+            return self.close_again(program);
+        }
         let Program {
             mut skipped,
             ignored,
             failures,
             ..
-        } = std::mem::take(&mut self.program);
+        } = program;
         // A test that says it is skipped and fails afterwards has failed.
         skipped.retain(|skip| !failures.iter().any(|name| same_test(name, &skip.test)));
         self.passed += passed.saturating_sub(skipped.len());
         self.failed += failed;
         self.skipped.append(&mut skipped);
         self.skipped.extend(ignored);
+        // A list with other words in it names no tests.
+        let is_whole = failures.len() == failed;
+        self.failures = if is_whole { failures } else { Vec::new() };
+    }
+}
+
+impl Program {
+    /// Whether it runs tests once more, and not others, as the run that should have
+    /// done so never began.
+    fn is_second(&self) -> bool {
+        self.again.iter().any(|name| self.started.contains(name))
+    }
+
+    fn has_passed(&self, name: &String) -> bool {
+        let is_skipped = |skip: &Skip| same_test(name, &skip.test);
+        self.started.contains(name)
+            && !self.failures.contains(name)
+            && !self.skipped.iter().any(is_skipped)
     }
 }
 
@@ -120,6 +192,12 @@ pub(crate) fn is_start(line: &str) -> bool {
         .is_some_and(|(count, plural)| count.parse::<usize>().is_ok() && matches!(plural, "" | "s"))
 }
 
+/// Name and the rest of `test <name> ... `, which with one test thread and no
+/// capture is printed when the test begins.
+pub(crate) fn started(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("test ")?.split_once(" ... ")
+}
+
 /// The counts of `test result: ok. 3 passed; 1 failed; ...`: passed and failed.
 fn verdict(line: &str) -> Option<(usize, usize)> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
@@ -133,10 +211,7 @@ fn verdict(line: &str) -> Option<(usize, usize)> {
 /// The skip of `SKIPPED <test>: <reason>`, which with one test thread and no
 /// capture stands behind libtest's own `test <name> ... `.
 fn skip(line: &str) -> Option<Skip> {
-    let own = match line.strip_prefix("test ") {
-        Some(rest) => rest.split_once(" ... ")?.1,
-        None => line,
-    };
+    let own = started(line).map_or(line, |(_, own)| own);
     let (test, reason) = own.strip_prefix("SKIPPED ")?.split_once(": ")?;
     Some(Skip {
         test: test.to_owned(),

@@ -4,8 +4,12 @@ use super::*;
 
 fn tally(output: &str) -> Tally {
     let mut tally = Tally::default();
-    output.lines().for_each(|line| tally.read(line));
+    read(&mut tally, output);
     tally
+}
+
+fn read(tally: &mut Tally, output: &str) {
+    output.lines().for_each(|line| tally.read(line));
 }
 
 fn counts(tally: &Tally) -> (usize, usize, usize) {
@@ -89,6 +93,85 @@ fn a_program_that_died_is_one_failure_and_leaves_nothing_for_the_next() {
     tally.read("running 1 test");
     tally.end();
     assert_eq!(counts(&tally), (1, 2, 0));
+}
+
+/// A program that fails these tests, each at the first line of its output.
+fn failing(names: &[&str]) -> String {
+    let failures: String = names.iter().map(|name| format!("    {name}\n")).collect();
+    let count = names.len();
+    format!(
+        "\nrunning 9 tests\n\
+         test good ... ok\n\
+         test no_swap ... SKIPPED no_swap: there is none\n\
+         ok\n\
+         test bad ... episodes: 59.0000, expected 60.0000 +- 0.0000\n\
+         FAILED\n\n\
+         failures:\n\nfailures:\n{failures}\n\
+         test result: FAILED. 2 passed; {count} failed; 0 ignored; 0 measured; 0 filtered out; finished in 54.00s\n\n"
+    )
+}
+
+#[test]
+fn a_pass_at_the_second_try_is_a_pass_and_is_named() {
+    let mut tally = tally(&failing(&["bad", "mod::slow"]));
+    assert_eq!(counts(&tally), (1, 2, 1));
+    assert_eq!(tally.again(), ["bad", "mod::slow"]);
+    read(
+        &mut tally,
+        "\nrunning 2 tests\n\
+         test bad ... episodes: 60.0000, expected 60.0000 +- 0.0000\n\
+         ok\n\
+         test mod::slow ... took: 3\n\
+         FAILED\n\n\
+         failures:\n\nfailures:\n    mod::slow\n\n\
+         test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 7 filtered out; finished in 9.00s\n\n",
+    );
+    tally.end();
+    assert_eq!(counts(&tally), (2, 1, 1));
+    assert_eq!(tally.second_tries(), "passed at the second try: bad\n");
+    assert_eq!(tally.closing_line(), "2 passed, 1 failed, 1 skipped");
+    assert!(tally.again().is_empty(), "there is no third");
+}
+
+#[test]
+fn what_is_skipped_at_the_second_try_has_failed() {
+    let mut tally = tally(&failing(&["mod::bad"]));
+    assert_eq!(tally.again(), ["mod::bad"]);
+    read(
+        &mut tally,
+        "running 1 test\n\
+         test mod::bad ... SKIPPED bad: no disk any more\n\
+         ok\n\
+         test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 8 filtered out; finished in 0.10s\n",
+    );
+    assert_eq!(counts(&tally), (1, 1, 1));
+    assert_eq!(tally.second_tries(), "");
+}
+
+#[test]
+fn only_a_few_that_failed_by_name_get_a_second_try() {
+    assert_eq!(tally(&failing(&["a", "b", "c"])).again().len(), 3);
+    assert!(tally(&failing(&["a", "b", "c", "d"])).again().is_empty());
+    let whole = failing(&["bad"]);
+    let died = whole.split("FAILED").next().unwrap();
+    let mut tally = tally(died);
+    assert!(tally.again().is_empty());
+    assert_eq!(counts(&tally), (0, 1, 0));
+}
+
+#[test]
+fn a_second_try_that_dies_or_never_begins_leaves_the_counts() {
+    let other = "\nrunning 1 test\ntest other ... ok\n\
+                 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
+    let died = "\nrunning 1 test\ntest bad ... ";
+    for second in [died, ""] {
+        let mut tally = tally(&failing(&["bad"]));
+        tally.again();
+        read(&mut tally, second);
+        read(&mut tally, other);
+        assert_eq!(counts(&tally), (2, 1, 1), "{second:?}");
+        assert_eq!(tally.second_tries(), "");
+    }
 }
 
 #[test]
