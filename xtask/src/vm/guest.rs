@@ -43,7 +43,8 @@ pub(super) fn emulator() -> Result<()> {
         .with_context(|| format!("`{QEMU}` is not installed"))
 }
 
-/// Boots a kernel with an initramfs, and hands over what its job says by line.
+/// Boots a kernel with an initramfs, and hands over what its job says by line; what
+/// is answered is a line for the job to read.
 ///
 /// `folder` gets the console's log, QEMU's own messages and the disks, `monitor`
 /// is the socket where QEMU takes commands.
@@ -53,7 +54,7 @@ pub(super) fn run(
     folder: &Path,
     monitor: &Path,
     limit_s: u64,
-    line: impl FnMut(&str),
+    line: impl FnMut(&str) -> Option<String>,
 ) -> Result<End> {
     let disk = |name: &str| -> Result<String> {
         let path = folder.join(name);
@@ -92,7 +93,7 @@ pub(super) fn run(
             "console=ttyS0 panic=-1 oops=panic quiet mitigations=off delayacct",
         ])
         .stderr(File::create(folder.join("qemu"))?);
-    let status = process::stream(&mut qemu, line)?;
+    let status = process::converse(&mut qemu, line)?;
     Ok(end(status, limit_s))
 }
 

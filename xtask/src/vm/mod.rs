@@ -5,12 +5,16 @@
 //! its tests say is shown as it comes, the kernel's name in front. In the end
 //! there is a table, tests by kernels, and the same as JSON under target/vm.
 //!
+//! A test that fails is run once more: the job asks which those are, as the counts
+//! are kept here. One that passes then is named in the end.
+//!
 //! What `tracer doctor` says of each kernel is held against docs/kernels/.
 
 mod guest;
 mod image;
 mod kernels;
 mod results;
+mod script;
 mod turns;
 
 use std::collections::VecDeque;
@@ -31,26 +35,18 @@ use crate::{clock, docs, workspace};
 use guest::End;
 use kernels::{Image, KERNELS, Kernel};
 use results::{Log, Outcome, Report, Tested};
+pub(crate) use script::GUEST_ONLY;
+use script::{ALONE, REFUSED};
 use turns::Turns;
 
 /// Guests at a time: each has two CPUs and keeps them busy.
 const AT_A_TIME: usize = 2;
-/// A guest takes some two minutes, and may be stopped for as long; one that takes
-/// longer than this hangs.
-const LIMIT_S: u64 = 420;
+/// A guest takes some two minutes, and may be stopped for as long, or run some tests
+/// twice; one that takes longer than this hangs.
+const LIMIT_S: u64 = 600;
 const LAST_LINES: usize = 15;
 /// QEMU 7.2 brings down one guest in ten or so (`guest::ran_stale_code`).
 const MOST_RETRIES: usize = 2;
-
-/// Test programs that run in guests. The cost of a hook under emulation says
-/// nothing of its cost on a CPU, so those stay outside.
-const PROGRAMS: [&str; 5] = [GUEST_ONLY, "truth", "causes", "storms", "events"];
-/// Tests of what cannot be done to a host.
-pub(crate) const GUEST_ONLY: &str = "guest";
-/// The test that needs all of the host's CPUs, and its program.
-const ALONE: (&str, &str) = ("truth", "the_kernels_samples_are_named");
-/// The one test for kernels that tracer refuses.
-const REFUSED: &str = "a_kernel_below_the_floor_is_refused";
 
 /// The test that is xtask's own.
 const DOCTOR_TEST: &str = "doctor says what is kept";
@@ -99,6 +95,7 @@ pub(crate) fn task(options: &Options) -> Result<ExitCode> {
     if !any_ran {
         println!("no test ran in a guest: is there one of that name?");
     }
+    print!("{}", tally.second_tries());
     println!("{}", tally.closing_line());
     Ok(if tally.failed > 0 || !any_ran {
         ExitCode::FAILURE
@@ -166,7 +163,8 @@ fn take<'a>(queue: &Mutex<VecDeque<&'a Kernel>>) -> Option<&'a Kernel> {
     queue.lock().unwrap_or_else(|e| e.into_inner()).pop_front()
 }
 
-/// Adds the outcomes to the closing count, and says why tests were skipped.
+/// Adds the outcomes to the closing count, with why tests were skipped and which were
+/// run twice.
 fn count(reports: &[Report], tally: &mut Tally) {
     for report in reports {
         let mut skip = |test: &str, reason: &String| {
@@ -180,7 +178,13 @@ fn count(reports: &[Report], tally: &mut Tally) {
         }
         for test in &report.tests {
             match &test.outcome {
-                Outcome::Passed => tally.passed += 1,
+                Outcome::Passed => {
+                    tally.passed += 1;
+                    if test.tries > 1 {
+                        let second = format!("{} on {}", test.name, report.kernel);
+                        tally.second.push(second);
+                    }
+                }
                 Outcome::Failed => tally.failed += 1,
                 Outcome::Skipped(reason) => skip(&test.name, reason),
             }
@@ -236,7 +240,7 @@ impl Job {
         let folder = workspace::target("vm").join(name);
         fs::create_dir_all(&folder)?;
         let initrd = folder.join("initrd");
-        let own = image::own(image, self.script(kernel))?;
+        let own = image::own(image, script::of(kernel, self.test.as_deref()))?;
         fs::write(&initrd, [base, &own].concat())?;
         let (mut log, mut end) = self.listen(name, image, &initrd, &folder)?;
         for _ in 0..MOST_RETRIES {
@@ -272,19 +276,22 @@ impl Job {
         self.turns.enter(&monitor);
         let mut log = Log::default();
         let mut alone = None;
-        let end = guest::run(
-            &image.vmlinuz,
-            initrd,
-            folder,
-            &monitor,
-            LIMIT_S,
-            |line| match line {
+        let end = guest::run(&image.vmlinuz, initrd, folder, &monitor, LIMIT_S, |line| {
+            match line {
                 results::ALONE => alone = Some(self.turns.alone(&monitor)),
                 results::TOGETHER => alone = None,
+                results::AGAIN => {
+                    let names = log.again(clock::now());
+                    if !names.is_empty() {
+                        println!("{name:<5}| once more, by themselves: {names}");
+                    }
+                    return Some(names);
+                }
                 _ if log.read(line, clock::now()) => println!("{name:<5}| {line}"),
                 _ => {}
-            },
-        );
+            }
+            None
+        });
         drop(alone);
         self.turns.leave(&monitor);
         let _ = fs::remove_file(&monitor);
@@ -298,43 +305,6 @@ impl Job {
             println!("{name:<5}| {line}");
         }
         Ok((log, end))
-    }
-
-    /// What the guest's shell runs; its status is 1 when a program failed.
-    fn script(&self, kernel: &Kernel) -> String {
-        let mut script = String::new();
-        for (name, value) in image::VARIABLES {
-            script += &format!("export {name}={value}\n");
-        }
-        let doctor = results::DOCTOR;
-        script += &format!("echo \"{doctor}$(tracer doctor --format json)\"\nfailed=0\n");
-        let run = |program: &str, which: &str| {
-            let program = image::test_path(program);
-            format!("{program} --test-threads=1 --nocapture {which} || failed=1\n")
-        };
-        // A kernel that is refused has one test, which the others have not.
-        if kernel.refused {
-            return script + &run(GUEST_ONLY, &format!("--exact {REFUSED}")) + "exit $failed\n";
-        }
-        let pattern = self.test.as_deref().unwrap_or("");
-        let (of, alone) = ALONE;
-        let is_program = PROGRAMS.contains(&pattern);
-        for program in PROGRAMS {
-            if is_program && program != pattern {
-                continue;
-            }
-            let tests = if is_program { "" } else { pattern };
-            let which = format!("--skip {REFUSED} --skip {alone} {}", quoted(tests));
-            script += &run(program, &which);
-        }
-        if alone.contains(pattern) {
-            // On a line of its own, even after a program that died in the middle of
-            // one. The others are stopped within a second.
-            script += &format!("echo\necho {}\nsleep 1\n", results::ALONE);
-            script += &run(of, &format!("--exact {alone}"));
-            script += &format!("echo {}\n", results::TOGETHER);
-        }
-        script + "exit $failed\n"
     }
 
     /// Holds what the doctor said of the hooks against what is kept of it.
@@ -367,6 +337,7 @@ impl Job {
             name: name.to_owned(),
             outcome: Outcome::Passed,
             took: Duration::ZERO,
+            tries: 1,
         })
     }
 }
@@ -385,15 +356,8 @@ fn failed(name: &str) -> Tested {
         name: name.to_owned(),
         outcome: Outcome::Failed,
         took: Duration::ZERO,
+        tries: 1,
     }
-}
-
-/// A word for the shell, whatever is in it; nothing for an empty one.
-fn quoted(word: &str) -> String {
-    if word.is_empty() {
-        return String::new();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -401,9 +365,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_stays_one_word_of_the_shell() {
-        assert_eq!(quoted("blocked"), "'blocked'");
-        assert_eq!(quoted("a b'; reboot"), r"'a b'\''; reboot'");
-        assert_eq!(quoted(""), "");
+    fn what_passed_at_the_second_try_is_named_with_its_kernel() {
+        let test = |name: &str, tries| Tested {
+            tries,
+            outcome: Outcome::Passed,
+            ..failed(name)
+        };
+        let report = Report {
+            kernel: "6.1",
+            release: String::new(),
+            skipped: None,
+            tests: vec![test("a", 1), test("b", 2), failed("c")],
+            took: Duration::ZERO,
+        };
+        let mut tally = Tally::default();
+        count(&[report], &mut tally);
+        assert_eq!(tally.closing_line(), "2 passed, 1 failed, 0 skipped");
+        assert_eq!(tally.second_tries(), "passed at the second try: b on 6.1\n");
     }
 }

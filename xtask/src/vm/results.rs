@@ -21,7 +21,10 @@ pub(super) enum Outcome {
 pub(super) struct Tested {
     pub(super) name: String,
     pub(super) outcome: Outcome,
+    /// Of its last run.
     pub(super) took: Duration,
+    /// How often it was run: twice when it failed at first.
+    pub(super) tries: u32,
 }
 
 /// What came of one kernel.
@@ -57,6 +60,7 @@ struct Ended {
     name: String,
     took: Duration,
     failed: bool,
+    tries: u32,
 }
 
 /// Goes before what the job says to xtask, and not to a person.
@@ -65,6 +69,9 @@ pub(super) const DOCTOR: &str = "::doctor ";
 /// A job says this when it needs the host's CPUs for itself, and when no more.
 pub(super) const ALONE: &str = "::alone";
 pub(super) const TOGETHER: &str = "::together";
+
+/// A job asks which tests of the program that has just failed to run once more.
+pub(super) const AGAIN: &str = "::again";
 
 impl Log {
     /// Takes in a line; whether it is for people.
@@ -80,8 +87,7 @@ impl Log {
             self.began = Some(now);
         }
         let mut said = line;
-        let started = line.strip_prefix("test ");
-        if let Some((name, rest)) = started.and_then(|rest| rest.split_once(" ... ")) {
+        if let Some((name, rest)) = tally::started(line) {
             self.running = Some(name.to_owned());
             said = rest;
         }
@@ -91,10 +97,28 @@ impl Log {
         true
     }
 
+    /// The answer to [`AGAIN`]: names of tests, or nothing.
+    pub(super) fn again(&mut self, now: Instant) -> String {
+        // One that is still running was taken down with its program.
+        self.close(now, true);
+        self.tally.again().join(" ")
+    }
+
     fn close(&mut self, now: Instant, failed: bool) {
-        if let Some(name) = self.running.take() {
-            let took = now.duration_since(self.began.replace(now).unwrap_or(now));
-            self.ended.push(Ended { name, took, failed });
+        let Some(name) = self.running.take() else {
+            return;
+        };
+        let took = now.duration_since(self.began.replace(now).unwrap_or(now));
+        let mut before = self.ended.iter_mut();
+        match before.find(|ended| ended.failed && ended.name == name) {
+            // Whether its second try is a pass is the tally's to say.
+            Some(first) => (first.took, first.tries) = (took, 2),
+            None => self.ended.push(Ended {
+                name,
+                took,
+                failed,
+                tries: 1,
+            }),
         }
     }
 
@@ -103,10 +127,13 @@ impl Log {
     pub(super) fn tests(mut self, end: &End, now: Instant) -> Vec<Tested> {
         self.close(now, true);
         self.tally.end();
-        let skipped = &self.tally.skipped;
+        let Tally {
+            skipped, second, ..
+        } = &self.tally;
         let outcome = |ended: &Ended| {
             let skip = skipped.iter().find(|skip| skip.test == ended.name);
             match skip {
+                _ if second.contains(&ended.name) => Outcome::Passed,
                 _ if ended.failed => Outcome::Failed,
                 Some(skip) => Outcome::Skipped(skip.reason.clone()),
                 None => Outcome::Passed,
@@ -119,6 +146,7 @@ impl Log {
                 name: ended.name.clone(),
                 outcome: outcome(ended),
                 took: ended.took,
+                tries: ended.tries,
             })
             .collect();
         let explained = tests.iter().any(|test| test.outcome == Outcome::Failed);
@@ -127,6 +155,7 @@ impl Log {
                 name: "the guest's end".to_owned(),
                 outcome: Outcome::Failed,
                 took: Duration::ZERO,
+                tries: 1,
             });
         }
         tests
@@ -171,8 +200,9 @@ pub(super) fn table(reports: &[Report]) -> String {
 }
 
 fn cell(test: &Tested) -> String {
+    let mark = if test.tries > 1 { " (2nd)" } else { "" };
     match test.outcome {
-        Outcome::Passed => format!("{:.0} s", test.took.as_secs_f64()),
+        Outcome::Passed => format!("{:.0} s{mark}", test.took.as_secs_f64()),
         Outcome::Skipped(_) => "skipped".to_owned(),
         Outcome::Failed => "FAILED".to_owned(),
     }
@@ -183,7 +213,8 @@ pub(super) fn page(reports: &[Report]) -> String {
     let mut page = format!(
         "# Tests by kernel\n\n\
          Made by `cargo xtask vm --keep`; do not edit. Seconds of each test that passed; `-` is a \
-         test that is not for this kernel. A guest's seconds are from its start to its end, and \
+         test that is not for this kernel. `(2nd)` is a test that failed at first, and passed when it \
+         was run once more, by itself. A guest's seconds are from its start to its end, and \
          hold the time in which it was stopped to let another be alone.\n\n\
          ```\n{}```\n\n",
         table(reports)
@@ -210,7 +241,7 @@ pub(super) fn json(reports: &[Report]) -> Value {
         };
         json!({
             "name": test.name, "outcome": outcome, "reason": reason,
-            "seconds": test.took.as_secs_f64(),
+            "seconds": test.took.as_secs_f64(), "tries": test.tries,
         })
     };
     let kernel = |report: &Report| {

@@ -22,10 +22,25 @@ failures:
 test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 3.00s
 ";
 
+/// What a job says when it runs once more what failed in `OUTPUT`.
+const SECOND: &str = "
+::again
+
+running 1 test
+test waits ... wait: 4
+ok
+
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 1.00s
+";
+
 fn read(output: &str, end: &End) -> Vec<Tested> {
     let mut log = Log::default();
     for line in output.lines() {
-        log.read(line, clock::now());
+        if line == AGAIN {
+            log.again(clock::now());
+        } else {
+            log.read(line, clock::now());
+        }
     }
     log.tests(end, clock::now())
 }
@@ -48,6 +63,44 @@ fn each_test_has_its_outcome() {
             ("waits", Outcome::Failed)
         ]
     );
+}
+
+#[test]
+fn a_second_try_takes_the_place_of_the_first() {
+    let mut log = Log::default();
+    for line in OUTPUT.lines() {
+        log.read(line, clock::now());
+    }
+    assert_eq!(log.again(clock::now()), "waits");
+    let tests = read(&format!("{OUTPUT}{SECOND}"), &End::Left(0));
+    let tried: Vec<_> = tests
+        .iter()
+        .map(|test| (test.name.as_str(), test.outcome == Outcome::Passed))
+        .zip(tests.iter().map(|test| test.tries))
+        .collect();
+    let expected = [
+        (("blocked", true), 1),
+        (("oom", false), 1),
+        (("waits", true), 2),
+    ];
+    assert_eq!(tried, expected);
+    let failing = SECOND.replace(
+        "\nok\n",
+        "\nFAILED\n\nfailures:\n\nfailures:\n    waits\n\n",
+    );
+    let tests = read(&format!("{OUTPUT}{failing}"), &End::Left(1));
+    let last = tests.last().unwrap();
+    assert_eq!((&last.outcome, last.tries), (&Outcome::Failed, 2));
+    assert_eq!(tests.len(), 3);
+}
+
+#[test]
+fn a_guest_that_dies_at_the_second_try_leaves_the_failure() {
+    let until = SECOND.find("ok\n").unwrap();
+    let tests = read(&format!("{OUTPUT}{}", &SECOND[..until]), &End::TimedOut(60));
+    let waits = ("waits", Outcome::Failed);
+    assert_eq!(outcomes(&tests).last(), Some(&waits));
+    assert_eq!(tests.len(), 3);
 }
 
 #[test]
@@ -90,17 +143,21 @@ fn the_table_has_a_column_a_kernel() {
     };
     let reports = [
         report("6.1", read(OUTPUT, &End::Left(1))),
+        report("6.12", read(&format!("{OUTPUT}{SECOND}"), &End::Left(0))),
         report("7.x", Vec::new()),
     ];
     assert_eq!(
         table(&reports),
-        "                 6.1         7.x\n\
-         blocked          0 s           -\n\
-         oom          skipped           -\n\
-         waits         FAILED           -\n\
-         passed             1           0\n\
-         failed             1           0\n\
-         skipped            1           0\n\
-         seconds           61          61\n"
+        "                 6.1        6.12         7.x\n\
+         blocked          0 s         0 s           -\n\
+         oom          skipped     skipped           -\n\
+         waits         FAILED   0 s (2nd)           -\n\
+         passed             1           2           0\n\
+         failed             1           0           0\n\
+         skipped            1           1           0\n\
+         seconds           61          61          61\n"
     );
+    let waits = &json(&reports)["kernels"][1]["tests"][2];
+    assert_eq!(waits["outcome"], "passed");
+    assert_eq!(waits["tries"], 2);
 }
