@@ -250,9 +250,17 @@ impl Job {
             println!("{name:<5}| QEMU ran code that the kernel had patched: once more");
             (log, end) = self.listen(name, image, &initrd, &folder)?;
         }
+        let has_hung = matches!(end, End::TimedOut(_));
+        if has_hung {
+            println!("{name:<5}| hung: once more");
+            (log, end) = self.listen(name, image, &initrd, &folder)?;
+        }
         fs::remove_file(&initrd)?;
         let mut tests = vec![self.doctor(name, log.doctor.take())?];
         tests.extend(log.tests(&end, clock::now()));
+        if has_hung {
+            tests.push(came_to_its_end(&end));
+        }
         // Without a pattern the tests that the job names must be among them.
         let expected = if kernel.refused { REFUSED } else { ALONE.1 };
         let is_there = tests.iter().any(|test| test.name == expected);
@@ -351,6 +359,20 @@ fn docs_folder() -> PathBuf {
     workspace::root().join("docs/kernels")
 }
 
+/// Of a guest that hung and was started once more: QEMU was seen not to go on after a
+/// stop. So it is named with the tests that needed a second try.
+fn came_to_its_end(end: &End) -> Tested {
+    Tested {
+        outcome: if matches!(end, End::Left(_)) {
+            Outcome::Passed
+        } else {
+            Outcome::Failed
+        },
+        tries: 2,
+        ..failed("the guest comes to its end")
+    }
+}
+
 fn failed(name: &str) -> Tested {
     Tested {
         name: name.to_owned(),
@@ -363,6 +385,14 @@ fn failed(name: &str) -> Tested {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_that_hung_is_named_with_its_second_end() {
+        let ended = came_to_its_end(&End::Left(1));
+        assert_eq!((ended.outcome, ended.tries), (Outcome::Passed, 2));
+        let hung = came_to_its_end(&End::TimedOut(600));
+        assert_eq!((hung.outcome, hung.tries), (Outcome::Failed, 2));
+    }
 
     #[test]
     fn what_passed_at_the_second_try_is_named_with_its_kernel() {
