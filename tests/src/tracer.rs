@@ -2,13 +2,19 @@
 
 use std::{
     collections::HashSet,
+    fs,
     io::{BufRead as _, BufReader, Read},
+    panic::resume_unwind,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    thread,
 };
 
 use serde_json::Value;
 
-use crate::{assert_near, kernel, time::parse_utc};
+use crate::{
+    assert_near, kernel,
+    time::{host_or_guest, parse_utc, wall_ns},
+};
 
 /// The program under test: `TRACER_BIN`, as xtask sets it.
 pub fn command() -> Command {
@@ -94,6 +100,54 @@ impl Tracer {
         (0..n).map(|_| self.snapshot()).collect()
     }
 
+    /// The next snapshot whose interval began after a time by the wall clock, in ns
+    /// since 1970. On a slow machine some from before are still in the pipe.
+    pub fn snapshot_after(&mut self, wall_ns: u64) -> Snapshot {
+        loop {
+            let snapshot = self.snapshot();
+            if snapshot.began_ns() >= wall_ns {
+                return snapshot;
+            }
+        }
+    }
+
+    /// Waits for something, and reads snapshots meanwhile: what it came to, and the
+    /// snapshots up to one whose interval began after it. A number of snapshots would
+    /// bet on the machine's pace; and where nobody reads, the pipe fills up.
+    pub fn during<T: Send>(&mut self, wait: impl FnOnce() -> T + Send) -> (T, Vec<Snapshot>) {
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| (wait(), wall_ns()));
+            let mut snapshots = Vec::new();
+            while !waiter.is_finished() {
+                snapshots.push(self.snapshot());
+            }
+            let (came_to, over_ns) = waiter.join().unwrap_or_else(|e| resume_unwind(e));
+            let is_after = |snapshot: &Snapshot| snapshot.began_ns() >= over_ns;
+            while !snapshots.last().is_some_and(is_after) {
+                snapshots.push(self.snapshot());
+            }
+            (came_to, snapshots)
+        })
+    }
+
+    /// A snapshot, its averages held against /proc/loadavg: one in whose interval the
+    /// kernel made no new ones, however late the test is to read them.
+    pub fn assert_averages(&mut self) -> Snapshot {
+        let quiet = (0..20).find_map(|_| {
+            let (asked_ns, before) = (wall_ns(), loadavg());
+            let snapshot = self.snapshot();
+            let is_quiet = snapshot.wall_ns() > asked_ns && loadavg() == before;
+            is_quiet.then_some((snapshot, before))
+        });
+        let (snapshot, kernel) = quiet.expect("the kernel makes new ones every 5 s");
+        for (i, kernel) in kernel.into_iter().enumerate() {
+            let ours = number(&snapshot.0["load"]["averages"][i]);
+            // /proc/loadavg rounds to two decimals.
+            assert_near("average", ours, kernel, 0.0051);
+        }
+        snapshot
+    }
+
     /// Ends it by SIGTERM: the snapshots still to come, the last line, the status.
     pub fn finish(self) -> (Vec<Snapshot>, Value, ExitStatus) {
         self.signal(libc::SIGTERM);
@@ -160,6 +214,14 @@ impl Snapshot {
     /// Its wall clock, in ns since 1970.
     pub fn wall_ns(&self) -> u64 {
         self.0["time"].as_str().and_then(parse_utc).expect("a time")
+    }
+
+    /// When its interval began, by the wall clock, in ns since 1970: at the earliest,
+    /// as either clock is read with an error.
+    pub fn began_ns(&self) -> u64 {
+        let interval_ns = self.0["interval_ns"].as_u64().expect("a length");
+        let error_ns = host_or_guest(10, 100) * 1_000_000;
+        self.wall_ns() - interval_ns - error_ns
     }
 
     /// Sum of a figure over the groups that are wanted, in tasks.
@@ -292,15 +354,11 @@ pub fn mean(snapshots: &[Snapshot], figure: impl Fn(&Snapshot) -> f64) -> f64 {
         / time
 }
 
-/// Holds tracer's averages against /proc/loadavg, read just now.
-pub fn assert_averages(snapshot: &Snapshot) {
-    let text = std::fs::read_to_string("/proc/loadavg").expect("/proc/loadavg");
-    for (i, word) in text.split(' ').take(3).enumerate() {
-        let kernel: f64 = word.parse().expect("a number");
-        let ours = number(&snapshot.0["load"]["averages"][i]);
-        // /proc/loadavg rounds to two decimals.
-        assert_near("average", ours, kernel, 0.0051);
-    }
+/// The averages of /proc/loadavg.
+fn loadavg() -> Vec<f64> {
+    let text = fs::read_to_string("/proc/loadavg").expect("/proc/loadavg");
+    let words = text.split(' ').take(3);
+    words.map(|word| word.parse().expect("a number")).collect()
 }
 
 /// All that a command still has to say.

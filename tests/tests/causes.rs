@@ -16,18 +16,16 @@ use tests::{
 /// How long a workload that is looked at is blocked: not to its end in any test.
 const LONG_MS: &str = "60000";
 
-/// Snapshots of tasks that were blocked already when the first of them began. A slow
-/// machine may have some from before in the pipe.
-fn looks(tracer: &mut Tracer) -> Vec<Snapshot> {
-    let blocked_ns = wall_ns();
-    let is_full = |s: &Snapshot| s.wall_ns() as f64 - s.seconds() * NS >= blocked_ns as f64;
-    let mut first = tracer.snapshot();
-    while !is_full(&first) {
-        first = tracer.snapshot();
-    }
-    let mut snapshots = vec![first];
-    snapshots.extend(tracer.snapshots(host_or_guest(2, 1)));
+/// So many snapshots of tasks that were blocked already when the first of them began.
+fn full(tracer: &mut Tracer, n: usize) -> Vec<Snapshot> {
+    let mut snapshots = vec![tracer.snapshot_after(wall_ns())];
+    snapshots.extend(tracer.snapshots(n - 1));
     snapshots
+}
+
+/// As many as most tests look at.
+fn looks(tracer: &mut Tracer) -> Vec<Snapshot> {
+    full(tracer, host_or_guest(3, 2))
 }
 
 /// Parents of vfork, one of them since before tracer.
@@ -43,8 +41,7 @@ fn a_parent_waits_for_the_child_of_its_vfork() {
     let mut tracer = tracer(&["--interval", "1s"]);
     named(&mut tracer);
     let late = vfork();
-    tracer.snapshot();
-    for snapshot in tracer.snapshots(host_or_guest(6, 3)) {
+    for snapshot in full(&mut tracer, host_or_guest(6, 3)) {
         for parent in [&early, &late] {
             let pid = parent.pid();
             // The interval is exact, and the block lasts through it.
@@ -114,7 +111,7 @@ fn a_frozen_file_system_is_named() {
     }
     file_system.thaw().expect("it was frozen");
     assert_eq!(writers.numbers().len(), 4);
-    let last = tracer.snapshots(2).pop().expect("two");
+    let last = tracer.snapshot_after(wall_ns());
     for (tid, _) in &writers.tasks {
         assert!(last.blocked(*tid).is_none(), "{tid} goes on");
     }
@@ -232,7 +229,7 @@ fn who_forks_holds_the_mmap_lock() {
     let workload = Workload::ready(&["mmap-lock", ms, mib]);
     let pid = workload.pid();
     let mut known = Known::begin(workload).expect("a thread that maps");
-    let line = known.workload.line();
+    let (line, mut snapshots) = tracer.during(|| known.workload.line());
     let [blocked_ns, long, long_ns, forks, fork_ns] = numbers(&line)[..] else {
         panic!("five numbers: {line}");
     };
@@ -243,8 +240,6 @@ fn who_forks_holds_the_mmap_lock() {
         long_ns as f64 / NS,
         fork_ns as f64 / NS
     );
-    let seconds: usize = host_or_guest(8, 5);
-    let mut snapshots = tracer.snapshots(seconds * 2 + 2);
     snapshots.extend(tracer.finish().0);
     let sum = |of: &dyn Fn(&Snapshot) -> f64| -> f64 {
         snapshots.iter().map(|s| of(s) * s.seconds()).sum()
@@ -274,8 +269,10 @@ fn who_forks_holds_the_mmap_lock() {
             }
         }
     }
-    // An owner can be between giving it up and being gone when it is asked for.
-    assert_near("share with its holder", held / all, 1.0, 0.05);
+    // An owner can be between giving it up and being gone when it is asked for. A guest
+    // has so few waits that one of them, of a CPU that stands still, is as much.
+    let tolerance = host_or_guest(0.05, 0.15);
+    assert_near("share with its holder", held / all, 1.0, tolerance);
 }
 
 /// A process dies with a core dump, and waits for a thread that cannot stop.

@@ -10,7 +10,7 @@ use tests::{
     hooks::{Hooks, Kind, ON_FUNCTIONS, ON_TRACEPOINTS},
     kernel,
     provoke::Workload,
-    time::{NS, eventually, let_pass},
+    time::{NS, eventually, let_pass, wall_ns},
     tracer::{Snapshot, Tracer, run},
 };
 
@@ -63,10 +63,10 @@ fn a_slow_disk_blocks_its_reader() {
     tracer.snapshot();
     let before = block_io_s(reader.pid());
     reader.go();
-    let took: f64 = reader.line().parse::<f64>().expect("a time") / NS;
+    let (line, mut snapshots) = tracer.during(|| reader.line());
+    let took: f64 = line.parse::<f64>().expect("a time") / NS;
     let pid = reader.pid();
     let by_kernel = block_io_s(pid) - before;
-    let mut snapshots = tracer.snapshots(5);
     snapshots.extend(tracer.finish().0);
     let sum = |of: &dyn Fn(&Snapshot) -> f64| snapshots.iter().map(of).sum::<f64>();
     let blocked = sum(&|s| s.of_pid(pid, "blocked") * s.seconds());
@@ -115,8 +115,9 @@ fn a_frozen_file_system_blocks_its_writer() {
     let frozen = Frozen::now();
     writer.go();
     let began: u64 = writer.line().parse().expect("a time");
-    tracer.snapshot();
-    for snapshot in tracer.snapshots(6) {
+    let mut snapshots = vec![tracer.snapshot_after(wall_ns())];
+    snapshots.extend(tracer.snapshots(5));
+    for snapshot in snapshots {
         assert_near(
             "blocked",
             snapshot.of_pid(writer.pid(), "blocked"),
@@ -132,8 +133,7 @@ fn a_frozen_file_system_blocks_its_writer() {
     }
     drop(frozen);
     let took: f64 = writer.line().parse::<f64>().expect("a time") / NS;
-    let snapshots = tracer.snapshots(3);
-    let last = snapshots.last().expect("three");
+    let last = tracer.snapshot_after(wall_ns());
     assert_eq!(
         last.blocked_age_ns(writer.pid()),
         None,

@@ -22,6 +22,8 @@ use tests::{
 
 const NS_PER_MS: u64 = 1_000_000;
 const CHILD_STACK: usize = 64 << 10;
+/// CPU time that shows in an interval, be it one of 2 s.
+const LAST_MS: u64 = 20;
 /// A page, and a block of a disk.
 const BLOCK: usize = 4096;
 
@@ -127,6 +129,11 @@ fn burst(ms: u64, every_ms: u64, count: u64) {
     let begin = monotonic_ns();
     for i in 0..count {
         block(ms);
+        if i + 1 == count {
+            // An interval in which a process did next to nothing has no row for it,
+            // and nobody would be told of a last end that is all there is of it.
+            spin_cpu(LAST_MS);
+        }
         let next = begin + (i + 1) * every_ms * NS_PER_MS;
         thread::sleep(Duration::from_nanos(next.saturating_sub(monotonic_ns())));
     }
