@@ -12,7 +12,7 @@ use super::{
 use crate::{
     snapshot::{
         BlockedTask, Group, GroupBy, LoadBreakdown, LongEpisode, Lost, OtherGroups, OwnCost,
-        Snapshot, Summary, TaskMean, Verdict,
+        Snapshot, Summary, TaskMean, TcpBreakdown, Verdict,
     },
     text::Text,
 };
@@ -63,6 +63,7 @@ impl LoadAggregate {
             causes,
             devices,
             lengths: self.lengths(),
+            tcp: TcpBreakdown::default(),
             lost: self.lost(),
             hooks_in_force,
             own,
@@ -126,6 +127,7 @@ impl LoadAggregate {
                 self.totals.sample_error as f64 / samples as f64
             },
             exited: self.totals.exited,
+            tcp: TcpBreakdown::default(),
             lost: self.lost(),
             own,
         }

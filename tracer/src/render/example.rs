@@ -5,8 +5,8 @@ use crate::{
     snapshot::{
         BlockedStack, BlockedTask, CauseLengths, CauseRow, CauseShare, DeviceRow, Group, GroupBy,
         HookState, Host, KernelSample, LENGTH_BUCKETS, Link, LoadBreakdown, LongEpisode, Lost,
-        OtherGroups, OwnCost, Queue, Role, Rows, Snapshot, Start, Summary, TaskMean, Verdict,
-        Waiter,
+        OtherGroups, OwnCost, Queue, Role, Rows, Snapshot, Start, Summary, TaskMean, TcpBreakdown,
+        Verdict, Waiter,
     },
     text::Text,
 };
@@ -370,6 +370,7 @@ pub(crate) fn snapshot() -> Snapshot {
         causes: causes(),
         devices: devices(),
         lengths: lengths(),
+        tcp: TcpBreakdown::default(),
         lost: lost(),
         hooks_in_force: (3, 4),
         own: own(),
@@ -402,6 +403,7 @@ pub(crate) fn summary() -> Summary {
         samples_named: 5,
         sample_error: 1.0 / 6.0,
         exited: 43,
+        tcp: TcpBreakdown::default(),
         lost: lost(),
         own: own(),
     }

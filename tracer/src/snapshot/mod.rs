@@ -5,10 +5,16 @@
 //! bytes. [`crate::figures`] says of each figure what it is and where it comes from.
 
 mod blocked;
+mod tcp;
 
 pub use self::blocked::{
     BlockedEvent, BlockedEventKind, BlockedStack, BlockedTask, CauseLengths, CauseRow, CauseShare,
     DeviceRow, LENGTH_BUCKETS, Link, LongEpisode, Queue, Role, Waiter, Waker,
+};
+pub use self::tcp::{
+    Actor, CloseWait, Closer, LeakEvent, NamespaceStates, Netns, Port, Side, StateCount,
+    TcpBreakdown, TcpCounters, TcpState, TimeWait, Timer, TimerKind, Times, Transition,
+    WaitingSocket,
 };
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -109,6 +115,8 @@ pub struct Snapshot {
     pub devices: Vec<DeviceRow>,
     /// Lengths of the episodes over the threshold since the start, by cause.
     pub lengths: Vec<CauseLengths>,
+    /// TCP sockets.
+    pub tcp: TcpBreakdown,
     /// What was lost since the start, by reason; every reason, zeros too.
     pub lost: Vec<Lost>,
     /// Probes in force, of how many.
@@ -275,6 +283,8 @@ pub struct Summary {
     pub devices: Vec<DeviceRow>,
     /// Lengths of the episodes over the threshold, by cause.
     pub lengths: Vec<CauseLengths>,
+    /// TCP sockets at the end; its interval is the whole run.
+    pub tcp: TcpBreakdown,
     /// Kernel samples taken during the run.
     pub samples: u64,
     /// Of those, how many had every task named.
