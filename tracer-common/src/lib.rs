@@ -11,6 +11,7 @@ pub mod fold;
 pub mod lost;
 pub mod sched;
 pub mod task;
+pub mod tcp;
 
 /// Length of `task_struct::comm`, the terminating zero included
 /// (`TASK_COMM_LEN`, include/linux/sched.h).

@@ -23,5 +23,16 @@ pub const EPISODES_SEEN: u32 = 7;
 pub const EPISODE_RING: u32 = 8;
 /// The table of stacks was full: an episode has no cause.
 pub const STACK_TABLE: u32 = 9;
+/// More network namespaces than are told apart: sockets by state are too few.
+pub const NAMESPACES: u32 = 10;
+/// More pairs of a process and a port than the table holds.
+pub const ACTORS: u32 = 11;
+/// More ports than the table holds.
+pub const PORTS: u32 = 12;
+/// More sockets in CLOSE_WAIT than the table holds, or no memory: one is counted by
+/// its state only.
+pub const WAITING: u32 = 13;
+/// The ring of transitions at the start was full: sockets by state may be off.
+pub const SEED_RING: u32 = 14;
 /// Number of counters.
-pub const COUNTERS: u32 = 10;
+pub const COUNTERS: u32 = 15;

@@ -3,7 +3,7 @@
 //! All of it is for episodes over the threshold only. A shorter one costs no more
 //! than its begin and its end.
 
-use core::{arch::asm, ffi::c_void};
+use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -24,6 +24,7 @@ use tracer_common::{
 };
 
 use crate::{
+    atomic::add_one,
     field::{
         BIO_DEVICE, BIO_OPERATION, DEVICE_NUMBER, MIN_BLOCK_NS, MUTEX_OWNER, Object, RWSEM_OWNER,
         SEMAPHORE_HOLDER, TASK_CHILDREN, TASK_COMM, TASK_FLAGS, TASK_SIBLING, TASK_STACK,
@@ -278,16 +279,4 @@ fn count_length(stack: u64, length_ns: u64) {
         let lengths: *mut u64 = (&raw mut (*entry).lengths).cast();
         add_one(lengths.add(bucket));
     }
-}
-
-/// Adds one although other CPUs do so too. The target has no atomics in Rust, but
-/// the instruction is as old as BPF.
-///
-/// # Safety
-///
-/// The verifier must know the address as that of a map value.
-#[inline(always)]
-unsafe fn add_one(n: *mut u64) {
-    // SAFETY: the caller's word.
-    unsafe { asm!("lock *(u64 *)({n} + 0) += {one}", n = in(reg) n, one = in(reg) 1_u64) };
 }

@@ -2,12 +2,15 @@
 //!
 //! `sched.rs` has the hot hooks (a context switch, a waking), `fold.rs` the
 //! look at the run queue when the kernel takes its load sample, `task.rs` the
-//! iterator, `block.rs` and `file.rs` what a blocked task waits for. Hot paths neither allocate nor look anything up in a hash.
+//! iterator, `block.rs` and `file.rs` what a blocked task waits for, `tcp.rs` and
+//! `socket.rs` what sockets do. Hot paths of the scheduler neither allocate nor look
+//! anything up in a hash.
 #![no_std]
 #![no_main]
 // An atomic addition has no other name on this target.
 #![feature(asm_experimental_arch)]
 
+mod atomic;
 mod block;
 mod field;
 mod file;
@@ -15,7 +18,9 @@ mod floor;
 mod fold;
 mod maps;
 mod sched;
+mod socket;
 mod task;
+mod tcp;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

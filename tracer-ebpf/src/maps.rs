@@ -3,7 +3,7 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    bindings::BPF_LOCAL_STORAGE_GET_F_CREATE,
+    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE},
     btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
     helpers::generated::bpf_task_storage_get,
     macros::btf_map,
@@ -15,6 +15,10 @@ use tracer_common::{
     lost,
     sched::BlockedTotals,
     task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
+    tcp::{
+        self, ActorKey, ActorTotals, Matrix, Population, PortKey, PortTotals, SeedRecord,
+        TcpControl, Waiting,
+    },
 };
 
 use crate::field::Object;
@@ -117,6 +121,45 @@ pub(crate) static SNAPSHOT_CONTROL: Array<SnapshotControl, 1> = Array::new();
 /// The clocks of the latest run of the iterator.
 #[btf_map]
 pub(crate) static SNAPSHOT_CLOCK: Array<SnapshotClock, 1> = Array::new();
+
+/// Sockets in CLOSE_WAIT, each in the slot that its address falls on: most are there
+/// for a moment, and a hash costs ten times as much.
+#[btf_map]
+pub(crate) static WAITING_SLOTS: Array<Waiting, { tcp::WAITING_SLOTS as usize }> = Array::new();
+
+/// Sockets in CLOSE_WAIT whose slot was taken, by address.
+#[btf_map]
+pub(crate) static WAITING: HashMap<
+    u64,
+    Waiting,
+    { tcp::WAITING as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// Transitions of TCP sockets.
+#[btf_map]
+pub(crate) static TRANSITIONS: PerCpuArray<Matrix, 1> = PerCpuArray::new();
+
+/// Sockets by state, by the inode number of their network namespace.
+#[btf_map]
+pub(crate) static POPULATIONS: PerCpuHashMap<u32, Population, { tcp::NAMESPACES as usize }> =
+    PerCpuHashMap::new();
+
+/// Who makes and closes connections.
+#[btf_map]
+pub(crate) static ACTORS: HashMap<ActorKey, ActorTotals, { tcp::ACTORS as usize }> = HashMap::new();
+
+/// Connections by port.
+#[btf_map]
+pub(crate) static PORTS: HashMap<PortKey, PortTotals, { tcp::PORTS as usize }> = HashMap::new();
+
+/// What user space asks of the TCP hooks.
+#[btf_map]
+pub(crate) static TCP_CONTROL: Array<TcpControl, 1> = Array::new();
+
+/// Transitions while user space counts the sockets from before the start.
+#[btf_map]
+pub(crate) static SEEDS: RingBuf<SeedRecord, { 1 << 20 }> = RingBuf::new();
 
 /// Counters of `tracer_common::lost`.
 #[btf_map]

@@ -29,8 +29,8 @@ use crate::{
 
 /// `struct bpf_iter_meta`, include/linux/bpf.h.
 #[repr(C)]
-struct IterMeta {
-    seq: *mut c_void,
+pub(crate) struct IterMeta {
+    pub(crate) seq: *mut c_void,
     session_id: u64,
     seq_num: u64,
 }

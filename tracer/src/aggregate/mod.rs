@@ -17,6 +17,7 @@ mod model;
 pub mod processes;
 pub mod samples;
 pub mod tasks;
+pub mod tcp;
 pub mod throttle;
 pub mod wakers;
 pub mod why;
@@ -33,6 +34,7 @@ use self::{
     processes::ProcessId,
     samples::{Sample, Samples},
     tasks::TaskTable,
+    tcp::{LeakOptions, TcpAggregate, TcpReading},
     throttle::Throttle,
     why::{Names, NewNames},
 };
@@ -40,7 +42,7 @@ use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{block::EpisodeReading, clock::ClockReading, fold::FoldReading, task::TaskReading},
     host::{load::AveragesReading, users::Users},
-    snapshot::{GroupBy, KernelSample, TaskMean},
+    snapshot::{GroupBy, KernelSample, LeakEvent, TaskMean},
     text::Text,
 };
 
@@ -78,6 +80,8 @@ pub struct Reading {
     pub episodes: Vec<EpisodeReading>,
     /// Names of what tasks wait for that were not known before.
     pub names: NewNames,
+    /// TCP sockets; `None` where there is no hook on them.
+    pub tcp: Option<TcpReading>,
 }
 
 /// What the aggregation is asked for.
@@ -91,6 +95,8 @@ pub struct Options {
     pub pid: Option<u32>,
     /// Blocked tasks younger than this are not listed, in ns.
     pub min_block_ns: u64,
+    /// When a socket is taken for leaked.
+    pub leaks: LeakOptions,
     /// Names of users.
     pub users: Users,
 }
@@ -119,6 +125,7 @@ pub struct LoadAggregate {
     counters_before: Counters,
     exits: Balance,
     undecodable: u64,
+    tcp: Option<TcpAggregate>,
     interval: Interval,
     totals: RunTotals,
 }
@@ -165,7 +172,6 @@ impl LoadAggregate {
         let now = first.clock.now;
         let mut aggregate = Self {
             groups: Groups::new(options.by),
-            options,
             began: now,
             latest: now,
             latest_wall: first.wall,
@@ -184,11 +190,16 @@ impl LoadAggregate {
             counters_before: first.counters,
             exits: Balance::default(),
             undecodable: 0,
+            tcp: first
+                .tcp
+                .as_ref()
+                .map(|tcp| TcpAggregate::new(options.leaks, &first.clock, tcp)),
             interval: Interval {
                 began: now,
                 samples: Vec::new(),
             },
             totals: RunTotals::default(),
+            options,
         };
         aggregate.observe(first);
         // What exited between the first hook and this reading is nobody's.
@@ -252,6 +263,33 @@ impl LoadAggregate {
             }
         }
         self.take_exit_table(&reading.exit_table);
+        if let (Some(tcp), Some(reading_of_tcp)) = (&mut self.tcp, &reading.tcp) {
+            tcp.observe(&reading.clock, reading.wall, reading_of_tcp);
+        }
+    }
+
+    /// What the next reading of sockets should bring, and what may be forgotten.
+    pub fn tcp(&mut self) -> Option<&mut TcpAggregate> {
+        self.tcp.as_mut()
+    }
+
+    /// Leaks of sockets that were found since this was asked last.
+    pub fn leaks(&mut self) -> Vec<LeakEvent> {
+        let Some(mut tcp) = self.tcp.take() else {
+            return Vec::new();
+        };
+        let events = tcp.take_events(|pid, cgroup| self.cgroup_of(pid, cgroup));
+        self.tcp = Some(tcp);
+        events
+    }
+
+    /// The cgroup of a socket by its own identity, else that of the process.
+    fn cgroup_of(&self, pid: u32, cgroup: u64) -> Option<Text> {
+        if let Some(name) = self.cgroup_names.get(&cgroup) {
+            return Some(name.clone());
+        }
+        let of_process = self.tasks.get(pid)?.identity.cgroup;
+        self.cgroup_names.get(&of_process).cloned()
     }
 
     /// When the next reading is due, so that no sample of the kernel's is missed.

@@ -8,6 +8,7 @@ use super::{
     LoadAggregate, TaskIdentity,
     groups::{Group as Account, GroupKey},
     itemise::{Span, visible},
+    tcp::TcpAggregate,
 };
 use crate::{
     snapshot::{
@@ -63,7 +64,7 @@ impl LoadAggregate {
             causes,
             devices,
             lengths: self.lengths(),
-            tcp: TcpBreakdown::default(),
+            tcp: self.tcp_of_interval(),
             lost: self.lost(),
             hooks_in_force,
             own,
@@ -74,6 +75,15 @@ impl LoadAggregate {
         self.groups
             .begin_interval(|group| group.total.total_ns() >= floor);
         snapshot
+    }
+
+    fn tcp_of_interval(&mut self) -> TcpBreakdown {
+        let Some(mut tcp) = self.tcp.take() else {
+            return TcpBreakdown::default();
+        };
+        let breakdown = tcp.snapshot(|pid, cgroup| self.cgroup_of(pid, cgroup));
+        self.tcp = Some(tcp);
+        breakdown
     }
 
     /// The whole run.
@@ -127,7 +137,9 @@ impl LoadAggregate {
                 self.totals.sample_error as f64 / samples as f64
             },
             exited: self.totals.exited,
-            tcp: TcpBreakdown::default(),
+            tcp: self.tcp.as_ref().map_or_else(TcpBreakdown::default, |tcp| {
+                tcp.summary(|pid, cgroup| self.cgroup_of(pid, cgroup))
+            }),
             lost: self.lost(),
             own,
         }
@@ -334,6 +346,36 @@ impl LoadAggregate {
                 "stack_table_full",
                 counter(lost::STACK_TABLE),
                 "more different kernel stacks than are kept: a blocked episode has no cause",
+            ),
+            lost(
+                "tcp_namespaces",
+                counter(lost::NAMESPACES),
+                "more network namespaces than are told apart: sockets by state are too few",
+            ),
+            lost(
+                "tcp_actors",
+                counter(lost::ACTORS),
+                "more pairs of a process and a port than the table holds: who opened or closed is not counted",
+            ),
+            lost(
+                "tcp_ports",
+                counter(lost::PORTS),
+                "more ports than the table holds: a connection has no row by port",
+            ),
+            lost(
+                "tcp_waiting",
+                counter(lost::WAITING),
+                "more sockets in CLOSE_WAIT than the table holds: one is counted by its state only",
+            ),
+            lost(
+                "tcp_seed_ring_full",
+                counter(lost::SEED_RING),
+                "too many transitions while the sockets from before the start were counted: sockets by state may be off by so many",
+            ),
+            lost(
+                "tcp_transition_missed",
+                self.tcp.as_ref().map_or(0, TcpAggregate::missed),
+                "an interrupt came into the hook on the same CPU: a transition is not counted",
             ),
             lost(
                 "kernel_sample",

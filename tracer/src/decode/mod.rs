@@ -6,6 +6,7 @@ mod bytes;
 pub mod clock;
 pub mod fold;
 pub mod task;
+pub mod tcp;
 
 use ::bytes::Bytes;
 

@@ -164,7 +164,79 @@ pub const FIELDS: &[Field] = &[
         &[("pt_regs", &["di"]), ("pt_regs", &["orig_x0"])],
         "the file system that a blocked system call is at (another architecture)",
     ),
+    needed("SOCKET_SOCK", &[("socket", &["sk"])]),
+    needed("SOCK_FAMILY", &[("sock", &["__sk_common", "skc_family"])]),
+    needed("SOCK_STATE", &[("sock", &["__sk_common", "skc_state"])]),
+    needed("SOCK_HASH", &[("sock", &["__sk_common", "skc_hash"])]),
+    needed("SOCK_LOCAL_PORT", &[("sock", &["__sk_common", "skc_num"])]),
+    needed(
+        "SOCK_REMOTE_PORT",
+        &[("sock", &["__sk_common", "skc_dport"])],
+    ),
+    needed(
+        "SOCK_LOCAL_V4",
+        &[("sock", &["__sk_common", "skc_rcv_saddr"])],
+    ),
+    needed("SOCK_REMOTE_V4", &[("sock", &["__sk_common", "skc_daddr"])]),
+    optional(
+        "SOCK_LOCAL_V6",
+        &[("sock", &["__sk_common", "skc_v6_rcv_saddr"])],
+        NO_IPV6,
+    ),
+    optional(
+        "SOCK_REMOTE_V6",
+        &[("sock", &["__sk_common", "skc_v6_daddr"])],
+        NO_IPV6,
+    ),
+    needed("SOCK_NET", &[("sock", &["__sk_common", "skc_net", "net"])]),
+    needed("NET_INODE", &[("net", &["ns", "inum"])]),
+    needed("SOCK_PROTOCOL", &[("sock", &["sk_protocol"])]),
+    needed("SOCK_SOCKET", &[("sock", &["sk_socket"])]),
+    optional(
+        "SOCK_CGROUP",
+        &[("sock", &["sk_cgrp_data", "cgroup"])],
+        "the cgroup of a socket (from 5.16)",
+    ),
+    needed("SOCK_TIMER_DUE", &[("sock", &["sk_timer", "expires"])]),
+    needed(
+        "SOCK_TIMER_PENDING",
+        &[("sock", &["sk_timer", "entry", "pprev"])],
+    ),
+    needed(
+        "BIND_BUCKET",
+        &[("inet_connection_sock", &["icsk_bind_hash"])],
+    ),
+    needed("BUCKET_REUSE", &[("inet_bind_bucket", &["fastreuse"])]),
+    needed(
+        "TIMER_PENDING",
+        &[("inet_connection_sock", &["icsk_pending"])],
+    ),
+    // 6.19 moved it.
+    needed(
+        "TIMER_DUE",
+        &[
+            ("sock", &["tcp_retransmit_timer", "expires"]),
+            (
+                "inet_connection_sock",
+                &["icsk_retransmit_timer", "expires"],
+            ),
+        ],
+    ),
+    needed(
+        "TIMER_RETRANSMITS",
+        &[("inet_connection_sock", &["icsk_retransmits"])],
+    ),
+    needed(
+        "TIMER_PROBES",
+        &[("inet_connection_sock", &["icsk_probes_out"])],
+    ),
+    needed("TCP_RECEIVED", &[("tcp_sock", &["rcv_nxt"])]),
+    needed("TCP_COPIED", &[("tcp_sock", &["copied_seq"])]),
+    needed("TCP_LAST_ACK", &[("tcp_sock", &["rcv_tstamp"])]),
+    needed("TCP_SRTT", &[("tcp_sock", &["srtt_us"])]),
 ];
+
+const NO_IPV6: &str = "nothing: a kernel without IPv6";
 
 /// The structs that the fields are in.
 pub const STRUCTS: &[&str] = &[
@@ -188,6 +260,12 @@ pub const STRUCTS: &[&str] = &[
     "bio",
     "block_device",
     "pt_regs",
+    "sock",
+    "net",
+    "socket",
+    "inet_connection_sock",
+    "inet_bind_bucket",
+    "tcp_sock",
 ];
 
 /// Which hierarchy names a task's cgroup: the one that has the cpu controller.

@@ -5,8 +5,10 @@
 
 pub mod btf;
 pub mod fields;
+mod iterator;
 pub mod loader;
 pub mod probes;
 pub mod reader;
+pub mod sockets;
 pub mod symbols;
 pub mod syscalls;

@@ -48,6 +48,12 @@ pub struct Probe {
 
 /// The task iterator, which the reader opens.
 pub const TASK_ITERATOR: &str = "each_task";
+/// The iterator over sockets in CLOSE_WAIT.
+pub const WAITING_ITERATOR: &str = "each_waiting";
+/// The iterator over descriptors.
+pub const DESCRIPTOR_ITERATOR: &str = "each_descriptor";
+/// The hook on transitions of TCP sockets.
+pub const TCP_STATES: &str = "inet_sock_set_state";
 
 /// Every probe, in the order in which they are attached: an end without its
 /// begin is harmless, a begin without its end is not.
@@ -105,5 +111,32 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "the next snapshot, with the time since when each task is runnable",
         without: "names of tasks that stopped running between the kernel's sample and the next snapshot",
+    },
+    Probe {
+        name: WAITING_ITERATOR,
+        hook: Hook::Iterator("bpf_map_elem"),
+        purpose: "sockets that the peer has closed and the process has not (CLOSE_WAIT)",
+        since: "5.9",
+        required: false,
+        fallback: "none",
+        without: "which sockets are in CLOSE_WAIT, and so leaks",
+    },
+    Probe {
+        name: DESCRIPTOR_ITERATOR,
+        hook: Hook::Iterator("task_file"),
+        purpose: "the processes and descriptors that hold a socket in CLOSE_WAIT",
+        since: "5.11",
+        required: false,
+        fallback: "none",
+        without: "who holds a socket in CLOSE_WAIT, and such sockets from before the start",
+    },
+    Probe {
+        name: TCP_STATES,
+        hook: Hook::Tracepoint("inet_sock_set_state"),
+        purpose: "transitions of TCP sockets; who opens and who closes connections; handshakes",
+        since: "5.11",
+        required: false,
+        fallback: "none",
+        without: "everything about TCP sockets but the kernel's own counters",
     },
 ];

@@ -2,8 +2,6 @@
 //! Nothing is interpreted here.
 
 use std::{
-    fs::File,
-    io::Read as _,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     thread,
     time::Duration,
@@ -12,7 +10,7 @@ use std::{
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
-    programs::{Iter, Program},
+    programs::Program,
     sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
@@ -23,7 +21,12 @@ use tracer_common::{
     lost,
 };
 
-use super::{loader::Loaded, probes::TASK_ITERATOR};
+use super::{
+    iterator::Iterators,
+    loader::Loaded,
+    probes::TASK_ITERATOR,
+    sockets::{RawSockets, SocketReader},
+};
 use crate::error::KernelError;
 
 /// `SnapshotClock`, `SnapshotControl` and `ExitTotals` are plain arrays of u64.
@@ -42,9 +45,6 @@ const FRESH_ARRIVAL: Duration = Duration::from_micros(50);
 /// `BPF_MAP_TYPE_RINGBUF`, include/uapi/linux/bpf.h.
 const BPF_MAP_TYPE_RINGBUF: u64 = 27;
 
-/// Room for the largest answer of one read of the iterator.
-const READ_BYTES: usize = 64 << 10;
-
 /// Everything the kernel side had to say at one moment, as bytes.
 #[derive(Debug, Default)]
 pub struct RawReading {
@@ -62,6 +62,8 @@ pub struct RawReading {
     pub exit_table: Vec<([u8; COMM_BYTES], TotalsWords)>,
     /// The counters of `tracer_common::lost`, cumulative.
     pub counters: [u64; lost::COUNTERS as usize],
+    /// TCP sockets; `None` where there is no hook on them.
+    pub sockets: Option<RawSockets>,
 }
 
 /// The open ends of the kernel side.
@@ -75,7 +77,8 @@ pub struct Reader {
     counters: PerCpuArray<MapData, u64>,
     control: Array<MapData, ControlWords>,
     clock: Array<MapData, ClockWords>,
-    buffer: Vec<u8>,
+    iterators: Iterators,
+    sockets: SocketReader,
     map_fds: Vec<i32>,
     is_first: bool,
 }
@@ -97,7 +100,8 @@ impl Reader {
             counters: take(&mut ebpf, "COUNTERS")?,
             control: take(&mut ebpf, "SNAPSHOT_CONTROL")?,
             clock: take(&mut ebpf, "SNAPSHOT_CLOCK")?,
-            buffer: vec![0; READ_BYTES],
+            iterators: Iterators::new(),
+            sockets: SocketReader::new(&mut ebpf, &loaded.hooks)?,
             map_fds,
             is_first: true,
             ebpf,
@@ -107,7 +111,9 @@ impl Reader {
     /// Reads everything: first the tasks, then the exits, then the folds.
     ///
     /// `control` is a `SnapshotControl`, its limits zeros for every task;
-    /// `offset_limit_ns` is the largest clock offset that is believed, 0 for any.
+    /// `offset_limit_ns` is the largest clock offset that is believed, 0 for any. Who
+    /// holds sockets in CLOSE_WAIT is looked up only when wanted: it is a walk over all
+    /// descriptors of the host.
     ///
     /// # Errors
     /// The kernel refuses a read.
@@ -115,6 +121,7 @@ impl Reader {
         &mut self,
         control: ControlWords,
         offset_limit_ns: u64,
+        wants_holders: bool,
     ) -> Result<RawReading, KernelError> {
         if std::mem::take(&mut self.is_first) {
             thread::sleep(FRESH_ARRIVAL);
@@ -126,11 +133,19 @@ impl Reader {
         self.clock
             .set(0, clock, 0)
             .map_err(|e| KernelError::bpf("writing", "SNAPSHOT_CLOCK", &e))?;
-        let tasks = self.read_tasks()?;
+        let tasks = self.iterators.read(&mut self.ebpf, TASK_ITERATOR, None)?;
         let clock = self
             .clock
             .get(&0, 0)
             .map_err(|e| KernelError::bpf("reading", "SNAPSHOT_CLOCK", &e))?;
+        let sockets = if self.sockets.counts() {
+            let Self {
+                ebpf, iterators, ..
+            } = self;
+            Some(self.sockets.read(ebpf, iterators, wants_holders)?)
+        } else {
+            None
+        };
         let exits = drain(&mut self.exits);
         let folds = drain(&mut self.folds);
         let episodes = drain(&mut self.episodes);
@@ -150,7 +165,27 @@ impl Reader {
             episodes,
             exit_table,
             counters,
+            sockets,
         })
+    }
+
+    /// Transitions of TCP sockets since the start, one by one; `None` where there is no
+    /// hook on them.
+    pub fn seeds(&mut self) -> Option<Bytes> {
+        self.sockets.counts().then(|| self.sockets.seeds())
+    }
+
+    /// From now on transitions are only counted.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn end_seeding(&mut self) -> Result<(), KernelError> {
+        self.sockets.end_seeding()
+    }
+
+    /// Forgets what a process did with a port: a key of `decode::tcp::actor_words`.
+    pub fn forget_actor(&mut self, key: u64) {
+        self.sockets.forget_actor(key);
     }
 
     /// A `StackEntry` by its key; `None` when it was never kept.
@@ -214,35 +249,6 @@ impl Reader {
             .map_err(|e| KernelError::bpf("turning on", "BPF statistics", &e))
     }
 
-    fn read_tasks(&mut self) -> Result<Bytes, KernelError> {
-        let mut file = self.open_iterator()?;
-        let mut tasks = BytesMut::new();
-        loop {
-            // An iterator stops at a full page: only an empty read is the end.
-            match file.read(&mut self.buffer) {
-                Ok(0) => return Ok(tasks.freeze()),
-                Ok(n) => tasks.extend_from_slice(self.buffer.get(..n).unwrap_or_default()),
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(KernelError::bpf("reading", TASK_ITERATOR, &e)),
-            }
-        }
-    }
-
-    /// A new file each time: an iterator's cannot be rewound.
-    fn open_iterator(&mut self) -> Result<File, KernelError> {
-        let program = self
-            .ebpf
-            .program_mut(TASK_ITERATOR)
-            .ok_or(KernelError::NoObject)?;
-        let failed = |e: &dyn std::error::Error| KernelError::bpf("opening", TASK_ITERATOR, e);
-        let program: &mut Iter = program
-            .try_into()
-            .map_err(|e: aya::programs::ProgramError| failed(&e))?;
-        let link = program.attach().map_err(|e| failed(&e))?;
-        let link = program.take_link(link).map_err(|e| failed(&e))?;
-        link.into_file().map_err(|e| failed(&e))
-    }
-
     fn read_counters(&self) -> Result<[u64; lost::COUNTERS as usize], KernelError> {
         let mut counters = [0; lost::COUNTERS as usize];
         for (index, total) in (0..).zip(&mut counters) {
@@ -293,7 +299,7 @@ fn raw_fd(map: &Map) -> Option<i32> {
     Some(data.fd().as_fd().as_raw_fd())
 }
 
-fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
 where
     T: TryFrom<Map>,
     T::Error: std::error::Error,
@@ -302,7 +308,7 @@ where
     T::try_from(map).map_err(|e| KernelError::bpf("using", name, &e))
 }
 
-fn drain(ring: &mut RingBuf<MapData>) -> Bytes {
+pub(super) fn drain(ring: &mut RingBuf<MapData>) -> Bytes {
     let mut all = BytesMut::new();
     while let Some(item) = ring.next() {
         all.extend_from_slice(&item);

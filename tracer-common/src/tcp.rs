@@ -1,0 +1,200 @@
+//! TCP sockets: transitions between states, who makes and closes connections,
+//! sockets that the peer has closed.
+
+use crate::COMM_BYTES;
+
+/// `TCP_ESTABLISHED` and so on, include/net/tcp_states.h.
+pub const ESTABLISHED: u32 = 1;
+/// `TCP_SYN_SENT`.
+pub const SYN_SENT: u32 = 2;
+/// `TCP_SYN_RECV`.
+pub const SYN_RECV: u32 = 3;
+/// `TCP_FIN_WAIT1`.
+pub const FIN_WAIT1: u32 = 4;
+/// `TCP_TIME_WAIT`: never of a `struct sock`, so no transition has it.
+pub const TIME_WAIT: u32 = 6;
+/// `TCP_CLOSE`.
+pub const CLOSE: u32 = 7;
+/// `TCP_CLOSE_WAIT`.
+pub const CLOSE_WAIT: u32 = 8;
+/// `TCP_LISTEN`.
+pub const LISTEN: u32 = 10;
+/// Room for the numbers of all states.
+pub const STATES: usize = 16;
+/// Pairs of states: the pair `from`, `to` is at `from * STATES + to`.
+pub const PAIRS: usize = STATES * STATES;
+
+/// How often sockets went from one state to another, all namespaces together.
+pub type Matrix = [u64; PAIRS];
+/// What came into each state less what left it, wrapping.
+pub type Population = [u64; STATES];
+
+/// Most network namespaces that are told apart.
+pub const NAMESPACES: u32 = 1024;
+/// Most pairs of a process and a port.
+pub const ACTORS: u32 = 4096;
+/// Most ports that connections are counted by.
+pub const PORTS: u32 = 1024;
+
+/// Slots for sockets in CLOSE_WAIT.
+pub const WAITING_SLOTS: u32 = 8192;
+/// Most sockets in CLOSE_WAIT whose slot was taken by another.
+pub const WAITING: u32 = 65_536;
+
+/// A connection that was accepted: it is known by its local port.
+pub const ACCEPTED: u16 = 0;
+/// A connection that was made: it is known by its remote port.
+pub const CONNECTED: u16 = 1;
+
+/// A process, and the connections of one port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ActorKey {
+    /// Process: thread group id.
+    pub tgid: u32,
+    /// Local port of accepted ones, remote port of others.
+    pub port: u16,
+    /// [`ACCEPTED`] or [`CONNECTED`].
+    pub side: u16,
+}
+
+/// What that process did with them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ActorTotals {
+    /// Connections it began.
+    pub opened: u64,
+    /// Connections it was first to close.
+    pub closed_first: u64,
+    /// Name of the task that came first: foreign bytes, ended by a zero.
+    pub comm: [u8; COMM_BYTES],
+}
+
+/// Buckets of times: bucket `n` has those from 2^n us on, the first those below
+/// 2 us too, the last all longer ones.
+pub const TIME_BUCKETS: usize = 32;
+
+/// The connections of one port in one namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PortKey {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Local port of accepted ones, remote port of others.
+    pub port: u16,
+    /// [`ACCEPTED`] or [`CONNECTED`].
+    pub side: u16,
+}
+
+/// What became of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortTotals {
+    /// Became ESTABLISHED.
+    pub established: u64,
+    /// Of those, without a time: the kernel has not measured it.
+    pub unmeasured: u64,
+    /// Time between SYN and ACK, or SYN-ACK and ACK, as the kernel measured it.
+    pub handshakes: [u64; TIME_BUCKETS],
+    /// Time from the peer's FIN to the close here.
+    pub held: [u64; TIME_BUCKETS],
+}
+
+/// A socket that the peer has closed, until it is closed here.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its address; 0 in a slot that is free.
+    pub socket: u64,
+    /// The peer's FIN (CLOCK_MONOTONIC, ns); 0 for before tracer's start.
+    pub since_ns: u64,
+}
+
+/// A socket in CLOSE_WAIT, as the iterator finds it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitingRecord {
+    /// Its address: which one it is, as long as it lives.
+    pub socket: u64,
+    /// The peer's FIN (CLOCK_MONOTONIC, ns); 0 for before tracer's start.
+    pub since_ns: u64,
+    /// Identity of its cgroup (v2); 0 for none.
+    pub cgroup: u64,
+    /// When its timer is due, in jiffies.
+    pub due_jiffies: u64,
+    /// Local address: IPv6, or IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    /// The peer's.
+    pub remote: [u8; 16],
+    /// Inode number of its network namespace.
+    pub netns: u32,
+    /// Jiffies since the last ACK came in.
+    pub idle_jiffies: u32,
+    /// Bytes that nobody has read, the FIN not counted.
+    pub unread_bytes: u32,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Local port.
+    pub local_port: u16,
+    /// The peer's.
+    pub remote_port: u16,
+    /// One of [`TIMER_OFF`] and so on.
+    pub timer: u8,
+    /// Retransmissions so far.
+    pub retransmits: u8,
+    /// Probes so far, of the window or of the peer's life.
+    pub probes: u8,
+    /// Whether a file describes it; without, nobody has accepted it.
+    pub has_file: u8,
+    /// Its state: another than CLOSE_WAIT is that of a socket which has just left it.
+    pub state: u8,
+    /// Always 0.
+    pub reserved: [u8; 9],
+}
+
+/// No timer runs.
+pub const TIMER_OFF: u8 = 0;
+/// It sends again (`icsk_pending`: `ICSK_TIME_RETRANS`, `ICSK_TIME_LOSS_PROBE`).
+pub const TIMER_RETRANSMIT: u8 = 1;
+/// It asks whether the peer lives (`sk_timer`).
+pub const TIMER_KEEPALIVE: u8 = 2;
+/// It asks whether the peer's window is open (`ICSK_TIME_PROBE0`).
+pub const TIMER_WINDOW_PROBE: u8 = 4;
+
+/// A descriptor of a socket in CLOSE_WAIT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HolderRecord {
+    /// Address of the socket.
+    pub socket: u64,
+    /// `start_time` of the process that holds it (CLOCK_MONOTONIC, ns).
+    pub start_ns: u64,
+    /// That process.
+    pub tgid: u32,
+    /// The descriptor.
+    pub fd: u32,
+    /// Name of the process: foreign bytes, ended by a zero.
+    pub comm: [u8; COMM_BYTES],
+}
+
+/// A transition while user space counts the sockets from before the start.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeedRecord {
+    /// `sk_cookie`, as sock_diag has it.
+    pub cookie: u64,
+    /// Inode number of its network namespace.
+    pub netns: u32,
+    /// State before.
+    pub from: u16,
+    /// State after.
+    pub to: u16,
+}
+
+/// What user space asks of the hooks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpControl {
+    /// 0 as long as transitions are to be reported one by one.
+    pub is_seeded: u64,
+}

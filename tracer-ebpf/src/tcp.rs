@@ -1,0 +1,362 @@
+//! TCP sockets: every transition counted, and what follows from some of them.
+//!
+//! `current` is the one who acts when a socket goes to SYN_SENT or FIN_WAIT1; for
+//! the others it is whoever the packet interrupted, so nothing is taken from it.
+//! Nothing is kept of a socket but while its peer has closed and it is not closed here.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
+    helpers::generated::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_socket_cookie, bpf_ktime_get_ns,
+        bpf_skc_to_tcp_sock,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use tracer_common::{
+    lost,
+    tcp::{
+        self, ACCEPTED, ActorKey, ActorTotals, CLOSE_WAIT, CONNECTED, ESTABLISHED, FIN_WAIT1,
+        LISTEN, PAIRS, PortKey, PortTotals, STATES, SYN_RECV, SYN_SENT, SeedRecord, TIME_BUCKETS,
+        Waiting,
+    },
+};
+
+use crate::{
+    atomic::{add_one, subtract_one},
+    field::{
+        BIND_BUCKET, BUCKET_REUSE, NET_INODE, Object, SOCK_HASH, SOCK_LOCAL_PORT, SOCK_NET,
+        SOCK_PROTOCOL, SOCK_REMOTE_PORT, TCP_SRTT, field,
+    },
+    maps::{
+        ACTORS, POPULATIONS, PORTS, SEEDS, TCP_CONTROL, TRANSITIONS, WAITING, WAITING_SLOTS, count,
+    },
+};
+
+/// include/uapi/linux/in.h.
+pub(crate) const IPPROTO_TCP: u16 = 6;
+
+/// `tcp_sock.srtt_us` is eight times the time (include/linux/tcp.h).
+const SRTT_SHIFT: u32 = 3;
+
+/// `inet_sock_set_state(sk, oldstate, newstate)`. It never fires for NEW_SYN_RECV
+/// and TIME_WAIT, which are not of `struct sock`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: Object = ctx.arg(0);
+    // SAFETY: the argument is a sock.
+    let protocol: u16 = unsafe { field(sk, &SOCK_PROTOCOL) };
+    // The tracepoint is for MPTCP, SCTP and DCCP too.
+    if protocol != IPPROTO_TCP {
+        return 0;
+    }
+    let (from, to) = (state(ctx.arg(1)), state(ctx.arg(2)));
+    let netns = netns(sk);
+    count_transition(netns, from, to);
+    if TCP_CONTROL
+        .get(0)
+        .is_some_and(|control| control.is_seeded == 0)
+    {
+        report(sk, netns, from, to);
+    }
+    if to == ESTABLISHED {
+        let side = if from == SYN_RECV {
+            ACCEPTED
+        } else {
+            CONNECTED
+        };
+        established(sk, netns, side);
+    } else if to == SYN_SENT {
+        act(sk, CONNECTED, true);
+    } else if from == ESTABLISHED && to == FIN_WAIT1 {
+        act(sk, side(sk), false);
+    } else if to == CLOSE_WAIT {
+        begin_wait(sk);
+    } else if from == CLOSE_WAIT {
+        end_wait(sk, netns);
+    }
+    0
+}
+
+/// All numbers of states are below [`STATES`]; the mask is what the verifier wants.
+#[inline(always)]
+fn state(argument: u64) -> u32 {
+    argument as u32 & (STATES as u32 - 1)
+}
+
+/// An index below `LENGTH`, a power of two, in a form that the compiler does not
+/// rearrange: the verifier forgets the bound of what it shifted and added.
+#[inline(always)]
+fn bounded<const LENGTH: u64>(mut index: u64) -> usize {
+    // SAFETY: a register is changed.
+    unsafe { asm!("{index} &= {mask}", index = inout(reg) index, mask = const LENGTH - 1) };
+    index as usize
+}
+
+#[inline(always)]
+pub(crate) fn netns(sk: Object) -> u32 {
+    // SAFETY: the caller's sock.
+    unsafe {
+        let net: Object = field(sk, &SOCK_NET);
+        field(net, &NET_INODE)
+    }
+}
+
+#[inline(always)]
+fn count_transition(netns: u32, from: u32, to: u32) {
+    if let Some(matrix) = TRANSITIONS.get_ptr_mut(0) {
+        let pair = bounded::<{ PAIRS as u64 }>(u64::from(from) * STATES as u64 + u64::from(to));
+        // SAFETY: a per-CPU slot, and the index is within it. A softirq may come in
+        // between on this CPU, so the addition is one instruction.
+        unsafe { add_one((&raw mut (*matrix)[0]).add(pair)) };
+    }
+    let population = match POPULATIONS.get_ptr_mut(netns) {
+        Some(population) => population,
+        None => {
+            let _ = POPULATIONS.insert(netns, [0; STATES], u64::from(BPF_NOEXIST));
+            match POPULATIONS.get_ptr_mut(netns) {
+                Some(population) => population,
+                None => {
+                    count(lost::NAMESPACES);
+                    return;
+                }
+            }
+        }
+    };
+    // SAFETY: as above; both numbers are below `STATES`.
+    unsafe {
+        let population: *mut u64 = &raw mut (*population)[0];
+        add_one(population.add(bounded::<{ STATES as u64 }>(to.into())));
+        // An accepted child begins as a copy of its listener, which stays.
+        if from != LISTEN || to != SYN_RECV {
+            subtract_one(population.add(bounded::<{ STATES as u64 }>(from.into())));
+        }
+    }
+}
+
+/// Tells user space, which counts the sockets from before the start meanwhile.
+#[inline(always)]
+fn report(sk: Object, netns: u32, from: u32, to: u32) {
+    let Some(mut record) = SEEDS.reserve(0) else {
+        count(lost::SEED_RING);
+        return;
+    };
+    record.write(SeedRecord {
+        // SAFETY: the argument is a sock.
+        cookie: unsafe { bpf_get_socket_cookie(sk.cast_mut()) },
+        netns,
+        from: from as u16,
+        to: to as u16,
+    });
+    record.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// Whether a connection was made or accepted: one that was made has a local port
+/// that `__inet_hash_connect` chose, and its bucket can be bound by nobody else
+/// (`fastreuse` is -1). One that was bound before it was made counts as accepted: it
+/// is known by its local port all the same.
+#[inline(always)]
+fn side(sk: Object) -> u16 {
+    // SAFETY: the caller's sock; the helper answers with the same, or NULL.
+    unsafe {
+        let tcp: Object = bpf_skc_to_tcp_sock(sk.cast_mut()).cast_const().cast();
+        if tcp.is_null() {
+            return ACCEPTED;
+        }
+        let bucket: Object = field(tcp, &BIND_BUCKET);
+        if field::<i8>(bucket, &BUCKET_REUSE) < 0 {
+            CONNECTED
+        } else {
+            ACCEPTED
+        }
+    }
+}
+
+/// The port that a connection is known by.
+#[inline(always)]
+fn port(sk: Object, side: u16) -> u16 {
+    // SAFETY: the caller's sock.
+    unsafe {
+        if side == ACCEPTED {
+            field(sk, &SOCK_LOCAL_PORT)
+        } else {
+            u16::from_be(field(sk, &SOCK_REMOTE_PORT))
+        }
+    }
+}
+
+/// The current process opens or closes a connection.
+#[inline(always)]
+fn act(sk: Object, side: u16, opens: bool) {
+    // SAFETY: the helper has no preconditions.
+    let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    let key = ActorKey {
+        tgid,
+        port: port(sk, side),
+        side,
+    };
+    let totals = match ACTORS.get_ptr_mut(key) {
+        Some(totals) => totals,
+        None => {
+            let mut new = ActorTotals::default();
+            // SAFETY: the buffer is as long as it says.
+            unsafe { bpf_get_current_comm((&raw mut new.comm).cast(), new.comm.len() as u32) };
+            let _ = ACTORS.insert(key, new, u64::from(BPF_NOEXIST));
+            match ACTORS.get_ptr_mut(key) {
+                Some(totals) => totals,
+                None => {
+                    count(lost::ACTORS);
+                    return;
+                }
+            }
+        }
+    };
+    // SAFETY: a map value; other CPUs add too.
+    unsafe {
+        if opens {
+            add_one(&raw mut (*totals).opened);
+        } else {
+            add_one(&raw mut (*totals).closed_first);
+        }
+    }
+}
+
+#[inline(always)]
+fn totals(sk: Object, netns: u32, side: u16) -> Option<*mut PortTotals> {
+    let key = PortKey {
+        netns,
+        port: port(sk, side),
+        side,
+    };
+    if let Some(totals) = PORTS.get_ptr_mut(key) {
+        return Some(totals);
+    }
+    let _ = PORTS.insert(key, &NO_TOTALS, u64::from(BPF_NOEXIST));
+    let totals = PORTS.get_ptr_mut(key);
+    if totals.is_none() {
+        count(lost::PORTS);
+    }
+    totals
+}
+
+/// Too large for the stack of a program that has other things there.
+static NO_TOTALS: PortTotals = PortTotals {
+    established: 0,
+    unmeasured: 0,
+    handshakes: [0; TIME_BUCKETS],
+    held: [0; TIME_BUCKETS],
+};
+
+/// A connection is there. How long its handshake took is the kernel's first
+/// measure of the round trip: from the SYN to the SYN-ACK, or from the SYN-ACK to
+/// the ACK (`tcp_rcv_synsent_state_process`, `tcp_synack_rtt_meas`).
+#[inline(always)]
+fn established(sk: Object, netns: u32, side: u16) {
+    let Some(totals) = totals(sk, netns, side) else {
+        return;
+    };
+    // SAFETY: the caller's sock; a map value that is never deleted.
+    unsafe {
+        let tcp: Object = bpf_skc_to_tcp_sock(sk.cast_mut()).cast_const().cast();
+        if tcp.is_null() {
+            return;
+        }
+        let us = field::<u32>(tcp, &TCP_SRTT) >> SRTT_SHIFT;
+        add_one(&raw mut (*totals).established);
+        if us == 0 {
+            add_one(&raw mut (*totals).unmeasured);
+        } else {
+            let times: *mut u64 = &raw mut (*totals).handshakes[0];
+            add_one(times.add(bucket(us.into())));
+        }
+    }
+}
+
+/// The bucket of a time in us.
+#[inline(always)]
+fn bucket(us: u64) -> usize {
+    bounded::<{ TIME_BUCKETS as u64 }>(63 - u64::from((us | 1).leading_zeros()))
+}
+
+/// The slot of a socket, by the hash of its addresses and ports.
+#[inline(always)]
+fn slot(sk: Object) -> Option<*mut Waiting> {
+    // SAFETY: the caller's sock.
+    let hash: u32 = unsafe { field(sk, &SOCK_HASH) };
+    WAITING_SLOTS.get_ptr_mut(hash & (tcp::WAITING_SLOTS - 1))
+}
+
+/// The peer has closed.
+#[inline(always)]
+fn begin_wait(sk: Object) {
+    // SAFETY: the helper has no preconditions.
+    let since_ns = unsafe { bpf_ktime_get_ns() };
+    let socket = sk as u64;
+    if let Some(slot) = slot(sk) {
+        // SAFETY: a map value. Two CPUs that take a free slot at one moment leave it to
+        // the latter; the other socket is found by the next walk over descriptors.
+        unsafe {
+            if (*slot).socket == 0 || (*slot).socket == socket {
+                (*slot).since_ns = since_ns;
+                (*slot).socket = socket;
+                return;
+            }
+        }
+    }
+    if WAITING
+        .insert(socket, Waiting { socket, since_ns }, 0)
+        .is_err()
+    {
+        count(lost::WAITING);
+    }
+}
+
+/// Whether a socket in CLOSE_WAIT is known.
+#[inline(always)]
+pub(crate) fn is_known(sk: Object) -> bool {
+    // SAFETY: map values, only looked at.
+    unsafe {
+        slot(sk).is_some_and(|slot| (*slot).socket == sk as u64) || WAITING.get(sk as u64).is_some()
+    }
+}
+
+/// When the peer closed, of a socket that is known; it no longer is.
+#[inline(always)]
+fn forget(sk: Object) -> Option<u64> {
+    let socket = sk as u64;
+    // SAFETY: map values; only the transitions of this socket change what is there.
+    unsafe {
+        if let Some(slot) = slot(sk)
+            && (*slot).socket == socket
+        {
+            let since_ns = (*slot).since_ns;
+            (*slot).socket = 0;
+            return Some(since_ns);
+        }
+        let since_ns = WAITING.get(socket)?.since_ns;
+        let _ = WAITING.remove(socket);
+        Some(since_ns)
+    }
+}
+
+/// It is closed here too.
+#[inline(always)]
+fn end_wait(sk: Object, netns: u32) {
+    let Some(since_ns) = forget(sk) else {
+        return;
+    };
+    if since_ns == 0 {
+        return;
+    }
+    // SAFETY: the helper has no preconditions.
+    let held_ns = unsafe { bpf_ktime_get_ns() }.saturating_sub(since_ns);
+    if let Some(totals) = totals(sk, netns, side(sk)) {
+        // SAFETY: a map value that is never deleted, and the index is within the array.
+        unsafe {
+            let times: *mut u64 = &raw mut (*totals).held[0];
+            add_one(times.add(bucket(held_ns / 1000)));
+        }
+    }
+}

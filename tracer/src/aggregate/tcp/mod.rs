@@ -1,0 +1,423 @@
+//! TCP sockets: (state, reading) -> state -> model.
+//!
+//! `population.rs` counts sockets by state, `waiting.rs` tells leaks from sockets that
+//! are merely closed late, `closers.rs` puts TIME_WAIT on who closed first. All sums of
+//! the kernel side are since its start; what is shown of an interval is a difference.
+
+mod closers;
+mod population;
+mod waiting;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use tracer_common::tcp::{
+    CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, Matrix, PAIRS, Population, STATES, TIME_WAIT,
+};
+
+use self::{closers::Closers, population::Populations, waiting::WaitingTable};
+pub use self::{
+    population::Seeds,
+    waiting::{Hertz, LeakOptions},
+};
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    decode::{
+        clock::ClockReading,
+        tcp::{ActorKey, ActorReading, HolderReading, PortReading, WaitingReading},
+    },
+    snapshot::{
+        Actor, LeakEvent, NamespaceStates, Netns, Port, StateCount, TcpBreakdown, TcpCounters,
+        TcpState, TimeWait, Times, Transition,
+    },
+    text::Text,
+};
+
+/// A network namespace at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceReading {
+    /// Which.
+    pub netns: Netns,
+    /// Its counters, since it exists.
+    pub counters: TcpCounters,
+    /// Its sockets in TIME_WAIT, and those in FIN_WAIT2 that nobody holds any more.
+    pub time_wait: u64,
+}
+
+/// Everything about TCP sockets at one moment.
+#[derive(Clone, Debug)]
+pub struct TcpReading {
+    /// Transitions since the start.
+    pub matrix: Matrix,
+    /// Came into each state less left it since the start, by namespace.
+    pub populations: Vec<(u32, Population)>,
+    /// Sockets from before the start; with the first reading only.
+    pub seeds: Option<Seeds>,
+    /// Who opened and closed, since the start.
+    pub actors: Vec<ActorReading>,
+    /// Connections by port, since the start.
+    pub ports: Vec<PortReading>,
+    /// Sockets in CLOSE_WAIT.
+    pub waiting: Vec<WaitingReading>,
+    /// Who holds them, when it was looked up.
+    pub holders: Option<Vec<HolderReading>>,
+    /// The namespaces that are known.
+    pub namespaces: Vec<NamespaceReading>,
+    /// Transitions that the hook missed, since the start.
+    pub missed: u64,
+}
+
+/// All that is known of TCP sockets.
+#[derive(Debug)]
+pub struct TcpAggregate {
+    options: LeakOptions,
+    populations: Populations,
+    closers: Closers,
+    waiting: WaitingTable,
+    hertz: Hertz,
+    now: MonotonicNs,
+    wall: WallNs,
+    latest: Sums,
+    /// At the start, and at the last snapshot.
+    first: Sums,
+    before: Sums,
+    names: HashMap<u32, Netns>,
+    time_wait: u64,
+}
+
+/// Sums that a difference is made of.
+#[derive(Clone, Debug)]
+struct Sums {
+    matrix: Matrix,
+    actors: HashMap<ActorKey, ActorReading>,
+    ports: HashMap<PortId, PortReading>,
+    counters: HashMap<u32, TcpCounters>,
+    missed: u64,
+}
+
+type PortId = (u32, crate::snapshot::Side, u16);
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self {
+            matrix: [0; PAIRS],
+            actors: HashMap::new(),
+            ports: HashMap::new(),
+            counters: HashMap::new(),
+            missed: 0,
+        }
+    }
+}
+
+impl Sums {
+    /// The kernel side forgets who does nothing any more: `before` has what they did.
+    fn of(reading: &TcpReading) -> Self {
+        let port = |port: &PortReading| ((port.netns, port.side, port.port), port.clone());
+        let counters = reading.namespaces.iter();
+        Self {
+            matrix: reading.matrix,
+            actors: reading
+                .actors
+                .iter()
+                .map(|actor| (actor.key, actor.clone()))
+                .collect(),
+            ports: reading.ports.iter().map(port).collect(),
+            counters: counters
+                .map(|namespace| (namespace.netns.inode, namespace.counters))
+                .collect(),
+            missed: reading.missed,
+        }
+    }
+}
+
+impl TcpAggregate {
+    /// Begins with a first reading.
+    pub fn new(options: LeakOptions, clock: &ClockReading, first: &TcpReading) -> Self {
+        let mut sums = Sums::of(first);
+        // The hooks have counted since the start, a moment ago; only the kernel's own
+        // counters are older.
+        sums.matrix = [0; PAIRS];
+        sums.actors.clear();
+        sums.ports.clear();
+        Self {
+            options,
+            populations: Populations::default(),
+            closers: Closers::default(),
+            waiting: WaitingTable::new(clock.now),
+            hertz: Hertz::new(clock),
+            now: clock.now,
+            wall: WallNs::default(),
+            latest: sums.clone(),
+            first: sums.clone(),
+            before: sums,
+            names: HashMap::new(),
+            time_wait: 0,
+        }
+    }
+
+    /// Takes a reading in; `cgroups` are the names of cgroups.
+    pub fn observe(&mut self, clock: &ClockReading, wall: WallNs, reading: &TcpReading) {
+        (self.now, self.wall) = (clock.now, wall);
+        self.hertz.learn(clock);
+        for namespace in &reading.namespaces {
+            let netns = namespace.netns.clone();
+            self.names.insert(netns.inode, netns);
+        }
+        self.populations.observe(reading);
+        self.closers.observe(self.now, &reading.actors);
+        self.waiting
+            .observe(clock, self.options, self.hertz, reading);
+        self.time_wait = reading.namespaces.iter().map(|n| n.time_wait).sum();
+        let latest = Sums::of(reading);
+        // A namespace that comes later began with nothing that was ours to see.
+        for (inode, counters) in &latest.counters {
+            for sums in [&mut self.first, &mut self.before] {
+                sums.counters.entry(*inode).or_insert(*counters);
+            }
+        }
+        self.latest = latest;
+    }
+
+    /// Whether the next reading should say who holds the sockets in CLOSE_WAIT.
+    pub fn wants_holders(&self) -> bool {
+        self.waiting.wants_holders(self.now)
+    }
+
+    /// Who has done nothing for so long that the kernel side may forget it.
+    pub fn take_idle_actors(&mut self) -> Vec<ActorKey> {
+        self.closers.take_idle(self.now)
+    }
+
+    /// Leaks that were found since this was asked last.
+    pub fn take_events(&mut self, cgroup: impl Fn(u32, u64) -> Option<Text>) -> Vec<LeakEvent> {
+        let told = self.waiting.take_events(self.options, self.hertz);
+        let event = |(process, socket): (waiting::Process, waiting::Socket)| LeakEvent {
+            time: self.wall,
+            pid: process.pid,
+            comm: process.comm.clone(),
+            socket: self.socket(&process, &socket, &cgroup),
+            sockets: process.sockets,
+        };
+        told.into_iter().map(event).collect()
+    }
+
+    /// Transitions that were missed since the start.
+    pub fn missed(&self) -> u64 {
+        self.latest.missed
+    }
+
+    /// Ends the interval.
+    pub fn snapshot(&mut self, cgroup: impl Fn(u32, u64) -> Option<Text>) -> TcpBreakdown {
+        let breakdown = self.breakdown(&self.before, cgroup);
+        self.before = self.latest.clone();
+        breakdown
+    }
+
+    /// The whole run.
+    pub fn summary(&self, cgroup: impl Fn(u32, u64) -> Option<Text>) -> TcpBreakdown {
+        self.breakdown(&self.first, cgroup)
+    }
+
+    fn breakdown(&self, before: &Sums, cgroup: impl Fn(u32, u64) -> Option<Text>) -> TcpBreakdown {
+        let transitions = transitions(&self.latest.matrix, &before.matrix);
+        let (states, namespaces) = self.states();
+        let count = |to: u32| -> u64 {
+            let is_it =
+                |t: &&Transition| u32::from(t.from.0) == ESTABLISHED && u32::from(t.to.0) == to;
+            transitions.iter().filter(is_it).map(|t| t.count).sum()
+        };
+        let (here, by_peer) = (count(FIN_WAIT1), count(CLOSE_WAIT));
+        TcpBreakdown {
+            time_wait: self.time_wait(here, by_peer),
+            states,
+            namespaces,
+            transitions,
+            counters: self.counters(before),
+            actors: self.actors(before),
+            ports: self.ports(before),
+            close_wait: self
+                .waiting
+                .processes(self.now, self.options, self.hertz)
+                .map(|(process, sockets)| {
+                    process.model(sockets.iter().map(|s| self.socket(&process, s, &cgroup)))
+                })
+                .collect(),
+        }
+    }
+
+    fn netns(&self, inode: u32) -> Netns {
+        let unknown = || Netns {
+            inode,
+            ..Netns::default()
+        };
+        self.names.get(&inode).cloned().unwrap_or_else(unknown)
+    }
+
+    /// By state, together and by namespace. TIME_WAIT is the kernel's own count.
+    fn states(&self) -> (Vec<StateCount>, Vec<NamespaceStates>) {
+        let mut all = [0_u64; STATES];
+        let mut namespaces = Vec::new();
+        for (inode, mut population) in self.populations.iter() {
+            if let Some(time_wait) = self.populations.time_wait(inode)
+                && let Some(place) = population.get_mut(TIME_WAIT as usize)
+            {
+                *place = time_wait;
+            }
+            for (all, one) in all.iter_mut().zip(&population) {
+                *all += one;
+            }
+            let states = state_counts(&population);
+            if !states.is_empty() {
+                namespaces.push(NamespaceStates {
+                    netns: self.netns(inode),
+                    states,
+                });
+            }
+        }
+        namespaces.sort_by_key(|n| (!n.netns.is_own, n.netns.inode));
+        (state_counts(&all), namespaces)
+    }
+
+    fn counters(&self, before: &Sums) -> TcpCounters {
+        let mut sum = TcpCounters::default();
+        for (inode, now) in &self.latest.counters {
+            let before = before.counters.get(inode).copied().unwrap_or_default();
+            add_difference(&mut sum, now, &before);
+        }
+        sum
+    }
+
+    fn actors(&self, before: &Sums) -> Vec<Actor> {
+        let mut actors: Vec<Actor> = self
+            .latest
+            .actors
+            .values()
+            .map(|now| {
+                let before = before.actors.get(&now.key);
+                let (opened, closed_first) =
+                    before.map_or((0, 0), |before| (before.opened, before.closed_first));
+                Actor {
+                    pid: now.key.pid,
+                    comm: now.comm.clone(),
+                    side: now.key.side,
+                    port: now.key.port,
+                    opened: now.opened.saturating_sub(opened),
+                    closed_first: now.closed_first.saturating_sub(closed_first),
+                }
+            })
+            .filter(|actor| actor.opened + actor.closed_first > 0)
+            .collect();
+        actors.sort_by_key(|a| (std::cmp::Reverse(a.opened + a.closed_first), a.pid, a.port));
+        actors
+    }
+
+    fn ports(&self, before: &Sums) -> Vec<Port> {
+        let mut ports: Vec<Port> = self
+            .latest
+            .ports
+            .iter()
+            .map(|(id, now)| Port {
+                netns: self.netns(now.netns),
+                side: now.side,
+                port: now.port,
+                listener: None,
+                established: now.established
+                    - before.ports.get(id).map_or(0, |before| before.established),
+                handshakes: Times(now.handshakes.clone()),
+                unmeasured: now.unmeasured,
+                held: Times(now.held.clone()),
+            })
+            .collect();
+        ports.sort_by_key(|p| (std::cmp::Reverse(p.established), p.port, p.netns.inode));
+        ports
+    }
+
+    fn time_wait(&self, here: u64, by_peer: u64) -> TimeWait {
+        let (closers, unnamed) = self.closers.put(self.time_wait);
+        TimeWait {
+            total: self.time_wait,
+            advice: closers::advice(self.time_wait, &closers),
+            closers,
+            unnamed,
+            closed_first_here: here,
+            closed_first_by_peer: by_peer,
+        }
+    }
+
+    fn socket(
+        &self,
+        process: &waiting::Process,
+        socket: &waiting::Socket,
+        cgroup: impl Fn(u32, u64) -> Option<Text>,
+    ) -> crate::snapshot::WaitingSocket {
+        let pid = process.pid.unwrap_or_default();
+        let name = cgroup(pid, socket.reading.cgroup);
+        socket.model(self.now, self.hertz, self.netns(socket.reading.netns), name)
+    }
+}
+
+/// Adds what was counted from one moment to another.
+fn add_difference(sum: &mut TcpCounters, now: &TcpCounters, before: &TcpCounters) {
+    let add = |sum: &mut u64, now: u64, before: u64| *sum += now.saturating_sub(before);
+    add(
+        &mut sum.handshakes_failed,
+        now.handshakes_failed,
+        before.handshakes_failed,
+    );
+    add(&mut sum.resets_sent, now.resets_sent, before.resets_sent);
+    add(
+        &mut sum.connections_reset,
+        now.connections_reset,
+        before.connections_reset,
+    );
+    add(
+        &mut sum.retransmitted,
+        now.retransmitted,
+        before.retransmitted,
+    );
+    add(
+        &mut sum.handshakes_retransmitted,
+        now.handshakes_retransmitted,
+        before.handshakes_retransmitted,
+    );
+    add(&mut sum.timed_out, now.timed_out, before.timed_out);
+    add(
+        &mut sum.closed_unread,
+        now.closed_unread,
+        before.closed_unread,
+    );
+    add(
+        &mut sum.accept_queue_full,
+        now.accept_queue_full,
+        before.accept_queue_full,
+    );
+}
+
+fn transitions(now: &Matrix, before: &Matrix) -> Vec<Transition> {
+    let mut transitions: Vec<Transition> = now
+        .iter()
+        .zip(before)
+        .enumerate()
+        .map(|(pair, (now, before))| Transition {
+            from: TcpState((pair / STATES) as u8),
+            to: TcpState((pair % STATES) as u8),
+            count: now.wrapping_sub(*before),
+        })
+        .filter(|transition| transition.count > 0)
+        .collect();
+    transitions.sort_by_key(|t| (std::cmp::Reverse(t.count), t.from, t.to));
+    transitions
+}
+
+fn state_counts(population: &Population) -> Vec<StateCount> {
+    (0..)
+        .zip(population)
+        .filter(|(_, count)| **count > 0)
+        .map(|(state, count)| StateCount {
+            state: TcpState(state),
+            count: *count,
+        })
+        .collect()
+}

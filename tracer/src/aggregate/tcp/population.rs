@@ -1,0 +1,96 @@
+//! Sockets by state and namespace: those from before the start, and what changed since.
+//!
+//! The count of those from before takes a while, and sockets change meanwhile. A
+//! socket that did was, when the hook began, in the state that its first transition
+//! left. So the sum is exact although nothing stood still.
+
+use std::collections::{HashMap, HashSet};
+
+use tracer_common::tcp::{CLOSE, LISTEN, Population, STATES, SYN_RECV};
+
+use super::TcpReading;
+use crate::decode::tcp::SeedReading;
+
+/// The sockets from before the start.
+#[derive(Clone, Debug, Default)]
+pub struct Seeds {
+    /// Every socket that sock_diag told of: namespace, cookie, state. Neither those in
+    /// TIME_WAIT nor requests.
+    pub sockets: Vec<(u32, u64, u32)>,
+    /// Transitions from the begin of the hook to the end of the count.
+    pub transitions: Vec<SeedReading>,
+}
+
+/// Sockets by state.
+#[derive(Debug, Default)]
+pub(super) struct Populations {
+    /// When the hook began, by namespace.
+    base: HashMap<u32, [i64; STATES]>,
+    now: HashMap<u32, Population>,
+    time_wait: HashMap<u32, u64>,
+}
+
+impl Populations {
+    pub(super) fn observe(&mut self, reading: &TcpReading) {
+        if let Some(seeds) = &reading.seeds {
+            self.seed(seeds);
+        }
+        self.now = reading.populations.iter().copied().collect();
+        self.time_wait = reading
+            .namespaces
+            .iter()
+            .map(|namespace| (namespace.netns.inode, namespace.time_wait))
+            .collect();
+    }
+
+    /// Every namespace with its sockets; TIME_WAIT is not among them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Population)> {
+        let known = self.now.keys().chain(self.base.keys());
+        let all: HashSet<u32> = known.chain(self.time_wait.keys()).copied().collect();
+        all.into_iter().map(|inode| (inode, self.of(inode)))
+    }
+
+    /// Sockets of a namespace in TIME_WAIT; `None` when nobody could be asked.
+    pub(super) fn time_wait(&self, inode: u32) -> Option<u64> {
+        self.time_wait.get(&inode).copied()
+    }
+
+    fn of(&self, inode: u32) -> Population {
+        let mut population = [0; STATES];
+        let base = self.base.get(&inode).copied().unwrap_or_default();
+        let now = self.now.get(&inode).copied().unwrap_or_default();
+        for (state, place) in population.iter_mut().enumerate() {
+            let (base, now) = (base.get(state), now.get(state));
+            let sum = base.copied().unwrap_or(0) + now.copied().unwrap_or(0) as i64;
+            // The hook can miss a transition, and counts how many it did.
+            *place = u64::try_from(sum).unwrap_or(0);
+        }
+        // A socket that is closed is no longer there.
+        population[CLOSE as usize] = 0;
+        population
+    }
+
+    fn seed(&mut self, seeds: &Seeds) {
+        let mut changed = HashSet::new();
+        for transition in &seeds.transitions {
+            // A child begins as a copy of its listener: it was not there.
+            let is_new = transition.from == CLOSE
+                || (transition.from == LISTEN && transition.to == SYN_RECV);
+            if changed.insert(transition.cookie) && !is_new {
+                self.add(transition.netns, transition.from);
+            }
+        }
+        for (netns, cookie, state) in &seeds.sockets {
+            if !changed.contains(cookie) {
+                self.add(*netns, *state);
+            }
+        }
+    }
+
+    fn add(&mut self, netns: u32, state: u32) {
+        let base = self.base.entry(netns).or_default();
+        if let Some(place) = base.get_mut(state as usize) {
+            *place += 1;
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Stories of sockets, without a kernel.

@@ -1,0 +1,470 @@
+//! Sockets in CLOSE_WAIT by process, and which processes leak.
+//!
+//! A socket is looked at once it waits for a while ([`Socket::is_long`]): what is
+//! closed within moments is no matter. A process leaks when the number of those grows,
+//! one is older than `--leak-age`, and none was ever closed that had waited about as
+//! long as its oldest: a program that closes late, but always closes, does not leak.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::TcpReading;
+use crate::{
+    clock::MonotonicNs,
+    decode::{
+        clock::ClockReading,
+        tcp::{HolderReading, WaitingReading},
+    },
+    snapshot::{CloseWait, Netns, Timer, WaitingSocket},
+    text::Text,
+};
+
+/// A second, in ns.
+const SECOND: u64 = 1_000_000_000;
+/// Growth is over this long at most, in ns.
+const WINDOW_NS: u64 = 60 * SECOND;
+/// Nobody is looked up more often than this, in ns: it is a walk over all descriptors.
+const LOOK_UP_NS: u64 = SECOND;
+/// Holders change (a socket is passed on, a process ends): looked up anew after this.
+const LOOK_UP_AGAIN_NS: u64 = 30 * SECOND;
+/// Samples of a process.
+const SAMPLES: usize = 5;
+/// A process whose oldest socket is not this many times older than the longest that
+/// it closed is late, and does not leak.
+const TIMES_OLDER: u64 = 3;
+
+/// When a socket is taken for leaked.
+#[derive(Clone, Copy, Debug)]
+pub struct LeakOptions {
+    /// `--leak-age`, in ns.
+    pub leak_age_ns: u64,
+}
+
+impl LeakOptions {
+    /// From this age on a socket is looked at.
+    fn long_ns(self) -> u64 {
+        SECOND.min(self.leak_age_ns / 2)
+    }
+}
+
+/// The length of a jiffy.
+#[derive(Clone, Copy, Debug)]
+pub struct Hertz {
+    began: (MonotonicNs, u64),
+    jiffy_ns: Option<u64>,
+    now_jiffies: u64,
+}
+
+impl Hertz {
+    /// `CONFIG_HZ` of any kernel.
+    const KNOWN: [u64; 5] = [100, 250, 300, 1000, 1024];
+    /// Below this many jiffies two of them cannot be told apart.
+    const ENOUGH: u64 = 20;
+
+    pub(super) fn new(clock: &ClockReading) -> Self {
+        Self {
+            began: (clock.now, clock.jiffies),
+            jiffy_ns: None,
+            now_jiffies: clock.jiffies,
+        }
+    }
+
+    pub(super) fn learn(&mut self, clock: &ClockReading) {
+        self.now_jiffies = clock.jiffies;
+        let (at, jiffies) = self.began;
+        let (ns, jiffies) = (
+            clock.now.since_ns(at),
+            clock.jiffies.saturating_sub(jiffies),
+        );
+        if self.jiffy_ns.is_none() && jiffies >= Self::ENOUGH && ns > 0 {
+            let hz = (u128::from(jiffies) * u128::from(SECOND) / u128::from(ns)) as u64;
+            let nearest = Self::KNOWN
+                .into_iter()
+                .min_by_key(|known| known.abs_diff(hz));
+            self.jiffy_ns = nearest.map(|hz| SECOND / hz);
+        }
+    }
+
+    fn ns(&self, jiffies: u64) -> u64 {
+        jiffies.saturating_mul(self.jiffy_ns.unwrap_or(0))
+    }
+}
+
+/// A socket in CLOSE_WAIT, and who holds it.
+#[derive(Clone, Debug)]
+pub(super) struct Socket {
+    pub(super) reading: WaitingReading,
+    holder: Option<HolderReading>,
+    was_told: bool,
+}
+
+impl Socket {
+    /// Time since the peer's FIN, and whether it may be longer.
+    fn age(&self, now: MonotonicNs, hertz: Hertz) -> (u64, bool) {
+        match self.reading.since {
+            Some(since) => (now.since_ns(since), false),
+            None => (hertz.ns(self.reading.idle_jiffies.into()), true),
+        }
+    }
+
+    pub(super) fn model(
+        &self,
+        now: MonotonicNs,
+        hertz: Hertz,
+        netns: Netns,
+        cgroup: Option<Text>,
+    ) -> WaitingSocket {
+        let (age_ns, is_least) = self.age(now, hertz);
+        let reading = &self.reading;
+        WaitingSocket {
+            fd: self.holder.as_ref().map(|holder| holder.fd),
+            local: reading.local,
+            remote: reading.remote,
+            age_ns,
+            is_least,
+            netns,
+            cgroup,
+            unread_bytes: reading.unread_bytes,
+            stack: Vec::new(),
+            timer: Timer {
+                kind: reading.timer,
+                due_ns: hertz.ns(reading.due_jiffies.saturating_sub(hertz.now_jiffies)),
+                retransmits: reading.retransmits.into(),
+                probes: reading.probes.into(),
+            },
+        }
+    }
+}
+
+/// Whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    /// A process, by id and start.
+    Process(u32, MonotonicNs),
+    /// Nobody has accepted it.
+    Nobody,
+    /// It has a descriptor, and none was found.
+    Unknown,
+}
+
+/// What is known of a process's sockets over time.
+#[derive(Debug, Default)]
+struct History {
+    began: MonotonicNs,
+    at_begin: u64,
+    /// Numbers of sockets, the latest last.
+    numbers: VecDeque<(MonotonicNs, u64)>,
+    /// The longest that it let a socket wait and closed it nevertheless, in ns.
+    closed_after_ns: u64,
+    closed: u64,
+}
+
+/// A process with sockets in CLOSE_WAIT, as far as it is computed.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    pub(super) pid: Option<u32>,
+    pub(super) comm: Text,
+    pub(super) sockets: u64,
+    oldest_ns: u64,
+    growth_per_s: f64,
+    leaks: bool,
+    why: String,
+}
+
+impl Process {
+    pub(super) fn model(self, samples: impl Iterator<Item = WaitingSocket>) -> CloseWait {
+        let samples: Vec<WaitingSocket> = samples.take(SAMPLES).collect();
+        CloseWait {
+            pid: self.pid,
+            comm: self.comm,
+            cgroup: samples.first().and_then(|socket| socket.cgroup.clone()),
+            sockets: self.sockets,
+            oldest_ns: self.oldest_ns,
+            growth_per_s: self.growth_per_s,
+            leak: self.leaks,
+            why: self.why,
+            samples,
+        }
+    }
+}
+
+/// All sockets in CLOSE_WAIT.
+#[derive(Debug)]
+pub(super) struct WaitingTable {
+    sockets: HashMap<u64, Socket>,
+    histories: HashMap<Owner, History>,
+    now: MonotonicNs,
+    looked_up: MonotonicNs,
+    /// Sockets that wait for long and have no holder that is known.
+    unknown: u64,
+}
+
+impl WaitingTable {
+    pub(super) fn new(now: MonotonicNs) -> Self {
+        Self {
+            sockets: HashMap::new(),
+            histories: HashMap::new(),
+            now,
+            looked_up: now,
+            unknown: 0,
+        }
+    }
+
+    pub(super) fn wants_holders(&self, now: MonotonicNs) -> bool {
+        let since = now.since_ns(self.looked_up);
+        let is_due = self.unknown > 0 && since >= LOOK_UP_NS;
+        is_due || (!self.histories.is_empty() && since >= LOOK_UP_AGAIN_NS)
+    }
+
+    pub(super) fn observe(
+        &mut self,
+        clock: &ClockReading,
+        options: LeakOptions,
+        hertz: Hertz,
+        reading: &TcpReading,
+    ) {
+        let now = clock.now;
+        let mut before = std::mem::take(&mut self.sockets);
+        for waiting in &reading.waiting {
+            let known = before.remove(&waiting.socket);
+            // An address can come again: then it is another socket.
+            let known = known.filter(|known| {
+                known.reading.since == waiting.since && known.reading.remote == waiting.remote
+            });
+            let socket = Socket {
+                reading: waiting.clone(),
+                was_told: known.as_ref().is_some_and(|known| known.was_told),
+                holder: known.and_then(|known| known.holder),
+            };
+            self.sockets.insert(waiting.socket, socket);
+        }
+        // What is left was closed, or its process ended.
+        for socket in before.values() {
+            let (age, _) = socket.age(self.now, hertz);
+            if let Some(history) = self.histories.get_mut(&owner(socket))
+                && age >= options.long_ns()
+            {
+                history.closed += 1;
+                history.closed_after_ns = history.closed_after_ns.max(age);
+            }
+        }
+        self.now = now;
+        if let Some(holders) = &reading.holders {
+            self.looked_up = now;
+            self.name(holders);
+        }
+        self.count(options, hertz);
+    }
+
+    /// Of several processes that hold a socket, the one that began last accepted it: a
+    /// parent that accepts before it forks closes its own descriptor.
+    fn name(&mut self, holders: &[HolderReading]) {
+        for socket in self.sockets.values_mut() {
+            socket.holder = None;
+        }
+        for holder in holders {
+            let Some(socket) = self.sockets.get_mut(&holder.socket) else {
+                continue;
+            };
+            let is_later = socket.holder.as_ref().is_none_or(|known| {
+                (known.start, known.pid, holder.fd) < (holder.start, holder.pid, known.fd)
+            });
+            if is_later {
+                socket.holder = Some(holder.clone());
+            }
+        }
+    }
+
+    fn count(&mut self, options: LeakOptions, hertz: Hertz) {
+        let mut numbers: HashMap<Owner, u64> = HashMap::new();
+        self.unknown = 0;
+        for socket in self.sockets.values() {
+            if socket.age(self.now, hertz).0 >= options.long_ns() {
+                let owner = owner(socket);
+                self.unknown += u64::from(owner == Owner::Unknown);
+                *numbers.entry(owner).or_default() += 1;
+            }
+        }
+        self.histories
+            .retain(|owner, _| numbers.contains_key(owner));
+        for (owner, number) in numbers {
+            let history = self.histories.entry(owner).or_insert_with(|| History {
+                began: self.now,
+                // Those of before the start are no growth.
+                at_begin: 0,
+                ..History::default()
+            });
+            history.numbers.push_back((self.now, number));
+            while let Some((at, _)) = history.numbers.front()
+                && self.now.since_ns(*at) > WINDOW_NS
+            {
+                history.numbers.pop_front();
+            }
+        }
+    }
+
+    /// Every process with a socket that waits for long, leaks first, then the most
+    /// sockets; each with its oldest sockets.
+    pub(super) fn processes(
+        &self,
+        now: MonotonicNs,
+        options: LeakOptions,
+        hertz: Hertz,
+    ) -> impl Iterator<Item = (Process, Vec<Socket>)> {
+        let mut by_process: HashMap<Owner, Vec<&Socket>> = HashMap::new();
+        for socket in self.sockets.values() {
+            if self.histories.contains_key(&owner(socket)) {
+                by_process.entry(owner(socket)).or_default().push(socket);
+            }
+        }
+        let mut processes: Vec<(Process, Vec<Socket>)> = by_process
+            .into_iter()
+            .map(|(id, mut sockets)| {
+                sockets.sort_by_key(|socket| {
+                    (
+                        std::cmp::Reverse(socket.age(now, hertz).0),
+                        socket.reading.socket,
+                    )
+                });
+                let process = self.judge(id, &sockets, now, options, hertz);
+                (
+                    process,
+                    sockets.into_iter().take(SAMPLES).cloned().collect(),
+                )
+            })
+            .collect();
+        processes.sort_by_key(|(p, _)| (!p.leaks, std::cmp::Reverse(p.sockets), p.pid));
+        processes.into_iter()
+    }
+
+    fn judge(
+        &self,
+        id: Owner,
+        sockets: &[&Socket],
+        now: MonotonicNs,
+        options: LeakOptions,
+        hertz: Hertz,
+    ) -> Process {
+        let oldest_ns = sockets.first().map_or(0, |s| s.age(now, hertz).0);
+        let nothing = History::default();
+        let history = self.histories.get(&id).unwrap_or(&nothing);
+        let growth_per_s = growth(history);
+        let aged = sockets
+            .iter()
+            .filter(|s| s.age(now, hertz).0 >= options.leak_age_ns)
+            .count() as u64;
+        let began_here = sockets.iter().any(|s| s.reading.since.is_some());
+        let is_late =
+            history.closed > 0 && oldest_ns < history.closed_after_ns.saturating_mul(TIMES_OLDER);
+        let seconds = |ns: u64| format!("{:.1} s", ns as f64 / SECOND as f64);
+        let (leaks, why) = if id == Owner::Nobody {
+            let why = "no process has accepted them: they wait in the accept queue";
+            (false, why.to_owned())
+        } else if id == Owner::Unknown {
+            (false, "who holds them was not found".to_owned())
+        } else if is_late {
+            let after = seconds(history.closed_after_ns);
+            (
+                false,
+                format!(
+                    "closes late, not never: {} closed after up to {after}",
+                    history.closed
+                ),
+            )
+        } else if aged == 0 {
+            (
+                false,
+                format!("none is older than {} yet", seconds(options.leak_age_ns)),
+            )
+        } else if !began_here || growth_per_s < 0.0 {
+            (false, "held, and their number does not grow".to_owned())
+        } else {
+            let none = match history.closed {
+                0 => "none was closed".to_owned(),
+                closed => format!(
+                    "only {closed} were closed, after up to {}",
+                    seconds(history.closed_after_ns)
+                ),
+            };
+            (
+                true,
+                format!(
+                    "{aged} wait for longer than {}, {none} in the {} that tracer looks",
+                    seconds(options.leak_age_ns),
+                    seconds(now.since_ns(history.began)),
+                ),
+            )
+        };
+        let holder = sockets.iter().find_map(|socket| socket.holder.as_ref());
+        Process {
+            pid: match id {
+                Owner::Process(pid, _) => Some(pid),
+                Owner::Nobody | Owner::Unknown => None,
+            },
+            comm: holder.map_or_else(Text::default, |holder| holder.comm.clone()),
+            sockets: sockets.len() as u64,
+            oldest_ns,
+            growth_per_s,
+            leaks,
+            why,
+        }
+    }
+
+    /// For each process that leaks one socket that has just passed the age, the oldest
+    /// of them; the others count as told.
+    pub(super) fn take_events(
+        &mut self,
+        options: LeakOptions,
+        hertz: Hertz,
+    ) -> Vec<(Process, Socket)> {
+        let now = self.now;
+        let leaks: Vec<Process> = self
+            .processes(now, options, hertz)
+            .map(|(process, _)| process)
+            .filter(|process| process.leaks)
+            .collect();
+        let mut events = Vec::new();
+        for process in leaks {
+            let mut new: Vec<&mut Socket> = self
+                .sockets
+                .values_mut()
+                .filter(|s| s.holder.as_ref().map(|holder| holder.pid) == process.pid)
+                .filter(|s| !s.was_told && s.age(now, hertz).0 >= options.leak_age_ns)
+                .collect();
+            new.sort_by_key(|socket| std::cmp::Reverse(socket.age(now, hertz).0));
+            for socket in &mut new {
+                socket.was_told = true;
+            }
+            if let Some(oldest) = new.first() {
+                events.push((process, (**oldest).clone()));
+            }
+        }
+        events
+    }
+}
+
+fn owner(socket: &Socket) -> Owner {
+    match &socket.holder {
+        Some(holder) => Owner::Process(holder.pid, holder.start),
+        None if socket.reading.has_file => Owner::Unknown,
+        None => Owner::Nobody,
+    }
+}
+
+/// How many more each second.
+fn growth(history: &History) -> f64 {
+    let (Some((from, first)), Some((to, last))) = (history.numbers.front(), history.numbers.back())
+    else {
+        return 0.0;
+    };
+    // A process that is seen for the first time had none a moment before.
+    let first = if history.began == *from {
+        history.at_begin
+    } else {
+        *first
+    };
+    let seconds = to.since_ns(*from) as f64 / SECOND as f64;
+    if seconds < 0.5 {
+        return 0.0;
+    }
+    (*last as f64 - first as f64) / seconds
+}

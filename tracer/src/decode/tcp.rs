@@ -1,0 +1,295 @@
+//! TCP: sockets in CLOSE_WAIT, who holds them, who acts, ports, transitions.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bytes::{Buf as _, Bytes};
+use tracer_common::{
+    COMM_BYTES,
+    tcp::{
+        ActorTotals, CLOSE_WAIT, CONNECTED, HolderRecord, PortTotals, SeedRecord, TIME_BUCKETS,
+        TIMER_KEEPALIVE, TIMER_RETRANSMIT, TIMER_WINDOW_PROBE, WaitingRecord,
+    },
+};
+
+use super::{
+    Decoded,
+    bytes::{u32, u64},
+    records,
+};
+use crate::{
+    clock::MonotonicNs,
+    snapshot::{Side, TimerKind},
+    text::Text,
+};
+
+/// include/linux/socket.h.
+const AF_INET6: u16 = 10;
+
+/// `ActorTotals` and `PortTotals` as plain words.
+pub type ActorWords = [u64; size_of::<ActorTotals>() / 8];
+/// See [`ActorWords`].
+pub type PortWords = [u64; size_of::<PortTotals>() / 8];
+
+/// A process and a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ActorKey {
+    /// Process id.
+    pub pid: u32,
+    /// Accepted or made by it.
+    pub side: Side,
+    /// Local port of accepted ones, remote port of others.
+    pub port: u16,
+}
+
+/// What a process did with the connections of a port, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ActorReading {
+    /// Who, with which.
+    pub key: ActorKey,
+    /// Its name.
+    pub comm: Text,
+    /// Connections it began.
+    pub opened: u64,
+    /// Connections it was first to close.
+    pub closed_first: u64,
+}
+
+/// Connections of a port in a namespace, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortReading {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Accepted or made.
+    pub side: Side,
+    /// Local port of accepted ones, remote port of others.
+    pub port: u16,
+    /// Became ESTABLISHED.
+    pub established: u64,
+    /// Of those, without a time.
+    pub unmeasured: u64,
+    /// Handshakes by time, as [`tracer_common::tcp::TIME_BUCKETS`] says.
+    pub handshakes: Vec<u64>,
+    /// Times from the peer's FIN to the close here.
+    pub held: Vec<u64>,
+}
+
+/// A socket in CLOSE_WAIT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingReading {
+    /// Its address in the kernel: which one it is.
+    pub socket: u64,
+    /// The peer's FIN; `None` for before tracer's start.
+    pub since: Option<MonotonicNs>,
+    /// Jiffies since the last ACK came in: no less than since the FIN, unless the
+    /// connection was used meanwhile.
+    pub idle_jiffies: u32,
+    /// Identity of its cgroup; 0 for none.
+    pub cgroup: u64,
+    /// Inode number of its network namespace.
+    pub netns: u32,
+    /// Local address and port.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// Bytes that nobody has read.
+    pub unread_bytes: u32,
+    /// Whether a process has accepted it.
+    pub has_file: bool,
+    /// What its timer is for.
+    pub timer: TimerKind,
+    /// When that is due, in jiffies.
+    pub due_jiffies: u64,
+    /// Retransmissions so far.
+    pub retransmits: u8,
+    /// Probes so far.
+    pub probes: u8,
+}
+
+/// A descriptor of a socket in CLOSE_WAIT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HolderReading {
+    /// The socket.
+    pub socket: u64,
+    /// Start of the process.
+    pub start: MonotonicNs,
+    /// Process id.
+    pub pid: u32,
+    /// The descriptor.
+    pub fd: u32,
+    /// Name of the process.
+    pub comm: Text,
+}
+
+/// A transition while the sockets from before the start were counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeedReading {
+    /// Cookie of the socket, as sock_diag has it.
+    pub cookie: u64,
+    /// Inode number of its network namespace.
+    pub netns: u32,
+    /// State before.
+    pub from: u32,
+    /// State after.
+    pub to: u32,
+}
+
+/// Decodes a run of `WaitingRecord`s. A socket that has just left CLOSE_WAIT is no
+/// reading, and no error.
+pub fn waiting(bytes: &Bytes) -> Decoded<Option<WaitingReading>> {
+    records(bytes, size_of::<WaitingRecord>(), |record| {
+        waiting_one(record).ok()
+    })
+}
+
+/// Decodes a run of `HolderRecord`s.
+pub fn holders(bytes: &Bytes) -> Decoded<HolderReading> {
+    records(bytes, size_of::<HolderRecord>(), |mut b| {
+        let b = &mut b;
+        let (socket, start) = (u64(b).ok()?, u64(b).ok()?);
+        let (pid, fd) = (u32(b).ok()?, u32(b).ok()?);
+        Some(HolderReading {
+            socket,
+            start: MonotonicNs(start),
+            pid,
+            fd,
+            comm: Text::from_bytes(b.get(..COMM_BYTES).unwrap_or_default()),
+        })
+    })
+}
+
+/// Decodes a run of `SeedRecord`s.
+pub fn seeds(bytes: &Bytes) -> Decoded<SeedReading> {
+    records(bytes, size_of::<SeedRecord>(), |mut b| {
+        let b = &mut b;
+        Some(SeedReading {
+            cookie: u64(b).ok()?,
+            netns: u32(b).ok()?,
+            from: b.try_get_u16_ne().ok()?.into(),
+            to: b.try_get_u16_ne().ok()?.into(),
+        })
+    })
+}
+
+/// An element of ACTORS.
+pub fn actor(key: u64, words: &ActorWords) -> ActorReading {
+    let (pid, port, side) = split(key);
+    let [opened, closed_first, comm @ ..] = words;
+    let comm: Vec<u8> = comm.iter().flat_map(|word| word.to_le_bytes()).collect();
+    ActorReading {
+        key: ActorKey { pid, side, port },
+        comm: Text::from_bytes(&comm),
+        opened: *opened,
+        closed_first: *closed_first,
+    }
+}
+
+/// The key of ACTORS of a process and a port.
+pub fn actor_words(key: ActorKey) -> u64 {
+    let side = match key.side {
+        Side::Accepted => 0,
+        Side::Connected => u64::from(CONNECTED),
+    };
+    u64::from(key.pid) | u64::from(key.port) << 32 | side << 48
+}
+
+/// An element of PORTS.
+pub fn port(key: u64, words: &PortWords) -> PortReading {
+    let (netns, port, side) = split(key);
+    let [established, unmeasured, times @ ..] = words;
+    let (handshakes, held) = times.split_at(TIME_BUCKETS);
+    PortReading {
+        netns,
+        side,
+        port,
+        established: *established,
+        unmeasured: *unmeasured,
+        handshakes: handshakes.to_vec(),
+        held: held.to_vec(),
+    }
+}
+
+/// The parts of `ActorKey` and `PortKey`, as the words of a map.
+fn split(key: u64) -> (u32, u16, Side) {
+    let side = if (key >> 48) as u16 == CONNECTED {
+        Side::Connected
+    } else {
+        Side::Accepted
+    };
+    (key as u32, (key >> 32) as u16, side)
+}
+
+fn waiting_one(mut b: Bytes) -> Result<Option<WaitingReading>, bytes::TryGetError> {
+    let b = &mut b;
+    let (socket, since, cgroup, due_jiffies) = (u64(b)?, u64(b)?, u64(b)?, u64(b)?);
+    let (mut local, mut remote) = ([0; 16], [0; 16]);
+    b.try_copy_to_slice(&mut local)?;
+    b.try_copy_to_slice(&mut remote)?;
+    let (netns, idle_jiffies, unread_bytes) = (u32(b)?, u32(b)?, u32(b)?);
+    let family = b.try_get_u16_ne()?;
+    let (local_port, remote_port) = (b.try_get_u16_ne()?, b.try_get_u16_ne()?);
+    let (timer, retransmits) = (b.try_get_u8()?, b.try_get_u8()?);
+    let (probes, has_file, state) = (b.try_get_u8()?, b.try_get_u8()?, b.try_get_u8()?);
+    if u32::from(state) != CLOSE_WAIT {
+        return Ok(None);
+    }
+    Ok(Some(WaitingReading {
+        socket,
+        since: (since != 0).then_some(MonotonicNs(since)),
+        idle_jiffies,
+        cgroup,
+        netns,
+        local: SocketAddr::new(address(family, local), local_port),
+        remote: SocketAddr::new(address(family, remote), remote_port),
+        unread_bytes,
+        has_file: has_file != 0,
+        timer: match timer {
+            TIMER_RETRANSMIT => TimerKind::Retransmit,
+            TIMER_KEEPALIVE => TimerKind::Keepalive,
+            TIMER_WINDOW_PROBE => TimerKind::WindowProbe,
+            _ => TimerKind::Off,
+        },
+        due_jiffies,
+        retransmits,
+        probes,
+    }))
+}
+
+fn address(family: u16, bytes: [u8; 16]) -> IpAddr {
+    if family == AF_INET6 {
+        return IpAddr::V6(Ipv6Addr::from(bytes));
+    }
+    let [a, b, c, d, ..] = bytes;
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::{any, prop, proptest};
+    use tracer_common::tcp::{HolderRecord, SeedRecord, WaitingRecord};
+
+    use super::{ActorKey, actor, actor_words, holders, seeds, waiting};
+    use crate::snapshot::Side;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_counted(bytes in prop::collection::vec(any::<u8>(), 0..1000)) {
+            let length = bytes.len();
+            let bytes = Bytes::from(bytes);
+            let (waiting, holders, seeds) = (waiting(&bytes), holders(&bytes), seeds(&bytes));
+            let used = [
+                waiting.readings.len() * size_of::<WaitingRecord>() + waiting.undecodable,
+                holders.readings.len() * size_of::<HolderRecord>() + holders.undecodable,
+                seeds.readings.len() * size_of::<SeedRecord>() + seeds.undecodable,
+            ];
+            assert_eq!(used, [length; 3]);
+        }
+
+        #[test]
+        fn a_key_comes_back(pid in any::<u32>(), port in any::<u16>(), accepted in any::<bool>()) {
+            let side = if accepted { Side::Accepted } else { Side::Connected };
+            let key = ActorKey { pid, side, port };
+            assert_eq!(actor(actor_words(key), &[0; 4]).key, key);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Brings back what the kernel side knows of TCP sockets. Nothing is interpreted here.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
+    programs::BtfTracePoint,
+};
+use bytes::{Bytes, BytesMut};
+use tracer_common::tcp::{CLOSE_WAIT, Matrix, PAIRS, Population, STATES};
+
+use super::{
+    iterator::Iterators,
+    probes::{DESCRIPTOR_ITERATOR, TCP_STATES, WAITING_ITERATOR},
+    reader::{drain, take},
+};
+use crate::{
+    decode::tcp::{ActorWords, PortWords},
+    error::KernelError,
+    snapshot::HookState,
+};
+
+/// What the kernel side had to say of TCP sockets, as words and bytes.
+#[derive(Debug)]
+pub struct RawSockets {
+    /// How often sockets went from one state to another, since the start.
+    pub matrix: Matrix,
+    /// Came into each state less left it, since the start, by network namespace.
+    pub populations: Vec<(u32, Population)>,
+    /// Elements of ACTORS.
+    pub actors: Vec<(u64, ActorWords)>,
+    /// Elements of PORTS.
+    pub ports: Vec<(u64, PortWords)>,
+    /// `WaitingRecord`s.
+    pub waiting: Bytes,
+    /// `HolderRecord`s; `None` when nobody asked.
+    pub holders: Option<Bytes>,
+    /// Transitions that the hook was not run for: a softirq came into it on the same CPU.
+    pub missed: u64,
+}
+
+/// The open ends of the kernel side.
+pub(super) struct SocketReader {
+    matrix: PerCpuArray<MapData, Matrix>,
+    populations: PerCpuHashMap<MapData, u32, Population>,
+    actors: HashMap<MapData, u64, ActorWords>,
+    ports: HashMap<MapData, u64, PortWords>,
+    slots: Map,
+    waiting: Map,
+    seeds: RingBuf<MapData>,
+    control: Array<MapData, u64>,
+    /// Whether each of the programs is there.
+    counts: bool,
+    finds_waiting: bool,
+    finds_holders: bool,
+    /// Whether sockets were in CLOSE_WAIT before the start.
+    had_waiting: bool,
+}
+
+impl SocketReader {
+    pub(super) fn new(ebpf: &mut Ebpf, hooks: &[HookState]) -> Result<Self, KernelError> {
+        let is_there = |name| -> bool {
+            hooks
+                .iter()
+                .any(|hook| hook.name == name && hook.why.is_none())
+        };
+        let mut map = |name| ebpf.take_map(name).ok_or(KernelError::NoObject);
+        Ok(Self {
+            slots: map("WAITING_SLOTS")?,
+            waiting: map("WAITING")?,
+            matrix: take(ebpf, "TRANSITIONS")?,
+            populations: take(ebpf, "POPULATIONS")?,
+            actors: take(ebpf, "ACTORS")?,
+            ports: take(ebpf, "PORTS")?,
+            seeds: take(ebpf, "SEEDS")?,
+            control: take(ebpf, "TCP_CONTROL")?,
+            counts: is_there(TCP_STATES),
+            finds_waiting: is_there(WAITING_ITERATOR),
+            finds_holders: is_there(DESCRIPTOR_ITERATOR),
+            had_waiting: true,
+        })
+    }
+
+    /// Whether transitions are counted at all.
+    pub(super) fn counts(&self) -> bool {
+        self.counts
+    }
+
+    /// Reads everything; who holds the sockets in CLOSE_WAIT only when wanted.
+    pub(super) fn read(
+        &mut self,
+        ebpf: &mut Ebpf,
+        iterators: &mut Iterators,
+        wants_holders: bool,
+    ) -> Result<RawSockets, KernelError> {
+        let matrix = self.read_matrix()?;
+        let holders = if wants_holders && self.finds_holders {
+            Some(iterators.read(ebpf, DESCRIPTOR_ITERATOR, None)?)
+        } else {
+            None
+        };
+        let has_waiting = self.had_waiting || is_any_waiting(&matrix);
+        let waiting = if self.finds_waiting && has_waiting {
+            let mut all = BytesMut::new();
+            for map in [&self.slots, &self.waiting] {
+                let data = match map {
+                    Map::Array(data) | Map::HashMap(data) => data,
+                    _ => return Err(KernelError::NoObject),
+                };
+                let fd = Some(data.fd().as_fd());
+                all.extend_from_slice(&iterators.read(ebpf, WAITING_ITERATOR, fd)?);
+            }
+            all.freeze()
+        } else {
+            Bytes::new()
+        };
+        if holders.is_some() {
+            // The walk has found those from before the start.
+            self.had_waiting = !waiting.is_empty();
+        }
+        Ok(RawSockets {
+            matrix,
+            populations: self.populations()?,
+            actors: self.actors.iter().filter_map(Result::ok).collect(),
+            ports: self.ports.iter().filter_map(Result::ok).collect(),
+            waiting,
+            holders,
+            missed: missed(ebpf),
+        })
+    }
+
+    /// Transitions since the start, one by one, until [`Self::end_seeding`].
+    pub(super) fn seeds(&mut self) -> Bytes {
+        drain(&mut self.seeds)
+    }
+
+    /// From now on transitions are only counted.
+    pub(super) fn end_seeding(&mut self) -> Result<(), KernelError> {
+        self.control
+            .set(0, 1, 0)
+            .map_err(|e| KernelError::bpf("writing", "TCP_CONTROL", &e))
+    }
+
+    /// Takes an element of ACTORS away.
+    pub(super) fn forget_actor(&mut self, key: u64) {
+        // One that is not there is as good.
+        let _ = self.actors.remove(&key);
+    }
+
+    fn read_matrix(&self) -> Result<Matrix, KernelError> {
+        let cpus = self
+            .matrix
+            .get(&0, 0)
+            .map_err(|e| KernelError::bpf("reading", "TRANSITIONS", &e))?;
+        let mut sum = [0_u64; PAIRS];
+        for cpu in cpus.iter() {
+            add(&mut sum, cpu);
+        }
+        Ok(sum)
+    }
+
+    fn populations(&self) -> Result<Vec<(u32, Population)>, KernelError> {
+        let sum = |element: Result<_, _>| {
+            let (netns, cpus): (u32, aya::maps::PerCpuValues<Population>) =
+                element.map_err(|e| KernelError::bpf("reading", "POPULATIONS", &e))?;
+            let mut sum = [0_u64; STATES];
+            for cpu in cpus.iter() {
+                add(&mut sum, cpu);
+            }
+            Ok((netns, sum))
+        };
+        self.populations.iter().map(sum).collect()
+    }
+}
+
+fn add(sum: &mut [u64], more: &[u64]) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        *sum = sum.wrapping_add(*more);
+    }
+}
+
+/// Whether more sockets came into CLOSE_WAIT than left it.
+fn is_any_waiting(matrix: &Matrix) -> bool {
+    let state = CLOSE_WAIT as usize;
+    let into: u64 = matrix.iter().skip(state).step_by(STATES).sum();
+    let out: u64 = matrix.iter().skip(state * STATES).take(STATES).sum();
+    into != out
+}
+
+/// `recursion_misses` of the hook (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c; from 5.12).
+fn missed(ebpf: &Ebpf) -> u64 {
+    let read = || {
+        let program: &BtfTracePoint = ebpf.program(TCP_STATES)?.try_into().ok()?;
+        let fd = program.fd().ok()?.as_fd().as_raw_fd();
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        line.trim().parse().ok()
+    };
+    read().unwrap_or(0)
+}
