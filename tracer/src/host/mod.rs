@@ -1,5 +1,6 @@
 //! Readings from outside BPF: the averages, the host's facts, names of cgroups,
-//! users and block devices, the mounts, tracer's own cost.
+//! users and block devices, the mounts, network namespaces with their TCP sockets,
+//! counters and settings, tracer's own cost.
 
 pub mod capabilities;
 pub mod cgroups;
@@ -7,6 +8,7 @@ pub mod devices;
 pub mod facts;
 pub mod load;
 pub mod mounts;
+pub mod namespaces;
 pub mod own;
 pub mod users;
 pub mod wchan;
