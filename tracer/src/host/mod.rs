@@ -9,6 +9,11 @@ pub mod facts;
 pub mod load;
 pub mod mounts;
 pub mod namespaces;
+pub mod netstat;
 pub mod own;
+pub mod sock_diag;
+#[cfg(test)]
+mod stranger;
+pub mod sysctls;
 pub mod users;
 pub mod wchan;

@@ -139,6 +139,11 @@ impl Namespaces {
         self.found.iter().find(|known| known.inode == inode)
     }
 
+    #[cfg(test)]
+    pub(super) fn get_mut(&mut self, inode: u32) -> Option<&mut Namespace> {
+        self.found.iter_mut().find(|known| known.inode == inode)
+    }
+
     /// Processes that the last look was not allowed to ask for theirs: without
     /// CAP_SYS_PTRACE, those of other users.
     pub fn unreadable_processes(&self) -> u64 {
@@ -329,57 +334,16 @@ fn has_vanished(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::{
-        io,
-        os::unix::process::CommandExt as _,
-        process::{Child, Command, Stdio},
-        thread,
-    };
+mod tests {
+    use std::{io, thread};
 
     use proptest::prelude::{any, prop, proptest};
 
     use super::{NamespaceError, Namespaces, number, of_process, within};
-
-    /// A process in a network namespace of its own, until it is dropped.
-    pub(in super::super) struct Stranger(Child);
-
-    impl Stranger {
-        /// Without root that takes a user namespace, which a host can forbid.
-        pub(in super::super) fn start() -> io::Result<Self> {
-            let mut command = Command::new("cat");
-            command.stdin(Stdio::piped());
-            let leave = || {
-                // SAFETY: no memory is touched.
-                let status = unsafe {
-                    match libc::unshare(libc::CLONE_NEWNET) {
-                        0 => 0,
-                        _ => libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET),
-                    }
-                };
-                match status {
-                    0 => Ok(()),
-                    _ => Err(io::Error::last_os_error()),
-                }
-            };
-            // SAFETY: a system call is all that the closure does.
-            unsafe { command.pre_exec(leave) };
-            command.spawn().map(Self)
-        }
-
-        pub(in super::super) fn pid(&self) -> u32 {
-            self.0.id()
-        }
-
-        /// Ends it, and waits until the kernel has seen to that.
-        pub(in super::super) fn end(mut self) {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
-        }
-    }
+    use crate::host::stranger::Stranger;
 
     /// Which namespace the calling thread is in.
-    pub(in super::super) fn here() -> Option<u32> {
+    fn here() -> Option<u32> {
         let link = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
         number(link.as_os_str().as_encoded_bytes())
     }
