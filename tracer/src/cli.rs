@@ -11,14 +11,16 @@ Examples:
   sudo tracer run                              watch the load on a terminal
   sudo tracer run --by cgroup --interval 5s    which service the load comes from
   sudo tracer run --by cause                   what tasks are blocked by
+  sudo tracer tcp                              sockets: leaks, TIME_WAIT, who closed first
   sudo tracer run --format json --duration 1m  JSON Lines, for a program
-  sudo tracer events --min-block 100ms         long blocks, one by one
+  sudo tracer events --min-block 100ms         long blocks and leaked sockets, one by one
   sudo tracer doctor                           what this kernel and these rights allow
 
 Exit status: 0 at the end, after Ctrl-C or SIGTERM too; 1 when something failed;
 2 for bad usage. NO_COLOR is obeyed.";
 
-/// Shows what the load average is made of, live, from the kernel's own events.
+/// Shows what the load average is made of and what TCP sockets do, live, from the
+/// kernel's own events.
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
@@ -30,13 +32,16 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the load, itemised, at every interval
+    /// Show the load, itemised, and the TCP sockets, at every interval
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Show the load alone, and why tasks are blocked; also as a flame graph
     #[command(after_help = LOAD_EXAMPLES)]
     Load(LoadArgs),
-    /// Tell of blocked tasks one by one, as they are woken or while they hang
+    /// Show the TCP sockets alone: states, transitions, CLOSE_WAIT leaks, TIME_WAIT
+    #[command(after_help = TCP_EXAMPLES)]
+    Tcp(TcpArgs),
+    /// Tell of blocked tasks one by one, as they are woken or while they hang, and of leaked sockets
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
     /// Tell what this kernel and these rights allow, and what to do about it
@@ -59,6 +64,16 @@ Examples:
   sudo tracer load --duration 1m --flame blocked.svg    a picture of all blocked time
   sudo tracer load --duration 1m --folded blocked.txt   the same for other flame graph tools";
 
+const TCP_EXAMPLES: &str = "\
+Examples:
+  sudo tracer tcp                                       until Ctrl-C, then a summary
+  sudo tracer tcp --leak-age 1m                         sockets may stay in CLOSE_WAIT for a minute
+  sudo tracer tcp --matrix --interval 10s               from which state to which, as a grid
+  sudo tracer tcp --format json | jq .tcp.close_wait    one part for a program
+
+Words: who closes first keeps the socket in TIME_WAIT for a minute. At the other side it
+is in CLOSE_WAIT until the process there closes it too; one that forgets to leaks sockets.";
+
 const EVENTS_EXAMPLES: &str = "\
 Examples:
   sudo tracer events                                    blocks of 1 ms and more, as they end
@@ -66,7 +81,7 @@ Examples:
   sudo tracer events --format json --duration 1m        JSON Lines, for a program
 
 A task that stays blocked is told when it passes 1 s, 10 s, 60 s and 120 s, and again
-when it is woken.";
+when it is woken. A socket is told when its process leaks and it passes --leak-age.";
 
 /// Options of all that watch.
 #[derive(Args, Debug)]
@@ -78,6 +93,11 @@ pub struct WatchArgs {
     /// Look at blocked episodes from this length on: why, on what, who woke
     #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration)]
     pub min_block: Duration,
+
+    /// From this age on, a socket in CLOSE_WAIT can be a leak; at least 100ms
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = leak_age,
+          allow_hyphen_values = true)]
+    pub leak_age: Duration,
 
     /// Show the kernel stack of each blocked task
     #[arg(long)]
@@ -139,6 +159,18 @@ pub struct LoadArgs {
     /// At the end, write all blocked time by process, cause and stack to this file
     #[arg(long, value_name = "FILE")]
     pub folded: Option<PathBuf>,
+}
+
+/// Options of `tracer tcp`.
+#[derive(Args, Debug)]
+pub struct TcpArgs {
+    /// Those of `tracer run`
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// Show transitions as a grid, from which state to which
+    #[arg(long)]
+    pub matrix: bool,
 }
 
 /// Options of `tracer events`.
@@ -250,6 +282,17 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+const LEAST_LEAK_AGE: Duration = Duration::from_millis(100);
+
+fn leak_age(text: &str) -> Result<Duration, String> {
+    let time = positive(text)?;
+    if time < LEAST_LEAK_AGE {
+        Err("shorter than 100ms; a process needs some time to close a socket".into())
+    } else {
+        Ok(time)
+    }
+}
+
 fn positive(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err("a time cannot be negative".into());
@@ -301,10 +344,27 @@ mod tests {
     }
 
     #[test]
+    fn leak_ages() {
+        let age = |text| match Cli::try_parse_from(["tracer", "tcp", "--leak-age", text]) {
+            Ok(Cli {
+                command: Command::Tcp(args),
+            }) => Ok(args.run.watch.leak_age),
+            Ok(_) => unreachable!("tcp was asked for"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(age("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(age("100ms"), Ok(Duration::from_millis(100)));
+        for (bad, word) in [("99ms", "shorter than 100ms"), ("-1s", "negative")] {
+            let error = age(bad).expect_err(bad);
+            assert!(error.contains(word), "{bad}: {error}");
+        }
+    }
+
+    #[test]
     fn help() {
         let mut command = Cli::command().term_width(100);
         insta::assert_snapshot!("help", command.render_help());
-        for name in ["run", "doctor"] {
+        for name in ["run", "tcp", "doctor"] {
             let sub = command.find_subcommand_mut(name).expect(name);
             insta::assert_snapshot!(format!("help-{name}"), sub.render_help());
         }

@@ -17,7 +17,7 @@ pub fn figures_page() -> String {
         "# Figures\n\n\
          Made by `cargo run -p tracer --example docs -- docs` from tracer/src/figures.rs; do not edit.\n\n\
          What `--format json` writes, one object a line. `[]` stands for each element of a list, \
-         `{reason}` for each key of a map. A number that is not known is null, never zero.\n",
+         `{reason}` and `{state}` for each key of a map. A number that is not known is null, never zero.\n",
     );
     for (line, title) in [
         ("start", "`start`: the first line"),

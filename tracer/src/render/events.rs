@@ -3,12 +3,14 @@
 use super::{
     Render, TextOptions,
     line::{Line, Style, right},
-    quantity::age,
+    quantity::{age, bytes, grouped},
     sections::{self, cause, task},
-    summary,
+    summary, tcp,
     time::clock_ms,
 };
-use crate::snapshot::{BlockedEvent, BlockedEventKind, Snapshot, Start, Summary, Waker};
+use crate::snapshot::{
+    BlockedEvent, BlockedEventKind, Event, LeakEvent, Snapshot, Start, Summary, Waker,
+};
 
 /// Room for a length of time, so that lines stand in columns.
 const LENGTH_ROOM: usize = 9;
@@ -53,11 +55,15 @@ impl Render for EventsRenderer {
         Vec::new()
     }
 
-    fn event(&mut self, event: &BlockedEvent) -> Vec<u8> {
+    fn event(&mut self, event: &Event) -> Vec<u8> {
+        let (line, stack) = match event {
+            Event::Blocked(event) => (blocked(event), &event.stack),
+            Event::Leak(event) => (leak(event), &event.socket.stack),
+        };
         let indent = " ".repeat(INDENT);
-        let frames = event.stack.iter().filter(|_| self.options.stacks);
+        let frames = stack.iter().filter(|_| self.options.stacks);
         let frames = frames.map(|frame| Line::styled(Style::Dim, format!("{indent}{frame}")));
-        self.write(std::iter::once(line(event)).chain(frames))
+        self.write(std::iter::once(line).chain(frames))
     }
 
     fn end(&mut self, summary: &Summary) -> Vec<u8> {
@@ -67,7 +73,34 @@ impl Render for EventsRenderer {
     }
 }
 
-fn line(event: &BlockedEvent) -> Line {
+/// A socket that was forgotten; its age is the length.
+fn leak(event: &LeakEvent) -> Line {
+    let socket = &event.socket;
+    let length = right(&tcp::socket_age(socket), LENGTH_ROOM);
+    let mut line = Line::plain(format!("{}  ", clock_ms(event.time)));
+    line.push(Style::Red, format!("leak    {length}"));
+    let name = tcp::owner(event.pid, &event.comm);
+    line.push(Style::Bold, format!("  {name}"));
+    let fd = socket
+        .fd
+        .map_or_else(String::new, |fd| format!("fd {fd}  "));
+    line.push(Style::Plain, format!("   {fd}{}", tcp::ends(socket)));
+    if socket.unread_bytes > 0 {
+        let unread = bytes(socket.unread_bytes.into());
+        line.push(Style::Plain, format!("   {unread} unread"));
+    }
+    let count = grouped(event.sockets);
+    line.push(Style::Plain, format!("   {count} in CLOSE_WAIT"));
+    if let Some(netns) = tcp::foreign(&socket.netns) {
+        line.push(Style::Plain, format!("   {netns}"));
+    }
+    if let Some(origin) = tcp::origin(socket) {
+        line.push(Style::Dim, format!("   {origin}"));
+    }
+    line
+}
+
+fn blocked(event: &BlockedEvent) -> Line {
     let length = right(&age(event.length_ns), LENGTH_ROOM);
     let mut line = Line::plain(format!("{}  ", clock_ms(event.time)));
     match event.kind {

@@ -1,11 +1,12 @@
 //! A host in trouble, as a model: what the tests of the outputs show.
 
+use super::example_tcp::{tcp, tcp_of_run};
 use crate::{
     clock::{MonotonicNs, WallNs},
     snapshot::{
         BlockedStack, BlockedTask, CauseLengths, CauseRow, CauseShare, DeviceRow, Group, GroupBy,
         HookState, Host, KernelSample, LENGTH_BUCKETS, Link, LoadBreakdown, LongEpisode, Lost,
-        OtherGroups, OwnCost, Queue, Role, Rows, Snapshot, Start, Summary, TaskMean, TcpBreakdown,
+        OtherGroups, OwnCost, Queue, Role, Rows, Snapshot, Start, Subject, Summary, TaskMean,
         Verdict, Waiter,
     },
     text::Text,
@@ -24,6 +25,8 @@ pub(crate) fn start() -> Start {
         interval_ns: S,
         by: GroupBy::Process,
         rows: Rows::Groups,
+        subject: Subject::All,
+        matrix: false,
         hooks: vec![
             HookState {
                 name: "sched_switch",
@@ -370,7 +373,7 @@ pub(crate) fn snapshot() -> Snapshot {
         causes: causes(),
         devices: devices(),
         lengths: lengths(),
-        tcp: TcpBreakdown::default(),
+        tcp: tcp(),
         lost: lost(),
         hooks_in_force: (3, 4),
         own: own(),
@@ -403,7 +406,7 @@ pub(crate) fn summary() -> Summary {
         samples_named: 5,
         sample_error: 1.0 / 6.0,
         exited: 43,
-        tcp: TcpBreakdown::default(),
+        tcp: tcp_of_run(),
         lost: lost(),
         own: own(),
     }

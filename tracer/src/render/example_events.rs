@@ -1,8 +1,9 @@
 //! Events as the tests of all renderers show them.
 
+use super::example_tcp::leaks;
 use crate::{
     clock::WallNs,
-    snapshot::{BlockedEvent, BlockedEventKind, Link, Role, Waker},
+    snapshot::{BlockedEvent, BlockedEventKind, Event, Link, Role, Waker},
 };
 
 const S: u64 = 1_000_000_000;
@@ -13,7 +14,14 @@ fn before(ns: u64) -> WallNs {
 }
 
 /// One of each kind.
-pub(crate) fn events() -> Vec<BlockedEvent> {
+pub(crate) fn events() -> Vec<Event> {
+    let blocked = blocked().into_iter().map(Event::Blocked);
+    blocked
+        .chain(leaks().into_iter().map(Event::Leak))
+        .collect()
+}
+
+fn blocked() -> Vec<BlockedEvent> {
     let read = BlockedEvent {
         time: NOW,
         pid: 2211,

@@ -9,11 +9,13 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Render,
-    json_blocked::{Blocked, CauseRow, CauseShare, DeviceRow, Event, Lengths, Queue},
+    json_blocked::{Blocked, BlockedEvent, CauseRow, DeviceRow, Lengths, Queue},
+    json_load::{Group, Load, TaskMean},
+    json_tcp::{LeakEvent, Tcp},
     time::rfc3339,
     words,
 };
-use crate::snapshot::{self, KernelSample, Lost};
+use crate::snapshot::{self, Lost};
 
 /// Version of the names and meanings on the wire.
 pub const SCHEMA: u32 = 1;
@@ -38,12 +40,12 @@ impl Render for JsonRenderer {
         line(&Line::Snapshot(snapshot.into()))
     }
 
-    fn event(&mut self, event: &snapshot::BlockedEvent) -> Vec<u8> {
+    fn event(&mut self, event: &snapshot::Event) -> Vec<u8> {
         line(&Line::Event(Box::new(event.into())))
     }
 
     fn end(&mut self, summary: &snapshot::Summary) -> Vec<u8> {
-        line(&Line::End(summary.into()))
+        line(&Line::End(Box::new(summary.into())))
     }
 }
 
@@ -60,7 +62,24 @@ enum Line<'a> {
     Start(Start<'a>),
     Snapshot(Box<Snapshot<'a>>),
     Event(Box<Event<'a>>),
-    End(End<'a>),
+    End(Box<End<'a>>),
+}
+
+/// What is notable, by its subject; `event` says what it is.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Event<'a> {
+    Blocked(BlockedEvent<'a>),
+    Leak(LeakEvent<'a>),
+}
+
+impl<'a> From<&'a snapshot::Event> for Event<'a> {
+    fn from(event: &'a snapshot::Event) -> Self {
+        match event {
+            snapshot::Event::Blocked(event) => Self::Blocked(event.into()),
+            snapshot::Event::Leak(event) => Self::Leak(event.into()),
+        }
+    }
 }
 
 /// A number with six decimals at most. What is no number is null: a zero would
@@ -149,6 +168,7 @@ struct Snapshot<'a> {
     causes: Vec<CauseRow<'a>>,
     devices: Vec<DeviceRow<'a>>,
     lengths: Vec<Lengths<'a>>,
+    tcp: Tcp<'a>,
     lost: BTreeMap<&'a str, u64>,
     #[serde(rename = "self")]
     own: OwnCost,
@@ -158,69 +178,6 @@ struct Snapshot<'a> {
 struct HostNow {
     cpus: u32,
     uptime_s: u64,
-}
-
-#[derive(Serialize)]
-struct Load<'a> {
-    averages: [Number; 3],
-    per_cpu: Number,
-    kernel_samples: Vec<Sample>,
-    mean: TaskMean,
-    groups: Vec<Group<'a>>,
-    before_start: Averages,
-    unexplained: Averages,
-    delayed: Averages,
-    other: Other,
-    verdict: &'a str,
-    advice: &'a str,
-    leaked: Option<i64>,
-}
-
-#[derive(Serialize)]
-struct Sample {
-    time: String,
-    active: i64,
-    named: i64,
-}
-
-#[derive(Serialize)]
-struct TaskMean {
-    running: Number,
-    waiting: Number,
-    throttled: Number,
-    blocked: Number,
-}
-
-#[derive(Serialize)]
-struct Averages {
-    load1: Number,
-    load5: Number,
-    load15: Number,
-}
-
-#[derive(Serialize)]
-struct Group<'a> {
-    pid: Option<u32>,
-    comm: Option<&'a str>,
-    cgroup: Option<&'a str>,
-    user: Option<&'a str>,
-    threads: u64,
-    exited: u64,
-    episodes: u64,
-    #[serde(flatten)]
-    mean: TaskMean,
-    #[serde(flatten)]
-    load: Averages,
-    causes: Vec<CauseShare<'a>>,
-}
-
-#[derive(Serialize)]
-struct Other {
-    groups: u64,
-    #[serde(flatten)]
-    mean: TaskMean,
-    #[serde(flatten)]
-    load: Averages,
 }
 
 #[derive(Serialize)]
@@ -247,81 +204,10 @@ impl<'a> From<&'a snapshot::Snapshot> for Box<Snapshot<'a>> {
             causes: snapshot.causes.iter().map(CauseRow::from).collect(),
             devices: snapshot.devices.iter().map(DeviceRow::from).collect(),
             lengths: snapshot.lengths.iter().map(Lengths::from).collect(),
+            tcp: (&snapshot.tcp).into(),
             lost: by_reason(&snapshot.lost),
             own: snapshot.own.into(),
         })
-    }
-}
-
-impl<'a> From<&'a snapshot::LoadBreakdown> for Load<'a> {
-    fn from(load: &'a snapshot::LoadBreakdown) -> Self {
-        Self {
-            averages: load.averages.map(Number),
-            per_cpu: Number(load.per_cpu),
-            kernel_samples: load.samples.iter().map(Sample::from).collect(),
-            mean: load.mean.into(),
-            groups: load.groups.iter().map(Group::from).collect(),
-            before_start: load.before_start.into(),
-            unexplained: load.unexplained.into(),
-            delayed: load.delayed.into(),
-            other: Other {
-                groups: load.other.groups,
-                mean: load.other.mean.into(),
-                load: load.other.load.into(),
-            },
-            verdict: words::verdict(load.verdict),
-            advice: words::advice(load.verdict),
-            leaked: load.leaked,
-        }
-    }
-}
-
-impl From<&KernelSample> for Sample {
-    fn from(sample: &KernelSample) -> Self {
-        Self {
-            time: rfc3339(sample.time),
-            active: sample.active,
-            named: sample.named,
-        }
-    }
-}
-
-impl From<snapshot::TaskMean> for TaskMean {
-    fn from(mean: snapshot::TaskMean) -> Self {
-        Self {
-            running: Number(mean.running),
-            waiting: Number(mean.waiting),
-            throttled: Number(mean.throttled),
-            blocked: Number(mean.blocked),
-        }
-    }
-}
-
-impl From<[f64; 3]> for Averages {
-    fn from(load: [f64; 3]) -> Self {
-        let [load1, load5, load15] = load.map(Number);
-        Self {
-            load1,
-            load5,
-            load15,
-        }
-    }
-}
-
-impl<'a> From<&'a snapshot::Group> for Group<'a> {
-    fn from(group: &'a snapshot::Group) -> Self {
-        Self {
-            pid: group.pid,
-            comm: group.comm.as_ref().map(|text| text.as_str()),
-            cgroup: group.cgroup.as_ref().map(|text| text.as_str()),
-            user: group.user.as_ref().map(|text| text.as_str()),
-            threads: group.threads,
-            exited: group.exited,
-            episodes: group.episodes,
-            mean: group.mean.into(),
-            load: group.load.into(),
-            causes: group.causes.iter().map(CauseShare::from).collect(),
-        }
     }
 }
 
@@ -357,6 +243,7 @@ struct Totals<'a> {
     causes: Vec<CauseRow<'a>>,
     devices: Vec<DeviceRow<'a>>,
     lengths: Vec<Lengths<'a>>,
+    tcp: Tcp<'a>,
     kernel_samples: u64,
     kernel_samples_named: u64,
     kernel_sample_error: Number,
@@ -396,6 +283,7 @@ impl<'a> From<&'a snapshot::Summary> for End<'a> {
                 causes: summary.causes.iter().map(CauseRow::from).collect(),
                 devices: summary.devices.iter().map(DeviceRow::from).collect(),
                 lengths: summary.lengths.iter().map(Lengths::from).collect(),
+                tcp: (&summary.tcp).into(),
                 kernel_samples: summary.samples,
                 kernel_samples_named: summary.samples_named,
                 kernel_sample_error: Number(summary.sample_error),

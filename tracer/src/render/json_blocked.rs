@@ -70,7 +70,7 @@ impl<'a> From<&'a snapshot::Link> for Link<'a> {
 
 /// Something notable about a blocked task.
 #[derive(Serialize)]
-pub(super) struct Event<'a> {
+pub(super) struct BlockedEvent<'a> {
     time: String,
     event: &'a str,
     threshold_ns: Option<u64>,
@@ -97,7 +97,7 @@ struct Waker<'a> {
     source: Option<&'a str>,
 }
 
-impl<'a> From<&'a snapshot::BlockedEvent> for Event<'a> {
+impl<'a> From<&'a snapshot::BlockedEvent> for BlockedEvent<'a> {
     fn from(event: &'a snapshot::BlockedEvent) -> Self {
         let (name, threshold_ns) = match event.kind {
             BlockedEventKind::Woken => ("blocked", None),

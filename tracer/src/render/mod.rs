@@ -8,11 +8,14 @@ pub mod flame;
 pub mod folded;
 pub mod json;
 mod json_blocked;
+mod json_load;
+mod json_tcp;
 mod line;
 mod quantity;
 mod sections;
 mod summary;
 mod table;
+mod tcp;
 pub mod text;
 mod time;
 mod turned;
@@ -23,11 +26,13 @@ mod example;
 #[cfg(test)]
 mod example_events;
 #[cfg(test)]
+mod example_tcp;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
 
-use crate::snapshot::{BlockedEvent, Snapshot, Start, Summary};
+use crate::snapshot::{Event, Snapshot, Start, Summary};
 
 /// An output format. A run is one `start`, any number of `snapshot`s, one `end`.
 pub trait Render {
@@ -36,7 +41,7 @@ pub trait Render {
     /// One tick.
     fn snapshot(&mut self, snapshot: &Snapshot) -> Vec<u8>;
     /// Something notable; nothing where a snapshot says it too.
-    fn event(&mut self, _event: &BlockedEvent) -> Vec<u8> {
+    fn event(&mut self, _event: &Event) -> Vec<u8> {
         Vec::new()
     }
     /// The whole run.

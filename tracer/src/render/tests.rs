@@ -310,10 +310,10 @@ fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                let name = if path.ends_with(".lost") {
-                    "{reason}"
-                } else {
-                    name
+                let name = match path.rsplit('.').next() {
+                    Some("lost") => "{reason}",
+                    Some("states") => "{state}",
+                    _ => name,
                 };
                 paths(field, &format!("{path}.{name}"), found);
             }

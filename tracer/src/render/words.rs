@@ -1,7 +1,9 @@
 //! The words of every output, in one place so that all formats say the same.
 
+use std::net::SocketAddr;
+
 use super::quantity::counted;
-use crate::snapshot::{GroupBy, Rows, Start, Verdict};
+use crate::snapshot::{GroupBy, Rows, Side, Start, TcpState, TimerKind, Verdict};
 
 /// The verdict's fixed word.
 pub(super) fn verdict(verdict: Verdict) -> &'static str {
@@ -61,9 +63,72 @@ pub(super) fn by(start: &Start) -> &'static str {
     }
 }
 
+/// A TCP state, as the kernel and ss(8) call it.
+pub(super) fn state(state: TcpState) -> &'static str {
+    match state {
+        TcpState::ESTABLISHED => "ESTABLISHED",
+        TcpState::SYN_SENT => "SYN_SENT",
+        TcpState::SYN_RECV => "SYN_RECV",
+        TcpState::FIN_WAIT1 => "FIN_WAIT1",
+        TcpState::FIN_WAIT2 => "FIN_WAIT2",
+        TcpState::TIME_WAIT => "TIME_WAIT",
+        TcpState::CLOSE => "CLOSE",
+        TcpState::CLOSE_WAIT => "CLOSE_WAIT",
+        TcpState::LAST_ACK => "LAST_ACK",
+        TcpState::LISTEN => "LISTEN",
+        TcpState::CLOSING => "CLOSING",
+        TcpState::NEW_SYN_RECV => "NEW_SYN_RECV",
+        TcpState::BOUND_INACTIVE => "BOUND_INACTIVE",
+        _ => "UNKNOWN",
+    }
+}
+
+/// Whether connections were accepted or made.
+pub(super) fn side(side: Side) -> &'static str {
+    match side {
+        Side::Accepted => "accepted",
+        Side::Connected => "connected",
+    }
+}
+
+/// A socket's timer, as netstat(8) calls it.
+pub(super) fn timer(kind: TimerKind) -> &'static str {
+    match kind {
+        TimerKind::Off => "off",
+        TimerKind::Retransmit => "on",
+        TimerKind::Keepalive => "keepalive",
+        TimerKind::WindowProbe => "probe",
+    }
+}
+
+/// An address and a port. A socket of IPv6 that speaks IPv4 shows as what it speaks.
+pub(super) fn address(address: SocketAddr) -> String {
+    let mapped = match address {
+        SocketAddr::V6(address) => address.ip().to_ipv4_mapped(),
+        SocketAddr::V4(_) => None,
+    };
+    match mapped {
+        Some(ip) => format!("{ip}:{}", address.port()),
+        None => address.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::leaked;
+    use super::{address, leaked};
+
+    #[test]
+    fn an_address_is_of_what_it_speaks() {
+        for (socket, shown) in [
+            ("10.0.0.3:5432", "10.0.0.3:5432"),
+            ("[::ffff:10.0.0.3]:5432", "10.0.0.3:5432"),
+            ("[2001:db8::7]:443", "[2001:db8::7]:443"),
+            ("[fe80::1%3]:22", "[fe80::1%3]:22"),
+            ("[::]:80", "[::]:80"),
+        ] {
+            assert_eq!(address(socket.parse().unwrap()), shown);
+        }
+    }
 
     #[test]
     fn a_leak_is_explained_in_both_directions() {

@@ -18,11 +18,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::{cost::CostMeter, output::Output, pictures::Pictures, source::Source};
 use crate::{
     aggregate::{LoadAggregate, Options, Reading},
-    cli::{By, Cli, EventsArgs, LoadArgs, RunArgs, WatchArgs},
+    cli::{By, Cli, EventsArgs, LoadArgs, RunArgs, TcpArgs, WatchArgs},
     clock::{self, MonotonicNs},
     host::{facts, own, users::Users},
     kernel::{probes::PROBES, symbols::Symbols},
-    snapshot::Start,
+    snapshot::{Event, Start, Subject},
 };
 
 /// How often `tracer events` looks.
@@ -41,8 +41,24 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`], or a file cannot be written.
 pub fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
-    let setup = Setup::of_run(&args.run);
+    let setup = Setup {
+        subject: Subject::Load,
+        ..Setup::of_run(&args.run)
+    };
     watch(setup, Pictures::create(args)?)
+}
+
+/// The same, of which a text shows the TCP sockets alone.
+///
+/// # Errors
+/// As [`run`].
+pub fn tcp(args: &TcpArgs) -> anyhow::Result<ExitCode> {
+    let setup = Setup {
+        subject: Subject::Tcp,
+        matrix: args.matrix,
+        ..Setup::of_run(&args.run)
+    };
+    watch(setup, Pictures::default())
 }
 
 /// Tells of events until the end that the arguments or a signal set.
@@ -57,6 +73,8 @@ pub fn events(args: &EventsArgs) -> anyhow::Result<ExitCode> {
         by: By::Process,
         top: 0,
         pid: args.pid,
+        subject: Subject::All,
+        matrix: false,
         shows: Shows::Events,
         output: Output::of_events(args.format, args.watch.stacks),
     };
@@ -97,6 +115,8 @@ struct Setup<'a> {
     by: By,
     top: u16,
     pid: Option<u32>,
+    subject: Subject,
+    matrix: bool,
     shows: Shows,
     output: Output,
 }
@@ -117,6 +137,8 @@ impl<'a> Setup<'a> {
             by: args.by,
             top: args.top,
             pid: args.pid,
+            subject: Subject::All,
+            matrix: false,
             shows: Shows::Snapshots,
             output: Output::new(args.format, args.watch.stacks),
         }
@@ -167,6 +189,8 @@ impl Session {
             interval_ns,
             by: setup.by.into(),
             rows: setup.by.into(),
+            subject: setup.subject,
+            matrix: setup.matrix,
             hooks,
             notes: notes(),
         };
@@ -210,12 +234,12 @@ impl Session {
     /// Tells what is notable of a reading; whether somebody still reads the output.
     fn tell(&mut self, reading: &Reading) -> anyhow::Result<bool> {
         let before = self.read_at.replace(reading.clock.now);
-        let mut events = Vec::new();
+        let mut blocked = Vec::new();
         if self.shows == Shows::Events {
-            events = self.aggregate.woken(reading);
+            blocked = self.aggregate.woken(reading);
         }
-        events.extend(self.aggregate.still_blocked(before));
-        for event in events {
+        blocked.extend(self.aggregate.still_blocked(before));
+        for event in blocked.into_iter().map(Event::Blocked) {
             if self.shows == Shows::Events {
                 if self.is_enough() {
                     break;

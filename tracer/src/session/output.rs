@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::{
     cli::{Format, PlainFormat},
     render::{Render, TextOptions, events::EventsRenderer, json::JsonRenderer, text::TextRenderer},
-    snapshot::{BlockedEvent, Snapshot, Start, Summary},
+    snapshot::{Event, Snapshot, Start, Summary},
 };
 
 /// The width of text that goes into a pipe or file: nobody cuts it there.
@@ -118,7 +118,7 @@ impl Output {
     }
 
     /// Writes an event; false when nobody reads any more.
-    pub(super) fn event(&mut self, event: &BlockedEvent) -> anyhow::Result<bool> {
+    pub(super) fn event(&mut self, event: &Event) -> anyhow::Result<bool> {
         let bytes = self.renderer().event(event);
         write(&bytes)
     }

@@ -14,7 +14,7 @@ pub use self::blocked::{
 pub use self::tcp::{
     Actor, CloseWait, Closer, LeakEvent, NamespaceStates, Netns, Port, Side, StateCount,
     TcpBreakdown, TcpCounters, TcpState, TimeWait, Timer, TimerKind, Times, Transition,
-    WaitingSocket,
+    WaitingSocket, per_second,
 };
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -34,6 +34,10 @@ pub struct Start {
     pub by: GroupBy,
     /// What the table is of.
     pub rows: Rows,
+    /// What a text is about.
+    pub subject: Subject,
+    /// Whether transitions are shown as a grid, and not as a list.
+    pub matrix: bool,
     /// Each probe, and whether it is in force.
     pub hooks: Vec<HookState>,
     /// What is worth knowing of this host before any figure, a sentence each.
@@ -88,6 +92,27 @@ pub enum Rows {
     Causes,
     /// The block devices that tasks are blocked at; who they are comes second.
     Devices,
+}
+
+/// What a text is about. JSON Lines carry everything always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Subject {
+    /// All there is.
+    #[default]
+    All,
+    /// The load alone.
+    Load,
+    /// TCP sockets alone.
+    Tcp,
+}
+
+/// Something notable.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A blocked task.
+    Blocked(BlockedEvent),
+    /// A socket that was forgotten in CLOSE_WAIT.
+    Leak(LeakEvent),
 }
 
 /// One tick.

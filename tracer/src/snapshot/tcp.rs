@@ -10,6 +10,35 @@ use crate::{clock::WallNs, text::Text};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TcpState(pub u8);
 
+impl TcpState {
+    /// `TCP_ESTABLISHED`.
+    pub const ESTABLISHED: Self = Self(1);
+    /// `TCP_SYN_SENT`.
+    pub const SYN_SENT: Self = Self(2);
+    /// `TCP_SYN_RECV`.
+    pub const SYN_RECV: Self = Self(3);
+    /// `TCP_FIN_WAIT1`: closed first here.
+    pub const FIN_WAIT1: Self = Self(4);
+    /// `TCP_FIN_WAIT2`.
+    pub const FIN_WAIT2: Self = Self(5);
+    /// `TCP_TIME_WAIT`.
+    pub const TIME_WAIT: Self = Self(6);
+    /// `TCP_CLOSE`.
+    pub const CLOSE: Self = Self(7);
+    /// `TCP_CLOSE_WAIT`: the peer closed first, the process has not yet.
+    pub const CLOSE_WAIT: Self = Self(8);
+    /// `TCP_LAST_ACK`.
+    pub const LAST_ACK: Self = Self(9);
+    /// `TCP_LISTEN`.
+    pub const LISTEN: Self = Self(10);
+    /// `TCP_CLOSING`.
+    pub const CLOSING: Self = Self(11);
+    /// `TCP_NEW_SYN_RECV`: a handshake that has no socket yet.
+    pub const NEW_SYN_RECV: Self = Self(12);
+    /// `TCP_BOUND_INACTIVE` (from 6.8).
+    pub const BOUND_INACTIVE: Self = Self(13);
+}
+
 /// TCP sockets at a snapshot, and what they did in the interval.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TcpBreakdown {
@@ -31,6 +60,34 @@ pub struct TcpBreakdown {
     pub time_wait: TimeWait,
 }
 
+impl TcpBreakdown {
+    /// Sockets in a state, all network namespaces together.
+    pub fn in_state(&self, state: TcpState) -> u64 {
+        in_state(&self.states, state)
+    }
+
+    /// Sockets that became ESTABLISHED in the interval.
+    pub fn opened(&self) -> u64 {
+        self.count(|transition| transition.to == TcpState::ESTABLISHED)
+    }
+
+    /// Sockets that were ESTABLISHED and no longer are.
+    pub fn closed(&self) -> u64 {
+        self.count(|transition| transition.from == TcpState::ESTABLISHED)
+    }
+
+    fn count(&self, is_counted: impl Fn(&Transition) -> bool) -> u64 {
+        let counted = self.transitions.iter().filter(|&one| is_counted(one));
+        let counts = counted.map(|transition| transition.count);
+        counts.fold(0, u64::saturating_add)
+    }
+}
+
+fn in_state(states: &[StateCount], state: TcpState) -> u64 {
+    let counted = states.iter().filter(|counted| counted.state == state);
+    counted.fold(0, |sum, counted| sum.saturating_add(counted.count))
+}
+
 /// How many sockets are in a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateCount {
@@ -47,6 +104,13 @@ pub struct NamespaceStates {
     pub netns: Netns,
     /// Sockets in each state; states without one left out.
     pub states: Vec<StateCount>,
+}
+
+impl NamespaceStates {
+    /// Sockets in a state.
+    pub fn in_state(&self, state: TcpState) -> u64 {
+        in_state(&self.states, state)
+    }
 }
 
 /// A network namespace.
@@ -146,6 +210,41 @@ pub struct Port {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Times(pub Vec<u64>);
 
+impl Times {
+    /// Where a bucket begins, in ns.
+    pub fn from_ns(bucket: u32) -> u64 {
+        match bucket {
+            0 => 0,
+            power => 2_u64.saturating_pow(power).saturating_mul(1_000),
+        }
+    }
+
+    /// The buckets that are not empty, each with its begin in ns.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let filled = (0..).zip(&self.0).filter(|(_, count)| **count > 0);
+        filled.map(|(bucket, count)| (Self::from_ns(bucket), *count))
+    }
+
+    /// How many times.
+    pub fn total(&self) -> u64 {
+        self.0
+            .iter()
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// The begin, in ns, of the bucket that has the time which so many of a
+    /// hundred do not exceed; `None` where there is none.
+    pub fn percentile_ns(&self, percent: u8) -> Option<u64> {
+        let rank = u128::from(self.total()) * u128::from(percent);
+        let rank = rank.div_ceil(100).max(1);
+        let mut passed = 0;
+        self.buckets().find_map(|(from_ns, count)| {
+            passed += u128::from(count);
+            (passed >= rank).then_some(from_ns)
+        })
+    }
+}
+
 /// A process with sockets in CLOSE_WAIT.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CloseWait {
@@ -188,6 +287,8 @@ pub struct WaitingSocket {
     pub cgroup: Option<Text>,
     /// Bytes that the process has not read.
     pub unread_bytes: u32,
+    /// Accepted or made by the process; `None` when unknown.
+    pub side: Option<Side>,
     /// Where it was accepted or connected, innermost function first; empty when unknown.
     pub stack: Vec<Text>,
     /// Its timer, as `netstat -o` has it.
@@ -267,4 +368,52 @@ pub struct LeakEvent {
     pub socket: WaitingSocket,
     /// Sockets of this process that are in CLOSE_WAIT now.
     pub sockets: u64,
+}
+
+/// How many a second, of so many within an interval.
+pub fn per_second(count: u64, interval_ns: u64) -> f64 {
+    match interval_ns {
+        0 => 0.0,
+        ns => count as f64 / (ns as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TcpBreakdown, TcpState, Times, Transition, per_second};
+
+    #[test]
+    fn percentiles_are_where_a_bucket_begins() {
+        let times = Times(vec![50, 0, 48, 1, 0, 1]);
+        let found = [0, 50, 51, 98, 99, 100].map(|percent| times.percentile_ns(percent));
+        assert_eq!(found, [0, 0, 4_000, 4_000, 8_000, 32_000].map(Option::Some));
+        assert_eq!(times.total(), 100);
+        assert_eq!(Times::default().percentile_ns(50), None);
+        assert_eq!(Times(vec![0; 4]).percentile_ns(100), None);
+        let full = Times(vec![u64::MAX; 3]);
+        assert_eq!(
+            full.percentile_ns(100),
+            Some(0),
+            "the sum stops at the most"
+        );
+        assert_eq!(Times::from_ns(u32::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn opened_less_closed_is_growth() {
+        let transition = |from, to, count| Transition { from, to, count };
+        let tcp = TcpBreakdown {
+            transitions: vec![
+                transition(TcpState::SYN_RECV, TcpState::ESTABLISHED, 7),
+                transition(TcpState::SYN_SENT, TcpState::ESTABLISHED, 3),
+                transition(TcpState::ESTABLISHED, TcpState::FIN_WAIT1, 4),
+                transition(TcpState::ESTABLISHED, TcpState::CLOSE, 1),
+                transition(TcpState::FIN_WAIT1, TcpState::CLOSE, 9),
+            ],
+            ..TcpBreakdown::default()
+        };
+        assert_eq!((tcp.opened(), tcp.closed()), (10, 5));
+        assert!((per_second(10, 4_000_000_000) - 2.5).abs() < 1e-9);
+        assert_eq!(per_second(10, 0), 0.0);
+    }
 }
