@@ -11,6 +11,8 @@ pub const SYN_SENT: u32 = 2;
 pub const SYN_RECV: u32 = 3;
 /// `TCP_FIN_WAIT1`.
 pub const FIN_WAIT1: u32 = 4;
+/// `TCP_FIN_WAIT2`.
+pub const FIN_WAIT2: u32 = 5;
 /// `TCP_TIME_WAIT`: never of a `struct sock`, so no transition has it.
 pub const TIME_WAIT: u32 = 6;
 /// `TCP_CLOSE`.
@@ -148,8 +150,10 @@ pub struct WaitingRecord {
     pub has_file: u8,
     /// Its state: another than CLOSE_WAIT is that of a socket which has just left it.
     pub state: u8,
+    /// [`ACCEPTED`] or [`CONNECTED`].
+    pub side: u8,
     /// Always 0.
-    pub reserved: [u8; 9],
+    pub reserved: [u8; 8],
 }
 
 /// No timer runs.

@@ -9,18 +9,19 @@ use aya_ebpf::{
 use tracer_common::{
     lost,
     tcp::{
-        CLOSE_WAIT, HolderRecord, TIMER_KEEPALIVE, TIMER_OFF, TIMER_RETRANSMIT, TIMER_WINDOW_PROBE,
-        Waiting, WaitingRecord,
+        CLOSE_WAIT, CONNECTED, HolderRecord, TIMER_KEEPALIVE, TIMER_OFF, TIMER_RETRANSMIT,
+        TIMER_WINDOW_PROBE, Waiting, WaitingRecord,
     },
 };
 
 use crate::{
     field::{
-        CGROUP_NODE, NET_INODE, NODE_ID, Object, SOCK_CGROUP, SOCK_FAMILY, SOCK_LOCAL_PORT,
-        SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_NET, SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4,
-        SOCK_REMOTE_V6, SOCK_SOCKET, SOCK_STATE, SOCK_TIMER_DUE, SOCK_TIMER_PENDING, SOCKET_SOCK,
-        TASK_COMM, TASK_START, TASK_TGID, TCP_COPIED, TCP_LAST_ACK, TCP_RECEIVED, TIMER_DUE,
-        TIMER_PENDING, TIMER_PROBES, TIMER_RETRANSMITS, field, has, read,
+        BIND_BUCKET, BUCKET_REUSE, CGROUP_NODE, NET_INODE, NODE_ID, Object, SOCK_CGROUP,
+        SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_NET, SOCK_PROTOCOL,
+        SOCK_REMOTE_PORT, SOCK_REMOTE_V4, SOCK_REMOTE_V6, SOCK_SOCKET, SOCK_STATE, SOCK_TIMER_DUE,
+        SOCK_TIMER_PENDING, SOCKET_SOCK, TASK_COMM, TASK_START, TASK_TGID, TCP_COPIED,
+        TCP_LAST_ACK, TCP_RECEIVED, TIMER_DUE, TIMER_PENDING, TIMER_PROBES, TIMER_RETRANSMITS,
+        field, has, read,
     },
     maps::{WAITING, count},
     task::IterMeta,
@@ -104,6 +105,11 @@ fn fill(r: &mut WaitingRecord) {
         let cgroup: u64 = at(sk, &SOCK_CGROUP);
         let node: u64 = at(cgroup, &CGROUP_NODE);
         r.cgroup = at(node, &NODE_ID);
+    }
+    // See `side` of tcp.rs.
+    let bucket: u64 = at(sk, &BIND_BUCKET);
+    if at::<i8>(bucket, &BUCKET_REUSE) < 0 {
+        r.side = CONNECTED as u8;
     }
     let (received, copied): (u32, u32) = (at(sk, &TCP_RECEIVED), at(sk, &TCP_COPIED));
     // The FIN takes a number of its own, and is read last.

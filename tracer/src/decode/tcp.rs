@@ -78,6 +78,8 @@ pub struct PortReading {
 pub struct WaitingReading {
     /// Its address in the kernel: which one it is.
     pub socket: u64,
+    /// Accepted or made.
+    pub side: Side,
     /// The peer's FIN; `None` for before tracer's start.
     pub since: Option<MonotonicNs>,
     /// Jiffies since the last ACK came in: no less than since the FIN, unless the
@@ -210,12 +212,15 @@ pub fn port(key: u64, words: &PortWords) -> PortReading {
 
 /// The parts of `ActorKey` and `PortKey`, as the words of a map.
 fn split(key: u64) -> (u32, u16, Side) {
-    let side = if (key >> 48) as u16 == CONNECTED {
+    (key as u32, (key >> 32) as u16, side_of((key >> 48) as u16))
+}
+
+fn side_of(number: u16) -> Side {
+    if number == CONNECTED {
         Side::Connected
     } else {
         Side::Accepted
-    };
-    (key as u32, (key >> 32) as u16, side)
+    }
 }
 
 fn waiting_one(mut b: Bytes) -> Result<Option<WaitingReading>, bytes::TryGetError> {
@@ -228,12 +233,14 @@ fn waiting_one(mut b: Bytes) -> Result<Option<WaitingReading>, bytes::TryGetErro
     let family = b.try_get_u16_ne()?;
     let (local_port, remote_port) = (b.try_get_u16_ne()?, b.try_get_u16_ne()?);
     let (timer, retransmits) = (b.try_get_u8()?, b.try_get_u8()?);
-    let (probes, has_file, state) = (b.try_get_u8()?, b.try_get_u8()?, b.try_get_u8()?);
+    let (probes, has_file) = (b.try_get_u8()?, b.try_get_u8()?);
+    let (state, side) = (b.try_get_u8()?, b.try_get_u8()?);
     if u32::from(state) != CLOSE_WAIT {
         return Ok(None);
     }
     Ok(Some(WaitingReading {
         socket,
+        side: side_of(side.into()),
         since: (since != 0).then_some(MonotonicNs(since)),
         idle_jiffies,
         cgroup,

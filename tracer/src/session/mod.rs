@@ -5,6 +5,7 @@ mod cost;
 mod naming;
 mod output;
 mod pictures;
+mod sockets;
 mod source;
 
 pub use self::source::LEAST_KERNEL;
@@ -15,9 +16,14 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, error::ErrorKind};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::{cost::CostMeter, output::Output, pictures::Pictures, source::Source};
+use self::{
+    cost::CostMeter,
+    output::Output,
+    pictures::Pictures,
+    source::{Source, Wants},
+};
 use crate::{
-    aggregate::{LoadAggregate, Options, Reading},
+    aggregate::{LoadAggregate, Options, Reading, tcp::LeakOptions},
     cli::{By, Cli, EventsArgs, LoadArgs, RunArgs, TcpArgs, WatchArgs},
     clock::{self, MonotonicNs},
     host::{facts, own, users::Users},
@@ -180,6 +186,9 @@ impl Session {
             top: setup.top.into(),
             pid: setup.pid,
             min_block_ns: nanoseconds(watch.min_block),
+            leaks: LeakOptions {
+                leak_age_ns: nanoseconds(watch.leak_age),
+            },
             users: Users::read(),
         };
         let interval_ns = nanoseconds(setup.interval);
@@ -221,14 +230,29 @@ impl Session {
         let is_open = self.output.start(&self.start)? && self.watch(&mut end).await?;
         if is_open {
             // What happened since the last snapshot belongs to the summary too.
-            let reading = self.source.read(self.aggregate.wants_complete())?;
-            self.aggregate.observe(&reading);
+            let reading = self.read()?;
             self.tell(&reading)?;
             let own = self.cost.total(reading.clock.now);
             self.output.end(&self.aggregate.summary(own))?;
         }
         let title = format!("blocked time on {}", self.start.host.hostname);
         self.pictures.write(&title, &self.aggregate.stacks())
+    }
+
+    /// Reads, and takes the reading in.
+    fn read(&mut self) -> anyhow::Result<Reading> {
+        let tcp = self.aggregate.tcp();
+        let holders = tcp.is_some_and(|tcp| tcp.wants_holders());
+        let reading = self.source.read(Wants {
+            every_task: self.aggregate.wants_complete(),
+            holders,
+        })?;
+        self.aggregate.observe(&reading);
+        if let Some(tcp) = self.aggregate.tcp() {
+            let idle = tcp.take_idle_actors();
+            self.source.forget(&idle);
+        }
+        Ok(reading)
     }
 
     /// Tells what is notable of a reading; whether somebody still reads the output.
@@ -239,7 +263,8 @@ impl Session {
             blocked = self.aggregate.woken(reading);
         }
         blocked.extend(self.aggregate.still_blocked(before));
-        for event in blocked.into_iter().map(Event::Blocked) {
+        let leaks = self.aggregate.leaks().into_iter().map(Event::Leak);
+        for event in blocked.into_iter().map(Event::Blocked).chain(leaks) {
             if self.shows == Shows::Events {
                 if self.is_enough() {
                     break;
@@ -271,8 +296,7 @@ impl Session {
                 () = end.wait() => return Ok(true),
                 () = tokio::time::sleep_until(clock::deadline(wake).into()) => {}
             }
-            let reading = self.source.read(self.aggregate.wants_complete())?;
-            self.aggregate.observe(&reading);
+            let reading = self.read()?;
             let now = reading.clock.now;
             self.cost.watch(&self.source, now);
             let mut is_open = self.tell(&reading)?;

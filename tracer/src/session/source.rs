@@ -4,12 +4,20 @@ use anyhow::Context as _;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_common::lost;
 
-use super::{naming::Naming, nanoseconds};
+use super::{naming::Naming, nanoseconds, sockets::Sockets};
 use crate::{
-    aggregate::Reading,
+    aggregate::{
+        Reading,
+        tcp::{Seeds, TcpReading},
+    },
     cli::WatchArgs,
     clock,
-    decode::{block, clock::ClockReading, fold, task},
+    decode::{
+        block,
+        clock::ClockReading,
+        fold, task,
+        tcp::{ActorKey, actor_words},
+    },
     error::KernelError,
     host::{capabilities, cgroups::Cgroups, facts, load, own},
     kernel::{
@@ -27,11 +35,23 @@ pub const LEAST_KERNEL: (u32, u32) = (5, 14);
 /// (`MAXFREQ`, include/linux/timex.h), so the offset between them can have grown by that.
 const STEERING: u64 = 2000;
 
+/// What a reading is to bring besides what changed.
+#[derive(Clone, Copy)]
+pub(super) struct Wants {
+    /// Tasks that did not change too.
+    pub(super) every_task: bool,
+    /// Who holds the sockets in CLOSE_WAIT.
+    pub(super) holders: bool,
+}
+
 /// The kernel side and the host, ready to be read.
 pub(super) struct Source {
     reader: Reader,
     cgroups: Cgroups,
     naming: Naming,
+    sockets: Sockets,
+    /// The sockets from before the start, until they are in a reading.
+    seeds: Option<Seeds>,
     /// Episodes that the ring had refused by the last reading.
     episodes_refused: u64,
     in_force: usize,
@@ -40,7 +60,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Checks the rights and attaches every probe.
-    pub(super) fn attach(args: &WatchArgs) -> Result<(Self, Vec<HookState>), KernelError> {
+    pub(super) fn attach(args: &WatchArgs) -> anyhow::Result<(Self, Vec<HookState>)> {
         check_host()?;
         let cgroups = Cgroups::new();
         let loaded = loader::load(&LoadOptions {
@@ -51,9 +71,13 @@ impl Source {
         })?;
         own::trim_memory();
         let hooks = loaded.hooks.clone();
+        let mut reader = Reader::new(loaded)?;
+        let sockets = Sockets::new(cgroups.version())?;
         let source = Self {
             in_force: hooks.iter().filter(|hook| hook.why.is_none()).count(),
-            reader: Reader::new(loaded)?,
+            seeds: sockets.seed(&mut reader)?,
+            sockets,
+            reader,
             cgroups,
             naming: Naming::default(),
             episodes_refused: 0,
@@ -69,11 +93,15 @@ impl Source {
 
     /// Every task, for the first time.
     pub(super) fn read_first(&mut self) -> anyhow::Result<Reading> {
-        self.read(true)
+        self.read(Wants {
+            every_task: true,
+            holders: true,
+        })
     }
 
     /// What changed since the last reading, or every task.
-    pub(super) fn read(&mut self, is_complete: bool) -> anyhow::Result<Reading> {
+    pub(super) fn read(&mut self, wants: Wants) -> anyhow::Result<Reading> {
+        let is_complete = wants.every_task;
         // Before the tasks, which can take longer than the kernel takes from a sample
         // to the averages: so they are of the moment the reading stands for.
         let averages = load::read().context("cannot read the load averages")?;
@@ -83,7 +111,9 @@ impl Source {
             self.latest.changed_since
         };
         let control = [arrived, ran, self.latest.now.0];
-        let raw = self.reader.read(control, self.offset_limit())?;
+        let raw = self
+            .reader
+            .read(control, self.offset_limit(), wants.holders)?;
         let clock = ClockReading::new(raw.clock);
         self.latest = clock;
         let (mut tasks, exits) = (task::decode(&raw.tasks), task::decode(&raw.exits));
@@ -103,8 +133,15 @@ impl Source {
             has_refused,
         )?;
         let folds = fold::decode(&raw.folds);
+        let seeds = self.seeds.take();
+        let tcp = raw.sockets.map(|raw| self.sockets.reading(raw, seeds));
+        let (tcp, undecodable) = tcp.unzip();
         let seen = tasks.readings.iter().chain(&exits.readings);
-        let cgroup_names = self.cgroups.resolve(seen.map(|task| task.cgroup));
+        let waiting = tcp.iter().flat_map(|tcp: &TcpReading| &tcp.waiting);
+        let of_sockets = waiting.map(|socket| socket.cgroup).filter(|id| *id != 0);
+        let cgroup_names = self
+            .cgroups
+            .resolve(seen.map(|task| task.cgroup).chain(of_sockets));
         Ok(Reading {
             clock,
             wall: clock::wall_at(clock.now),
@@ -114,7 +151,8 @@ impl Source {
             undecodable: (tasks.undecodable
                 + exits.undecodable
                 + folds.undecodable
-                + episodes.undecodable) as u64,
+                + episodes.undecodable
+                + undecodable.unwrap_or(0)) as u64,
             tasks: tasks.readings,
             exits: exits.readings,
             exit_table: raw
@@ -127,7 +165,15 @@ impl Source {
             cgroup_names,
             episodes: episodes.readings,
             names,
+            tcp,
         })
+    }
+
+    /// Has the kernel side forget who has not opened or closed a connection for long.
+    pub(super) fn forget(&mut self, actors: &[ActorKey]) {
+        for actor in actors {
+            self.reader.forget_actor(actor_words(*actor));
+        }
     }
 
     /// Probes in force.

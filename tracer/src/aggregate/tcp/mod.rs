@@ -241,7 +241,8 @@ impl TcpAggregate {
                 .waiting
                 .processes(self.now, self.options, self.hertz)
                 .map(|(process, sockets)| {
-                    process.model(sockets.iter().map(|s| self.socket(&process, s, &cgroup)))
+                    let of = process.clone();
+                    process.model(sockets.iter().map(|s| self.socket(&of, s, &cgroup)))
                 })
                 .collect(),
         }

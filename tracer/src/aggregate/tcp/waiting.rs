@@ -33,7 +33,7 @@ const SAMPLES: usize = 5;
 const TIMES_OLDER: u64 = 3;
 
 /// When a socket is taken for leaked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct LeakOptions {
     /// `--leak-age`, in ns.
     pub leak_age_ns: u64,
@@ -117,6 +117,7 @@ impl Socket {
         let reading = &self.reading;
         WaitingSocket {
             fd: self.holder.as_ref().map(|holder| holder.fd),
+            side: Some(reading.side),
             local: reading.local,
             remote: reading.remote,
             age_ns,

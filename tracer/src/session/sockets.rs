@@ -1,0 +1,192 @@
+//! What is known of TCP sockets, put together as one reading: the kernel side's part,
+//! the network namespaces, their counters, and the sockets from before the start.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use tracer_common::tcp::{CLOSE, FIN_WAIT2, Population, TIME_WAIT};
+
+use crate::{
+    aggregate::tcp::{NamespaceReading, Seeds, TcpReading},
+    decode::tcp,
+    host::{
+        namespaces::{Namespace, Namespaces, within},
+        netstat::{self, NetCounters},
+        sock_diag::{SockDiag, SocketEntry, States},
+    },
+    kernel::{fields::CgroupVersion, reader::Reader, sockets::RawSockets},
+    snapshot::{Netns, TcpCounters},
+};
+
+/// Namespaces come and go: looked for anew after so many readings, and whenever the
+/// hook has seen one that is not known.
+const READINGS_A_LOOK: u32 = 30;
+/// `idiag_timer` of a socket that is in FIN_WAIT2 and that nobody holds any more: the
+/// kernel counts it with those in TIME_WAIT (`inet_twsk_diag_fill`, net/ipv4/inet_diag.c).
+const TIMER_TIME_WAIT: u8 = 3;
+
+/// The sockets of the host.
+pub(super) struct Sockets {
+    namespaces: Namespaces,
+    latest: HashMap<u32, Known>,
+    readings: u32,
+    /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
+    names_cgroups: bool,
+}
+
+/// The counters of a namespace, as of when something last happened there.
+struct Known {
+    population: Population,
+    counters: NetCounters,
+}
+
+impl Sockets {
+    pub(super) fn new(cgroups: CgroupVersion) -> anyhow::Result<Self> {
+        Ok(Self {
+            namespaces: Namespaces::find().context("cannot find the network namespaces")?,
+            latest: HashMap::new(),
+            readings: 0,
+            names_cgroups: cgroups == CgroupVersion::V2,
+        })
+    }
+
+    /// Counts the sockets from before the start, in every namespace; `None` where there
+    /// is no hook that would go on counting.
+    pub(super) fn seed(&self, reader: &mut Reader) -> anyhow::Result<Option<Seeds>> {
+        let mut sockets = Vec::new();
+        for namespace in self.namespaces.all() {
+            let inode = namespace.inode;
+            let listed = list(namespace, |socket| {
+                sockets.push((inode, socket.cookie, socket.state.into()));
+            });
+            // One that has gone meanwhile has no sockets.
+            if let Err(error) = listed
+                && namespace.is_own
+            {
+                return Err(error).context("cannot list the sockets from before the start");
+            }
+        }
+        let Some(transitions) = reader.seeds() else {
+            return Ok(None);
+        };
+        reader.end_seeding()?;
+        Ok(Some(Seeds {
+            sockets,
+            transitions: tcp::seeds(&transitions).readings,
+        }))
+    }
+
+    /// One reading, and how many bytes of it were none.
+    pub(super) fn reading(&mut self, raw: RawSockets, seeds: Option<Seeds>) -> (TcpReading, usize) {
+        self.look(&raw.populations);
+        let waiting = tcp::waiting(&raw.waiting);
+        let holders = raw.holders.as_ref().map(tcp::holders);
+        let undecodable = waiting.undecodable + holders.as_ref().map_or(0, |h| h.undecodable);
+        let mut waiting: Vec<_> = waiting.readings.into_iter().flatten().collect();
+        if !self.names_cgroups {
+            waiting.iter_mut().for_each(|socket| socket.cgroup = 0);
+        }
+        let reading = TcpReading {
+            matrix: raw.matrix,
+            seeds,
+            actors: raw.actors.iter().map(|(k, v)| tcp::actor(*k, v)).collect(),
+            ports: raw.ports.iter().map(|(k, v)| tcp::port(*k, v)).collect(),
+            waiting,
+            holders: holders.map(|holders| holders.readings),
+            namespaces: self.counters(&raw.populations),
+            populations: raw.populations,
+            missed: raw.missed,
+        };
+        (reading, undecodable)
+    }
+
+    fn look(&mut self, populations: &[(u32, Population)]) {
+        self.readings += 1;
+        let is_known = |inode| self.namespaces.get(inode).is_some();
+        let is_new =
+            |&(inode, _): &(u32, Population)| !is_known(inode) && !self.latest.contains_key(&inode);
+        if self.readings >= READINGS_A_LOOK || populations.iter().any(is_new) {
+            self.readings = 0;
+            for gone in self.namespaces.refresh().gone {
+                self.latest.remove(&gone.inode);
+            }
+        }
+    }
+
+    /// The counters of each namespace: read again only where something happened.
+    fn counters(&mut self, populations: &[(u32, Population)]) -> Vec<NamespaceReading> {
+        let populations: HashMap<u32, &Population> =
+            populations.iter().map(|(inode, p)| (*inode, p)).collect();
+        let nothing = Population::default();
+        let mut readings = Vec::new();
+        for namespace in self.namespaces.all() {
+            let inode = namespace.inode;
+            let population = **populations.get(&inode).unwrap_or(&&nothing);
+            let known = self.latest.get(&inode);
+            let is_quiet = |known: &&Known| {
+                known.population == population
+                    && known.counters.time_wait_now == 0
+                    && !namespace.is_own
+            };
+            let counters = match known.filter(is_quiet) {
+                Some(known) => known.counters,
+                None => match netstat::read(namespace) {
+                    Ok(counters) => counters,
+                    // It goes away while it is read: what it had stays as it was.
+                    Err(_) => known.map(|known| known.counters).unwrap_or_default(),
+                },
+            };
+            self.latest.insert(
+                inode,
+                Known {
+                    population,
+                    counters,
+                },
+            );
+            readings.push(NamespaceReading {
+                netns: Netns {
+                    inode,
+                    name: namespace.name.clone(),
+                    is_own: namespace.is_own,
+                },
+                counters: tcp_counters(&counters),
+                time_wait: counters.time_wait_now,
+            });
+        }
+        readings
+    }
+}
+
+/// Every TCP socket of a namespace but requests and those in TIME_WAIT.
+fn list(
+    namespace: &Namespace,
+    mut on_socket: impl FnMut(SocketEntry) + Send,
+) -> anyhow::Result<()> {
+    let states = States(States::ALL.0 & !(1 << TIME_WAIT | 1 << NEW_SYN_RECV | 1 << CLOSE));
+    within(namespace, move || -> anyhow::Result<()> {
+        SockDiag::open()?.dump(states, |socket| {
+            let is_time_wait =
+                u32::from(socket.state) == FIN_WAIT2 && socket.timer == TIMER_TIME_WAIT;
+            if !is_time_wait {
+                on_socket(socket);
+            }
+        })?;
+        Ok(())
+    })?
+}
+
+/// `TCP_NEW_SYN_RECV`, include/net/tcp_states.h.
+const NEW_SYN_RECV: u32 = 12;
+
+fn tcp_counters(counters: &NetCounters) -> TcpCounters {
+    TcpCounters {
+        handshakes_failed: counters.attempt_fails,
+        resets_sent: counters.resets_sent,
+        connections_reset: counters.established_resets,
+        retransmitted: counters.retransmitted_segments,
+        handshakes_retransmitted: counters.syn_retransmits,
+        timed_out: counters.aborts_on_timeout,
+        closed_unread: counters.aborts_on_data + counters.aborts_on_close,
+        accept_queue_full: counters.listen_overflows,
+    }
+}
