@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{table, turned};
+use super::{table, tcp_page, turned};
 use crate::{
     figures::FIGURES,
     kernel::{fields::FIELDS, probes::PROBES},
@@ -33,6 +33,7 @@ pub fn figures_page() -> String {
     }
     let columns = table::headings()
         .chain(turned::headings())
+        .chain(tcp_page::headings())
         .map(|(heading, path)| {
             let figure = FIGURES.iter().find(|figure| figure.path == path);
             let help = figure.map(|figure| cell(figure.help)).unwrap_or_default();

@@ -6,6 +6,7 @@ pub mod docs;
 pub mod events;
 pub mod flame;
 pub mod folded;
+mod grid;
 pub mod json;
 mod json_blocked;
 mod json_load;
@@ -16,6 +17,9 @@ mod sections;
 mod summary;
 mod table;
 mod tcp;
+mod tcp_lists;
+mod tcp_page;
+mod tcp_transitions;
 pub mod text;
 mod time;
 mod turned;
@@ -30,7 +34,11 @@ mod example_tcp;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod properties_tcp;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tcp;
 
 use crate::snapshot::{Event, Snapshot, Start, Summary};
 

@@ -7,17 +7,25 @@ use proptest::{
 };
 use serde_json::Value;
 
-use super::{Render, TextOptions, example, json::JsonRenderer, line, text::TextRenderer};
+use super::{
+    Render, TextOptions,
+    events::EventsRenderer,
+    example,
+    json::JsonRenderer,
+    line,
+    properties_tcp::{leak, tcp},
+    text::TextRenderer,
+};
 use crate::{
     snapshot::{
-        BlockedTask, CauseLengths, CauseRow, CauseShare, DeviceRow, Group, LENGTH_BUCKETS, Link,
-        LoadBreakdown, LongEpisode, OtherGroups, OwnCost, Queue, Role, Rows, Snapshot, Start,
-        Summary, TaskMean, Verdict, Waiter,
+        BlockedTask, CauseLengths, CauseRow, CauseShare, DeviceRow, Event, Group, LENGTH_BUCKETS,
+        Link, LoadBreakdown, LongEpisode, OtherGroups, OwnCost, Queue, Role, Rows, Snapshot, Start,
+        Subject, Summary, TaskMean, Verdict, Waiter,
     },
     text::Text,
 };
 
-fn number() -> impl Strategy<Value = f64> {
+pub(super) fn number() -> impl Strategy<Value = f64> {
     prop_oneof![Just(0.0), -1.0..1e6, any::<f64>()]
 }
 
@@ -32,7 +40,7 @@ fn mean() -> impl Strategy<Value = TaskMean> {
     })
 }
 
-fn name() -> impl Strategy<Value = Text> {
+pub(super) fn name() -> impl Strategy<Value = Text> {
     prop_oneof!["[a-z/]{0,40}", ".{0,20}", "[漢字데이터]{0,15}"]
         .prop_map(|name| name.as_str().into())
 }
@@ -46,7 +54,7 @@ fn word() -> impl Strategy<Value = &'static str> {
     ]
 }
 
-fn detail() -> impl Strategy<Value = Option<Text>> {
+pub(super) fn detail() -> impl Strategy<Value = Option<Text>> {
     prop_oneof![Just(None), name().prop_map(Some)]
 }
 
@@ -190,7 +198,7 @@ fn group() -> impl Strategy<Value = Group> {
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
     let averages = [number(), number(), number()];
-    let lists = (vec(group(), 0..30), why());
+    let lists = (vec(group(), 0..30), why(), tcp());
     (
         lists,
         averages,
@@ -200,7 +208,9 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         any::<u64>(),
     )
         .prop_map(
-            |((groups, why), averages, mean, cpus, leaked, number)| Snapshot {
+            |((groups, why, tcp), averages, mean, cpus, leaked, number)| Snapshot {
+                tcp,
+                interval_ns: number,
                 uptime_s: number,
                 cpus,
                 load: LoadBreakdown {
@@ -244,6 +254,7 @@ fn summary_of(snapshot: &Snapshot) -> Summary {
         causes: snapshot.causes.clone(),
         devices: snapshot.devices.clone(),
         lengths: snapshot.lengths.clone(),
+        tcp: snapshot.tcp.clone(),
         ..example::summary()
     }
 }
@@ -268,10 +279,12 @@ proptest! {
         color in any::<bool>(),
         stacks in any::<bool>(),
         rows in prop_oneof![Just(Rows::Groups), Just(Rows::Causes), Just(Rows::Devices)],
+        subject in prop_oneof![Just(Subject::All), Just(Subject::Load), Just(Subject::Tcp)],
+        matrix in any::<bool>(),
     ) {
         let options = TextOptions { color, width, height, page, stacks };
         let mut renderer = TextRenderer::new(options);
-        let start = renderer.start(&Start { rows, ..example::start() });
+        let start = renderer.start(&Start { rows, subject, matrix, ..example::start() });
         let tick = renderer.snapshot(&snapshot);
         let end = renderer.end(&summary_of(&snapshot));
         let [start, tick, end] = [start, tick, end].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -279,12 +292,26 @@ proptest! {
         let shown = without_codes(&tick);
         for line in shown.lines().chain(without_codes(&end).lines()) {
             assert!(line::width(line) <= width.into(), "{line}");
+            assert!(!line.contains(char::is_control), "{line:?}");
             assert_eq!(line, line.trim_end_matches(' '));
         }
         if page && height > 0 {
             assert!(shown.lines().count() <= height.into());
             assert!(!shown.ends_with('\n'));
         }
+    }
+
+    #[test]
+    fn an_event_is_a_line(leak in leak(), width in 0..200_u16) {
+        let leak = Event::Leak(leak);
+        let mut renderer = EventsRenderer::new(TextOptions { width, ..TextOptions::default() });
+        let text = String::from_utf8(renderer.event(&leak)).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert!(width == 0 || line::width(line) <= width.into(), "{line}");
+        let json = JsonRenderer::new().event(&leak);
+        let json: Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["event"], "close_wait_leak");
     }
 
     #[test]

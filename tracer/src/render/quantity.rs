@@ -86,6 +86,33 @@ pub(super) fn cpu_percent_of_ns(ns_per_s: u64) -> String {
     format!("{:.2} %", ns_per_s as f64 / 1e7)
 }
 
+/// How often a second: `88/s`, `0.2/s`.
+pub(super) fn rate(per_s: f64) -> String {
+    format!("{}/s", compact(per_s))
+}
+
+/// How much more each second, with its sign.
+pub(super) fn growth(per_s: f64) -> String {
+    match compact(per_s).as_str() {
+        "0" | "<0.1" => "steady".to_owned(),
+        number if per_s > 0.0 => format!("+{number}/s"),
+        number => format!("{number}/s"),
+    }
+}
+
+/// A number in two or more digits: `88`, `0.2`, `1,204`.
+pub(super) fn compact(number: f64) -> String {
+    let size = number.abs();
+    let sign = if number < 0.0 { "-" } else { "" };
+    match () {
+        () if !number.is_finite() => "unknown".to_owned(),
+        () if size >= 9.95 => format!("{sign}{}", grouped(size.round() as u64)),
+        () if size >= 0.05 => format!("{number:.1}"),
+        () if size > 0.0 => "<0.1".to_owned(),
+        () => "0".to_owned(),
+    }
+}
+
 /// A count with its noun: `1 task`, `1,204 tasks`.
 pub(super) fn counted(count: u64, noun: &str) -> String {
     format!(
@@ -110,7 +137,10 @@ pub(super) fn grouped(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{age, bytes, cell, counted, cpu_percent, cpu_percent_of_ns, grouped, tasks};
+    use super::{
+        age, bytes, cell, compact, counted, cpu_percent, cpu_percent_of_ns, grouped, growth, rate,
+        tasks,
+    };
 
     #[test]
     fn ages() {
@@ -163,6 +193,27 @@ mod tests {
             assert_eq!(cell(value), text);
         }
         assert_eq!(tasks(-0.001), "0.00");
+    }
+
+    #[test]
+    fn rates() {
+        for (number, text) in [
+            (0.0, "0"),
+            (0.01, "<0.1"),
+            (0.05, "0.1"),
+            (9.94, "9.9"),
+            (9.95, "10"),
+            (1_204.4, "1,204"),
+            (-3.12, "-3.1"),
+            (-31.4, "-31"),
+            (f64::NAN, "unknown"),
+        ] {
+            assert_eq!(compact(number), text);
+        }
+        assert_eq!(rate(88.0), "88/s");
+        assert_eq!(growth(3.1), "+3.1/s");
+        assert_eq!(growth(-0.2), "-0.2/s");
+        assert_eq!(growth(-0.01), "steady");
     }
 
     #[test]

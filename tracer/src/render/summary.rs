@@ -5,28 +5,79 @@ use super::{
     quantity::{age, counted, grouped, tasks},
     sections::{flow, left_out, lengths, mean, own_cost, task},
     table::{self, GroupLines},
-    turned,
+    tcp,
+    tcp_page::{self, Span},
+    tcp_transitions, turned,
 };
-use crate::snapshot::{GroupBy, LongEpisode, Lost, Summary};
+use crate::snapshot::{GroupBy, LongEpisode, Lost, Start, Subject, Summary};
 
 /// So many causes are shown.
 const CAUSES: usize = 10;
 
 /// The whole run.
-pub(super) fn lines(summary: &Summary, by: GroupBy, columns: usize) -> Vec<Line> {
-    let [load1, load5, load15] = summary.averages.map(tasks);
-    let mut lines = flow(
-        [
-            Line::styled(
-                Style::Bold,
-                format!("SUMMARY of {}", age(summary.duration_ns)),
-            ),
-            Line::plain(counted(summary.snapshots, "snapshot")),
-            Line::plain(format!("{} exited", counted(summary.exited, "task"))),
-            Line::plain(format!("load at the end  {load1}  {load5}  {load15}")),
-        ],
+pub(super) fn lines(summary: &Summary, start: Option<&Start>, columns: usize) -> Vec<Line> {
+    let by = start.map(|start| start.by).unwrap_or_default();
+    let matrix = start.is_some_and(|start| start.matrix);
+    let mut lines = match start.map(|start| start.subject).unwrap_or_default() {
+        Subject::All => {
+            let mut lines = of_load(summary, by, columns);
+            lines.extend(of_tcp(summary, columns));
+            lines
+        }
+        Subject::Load => of_load(summary, by, columns),
+        Subject::Tcp => {
+            let mut lines = head(summary, Vec::new(), columns);
+            let (tcp, run_ns) = (&summary.tcp, summary.duration_ns);
+            let sections = tcp_page::sections(tcp, run_ns, Span::Run, matrix, columns);
+            lines.push(Line::default());
+            lines.extend(tcp_page::fit(sections, usize::MAX));
+            lines
+        }
+    };
+    lines.push(Line::default());
+    lines.extend(lost(&summary.lost, columns));
+    lines.extend(flow(own_cost(&summary.own), columns));
+    lines
+}
+
+fn head(summary: &Summary, more: Vec<Line>, columns: usize) -> Vec<Line> {
+    let mut parts = vec![
+        Line::styled(
+            Style::Bold,
+            format!("SUMMARY of {}", age(summary.duration_ns)),
+        ),
+        Line::plain(counted(summary.snapshots, "snapshot")),
+    ];
+    parts.extend(more);
+    flow(parts, columns)
+}
+
+/// TCP sockets in short: the states at the end, speeds and transitions over the run.
+fn of_tcp(summary: &Summary, columns: usize) -> Vec<Line> {
+    let (tcp, run_ns) = (&summary.tcp, summary.duration_ns);
+    let mut lines = vec![Line::default()];
+    lines.extend(tcp::section(
+        "TCP at the end",
+        tcp,
+        run_ns,
         columns,
-    );
+        usize::MAX,
+    ));
+    if !tcp.transitions.is_empty() {
+        let (head, rows) = tcp_transitions::list(&tcp.transitions, run_ns, Span::Run, columns);
+        lines.push(Line::default());
+        lines.extend(head.into_iter().chain(rows));
+    }
+    lines
+}
+
+fn of_load(summary: &Summary, by: GroupBy, columns: usize) -> Vec<Line> {
+    let [load1, load5, load15] = summary.averages.map(tasks);
+    let load = vec![
+        Line::plain(format!("{} exited", counted(summary.exited, "task"))),
+        Line::plain(format!("load at the end  {load1}  {load5}  {load15}")),
+    ];
+    let mut lines = head(summary, load, columns);
     lines.extend(flow(mean(&summary.mean), columns));
     lines.extend(flow(samples(summary), columns));
     if !summary.groups.is_empty() {
@@ -51,9 +102,6 @@ pub(super) fn lines(summary: &Summary, by: GroupBy, columns: usize) -> Vec<Line>
         ]);
         lines.extend(episodes(&summary.episodes));
     }
-    lines.push(Line::default());
-    lines.extend(lost(&summary.lost, columns));
-    lines.extend(flow(own_cost(&summary.own), columns));
     lines
 }
 

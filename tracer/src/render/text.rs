@@ -8,9 +8,11 @@ use super::{
     line::Line,
     sections, summary,
     table::{self, GroupLines, Table},
+    tcp,
+    tcp_page::{self, Span},
     turned,
 };
-use crate::snapshot::{Rows, Snapshot, Start, Summary};
+use crate::snapshot::{Rows, Snapshot, Start, Subject, Summary};
 
 const CLEAR: &str = "\x1b[2J";
 const HOME: &str = "\x1b[H";
@@ -23,6 +25,8 @@ const SHOW_CURSOR: &str = "\x1b[?25h";
 const FEW_ROWS: usize = 6;
 /// Blank lines of a page.
 const BLANK_LINES: usize = 4;
+/// TCP sockets take one row of so many at most, where they are not the subject.
+const TCP_SHARE: usize = 5;
 
 /// Text for people.
 #[derive(Debug)]
@@ -88,7 +92,50 @@ impl TextRenderer {
         }
     }
 
+    fn subject(&self) -> Subject {
+        let start = self.start.as_ref();
+        start.map(|start| start.subject).unwrap_or_default()
+    }
+
     fn lines(&self, snapshot: &Snapshot) -> Vec<Line> {
+        let rows = self.rows();
+        let mut lines = match self.subject() {
+            Subject::Tcp => self.about_tcp(snapshot),
+            Subject::All | Subject::Load => self.about_load(snapshot),
+        };
+        if self.options.page
+            && let Some(start) = &self.start
+        {
+            let caveats = sections::caveats(start, self.columns());
+            if lines.len() + caveats.len() <= rows {
+                lines.extend(caveats);
+            }
+        }
+        // A screen too low for all that: blanks go, then the end.
+        if lines.len() > rows {
+            lines.retain(|line| line.width() > 0);
+            lines.truncate(rows);
+        }
+        lines
+    }
+
+    fn about_tcp(&self, snapshot: &Snapshot) -> Vec<Line> {
+        let (columns, rows) = (self.columns(), self.rows());
+        let start = self.start.as_ref();
+        let matrix = start.is_some_and(|start| start.matrix);
+        let mut lines = sections::host(start, snapshot, columns);
+        let footer = sections::footer(snapshot, columns);
+        let interval_ns = snapshot.interval_ns;
+        let lists = tcp_page::sections(&snapshot.tcp, interval_ns, Span::Tick, matrix, columns);
+        let free = rows.saturating_sub(lines.len() + footer.len() + 2);
+        lines.push(Line::default());
+        lines.extend(tcp_page::fit(lists, free));
+        lines.push(Line::default());
+        lines.extend(footer);
+        lines
+    }
+
+    fn about_load(&self, snapshot: &Snapshot) -> Vec<Line> {
         let (columns, rows) = (self.columns(), self.rows());
         let start = self.start.as_ref();
         let (by, rows_of) = start
@@ -107,14 +154,26 @@ impl TextRenderer {
         lines.push(Line::default());
         let mut footer = sections::queues(&snapshot.queues, columns);
         footer.push(Line::default());
-        footer.extend(sections::footer(snapshot, columns));
-
+        let mut blank_lines = BLANK_LINES;
+        let own = sections::footer(snapshot, columns);
         // The headings of both lists, and the blank line between them.
-        let fixed = lines.len() + 1 + table.tail.len() + 2 + footer.len();
+        let headings = 1 + table.tail.len() + 2;
+        if self.subject() == Subject::All {
+            let others = lines.len() + headings + footer.len() + own.len();
+            let left_over = rows.saturating_sub(others - blank_lines + FEW_ROWS);
+            let room = left_over.clamp(1, (rows / TCP_SHARE).max(1));
+            let (tcp, interval_ns) = (&snapshot.tcp, snapshot.interval_ns);
+            footer.extend(tcp::section("TCP", tcp, interval_ns, columns, room));
+            footer.push(Line::default());
+            blank_lines += 1;
+        }
+        footer.extend(own);
+
+        let fixed = lines.len() + headings + footer.len();
         let mut free = rows.saturating_sub(fixed);
         if free < FEW_ROWS {
             // The blank lines go, below.
-            free = rows.saturating_sub(fixed - BLANK_LINES);
+            free = rows.saturating_sub(fixed - blank_lines);
         }
         let needed = table.groups.iter().map(GroupLines::height).sum();
         let (group_rows, blocked_rows) = share(free, needed, self.blocked_rows_needed(snapshot));
@@ -123,19 +182,6 @@ impl TextRenderer {
         lines.push(Line::default());
         lines.extend(self.blocked_lines(snapshot, blocked_rows));
         lines.extend(footer);
-        if self.options.page
-            && let Some(start) = start
-        {
-            let caveats = sections::caveats(start, columns);
-            if lines.len() + caveats.len() <= rows {
-                lines.extend(caveats);
-            }
-        }
-        // A screen too low for all that: blanks go, then the end.
-        if lines.len() > rows {
-            lines.retain(|line| line.width() > 0);
-            lines.truncate(rows);
-        }
         lines
     }
 
@@ -217,12 +263,7 @@ impl Render for TextRenderer {
         if self.options.page {
             out.extend([SHOW_CURSOR, "\n"]);
         }
-        let by = self
-            .start
-            .as_ref()
-            .map(|start| start.by)
-            .unwrap_or_default();
-        let mut lines = summary::lines(summary, by, self.columns());
+        let mut lines = summary::lines(summary, self.start.as_ref(), self.columns());
         if self.options.page
             && let Some(start) = &self.start
         {
