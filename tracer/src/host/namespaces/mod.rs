@@ -1,0 +1,202 @@
+//! Network namespaces: which ones the host has, and how to read inside one.
+//!
+//! A namespace is found through a process that is in it (/proc/PID/ns/net), or by
+//! the name that ip-netns(8) gave it. Each is opened once and held open, so that
+//! neither the end of its processes nor a number that comes again can put another
+//! one in its place.
+//!
+//! One that is held by nothing but a thread other than the first of its process,
+//! a socket, or a mount elsewhere than in /run/netns, is not found.
+
+mod look;
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
+    panic,
+    path::Path,
+    thread,
+};
+
+use thiserror::Error;
+
+pub use self::look::{Changes, Namespaces};
+use crate::text::Text;
+
+/// tracer's own.
+const OWN: &str = "/proc/self/ns/net";
+
+/// Why a namespace cannot be had.
+#[derive(Debug, Error)]
+pub enum NamespaceError {
+    /// tracer's own cannot be opened.
+    #[error(
+        "cannot open tracer's network namespace at {OWN}: {source}; \
+         it takes a kernel with CONFIG_NET_NS, and /proc mounted"
+    )]
+    Own {
+        /// Why.
+        source: io::Error,
+    },
+    /// The others cannot be looked for.
+    #[error("cannot look for network namespaces in {path}: {source}; /proc must be mounted")]
+    Look {
+        /// Where.
+        path: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread to go there with cannot be started.
+    #[error("cannot start a thread for network namespace {inode}: {source}")]
+    Thread {
+        /// Which namespace.
+        inode: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be entered.
+    #[error(
+        "cannot enter network namespace {inode}: {source}; \
+         run tracer as root, or give the binary CAP_SYS_ADMIN"
+    )]
+    Enter {
+        /// Which namespace.
+        inode: u32,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A network namespace (`struct net`, include/net/net_namespace.h), held open.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Its inode number, `N` of `net:[N]` (`net->ns.inum`). It comes again once
+    /// the namespace is gone.
+    pub inode: u32,
+    /// What ip-netns(8) calls it.
+    pub name: Option<Text>,
+    /// A process that is in it, as of the last look. By now it may be gone, and
+    /// its number that of another.
+    pub pid: Option<u32>,
+    /// Whether tracer itself is in it.
+    pub is_own: bool,
+    file: File,
+}
+
+/// Runs `f` inside a namespace and returns what it returns. For another
+/// namespace than tracer's own that is on a thread of its own, which ends with
+/// `f`: the namespace of the calling thread is never changed.
+///
+/// A socket that `f` opens stays in the namespace. Of /proc, `f` must read
+/// `/proc/thread-self/net`, since `/proc/self` is the first thread's.
+///
+/// # Errors
+/// No thread can be started, or setns(2) is refused.
+pub fn within<T: Send>(
+    namespace: &Namespace,
+    f: impl FnOnce() -> T + Send,
+) -> Result<T, NamespaceError> {
+    if namespace.is_own {
+        return Ok(f());
+    }
+    let inode = namespace.inode;
+    let inside = || {
+        // SAFETY: no memory is touched; the descriptor is open as long as the file.
+        let status = unsafe { libc::setns(namespace.file.as_raw_fd(), libc::CLONE_NEWNET) };
+        if status != 0 {
+            let source = io::Error::last_os_error();
+            return Err(NamespaceError::Enter { inode, source });
+        }
+        Ok(f())
+    };
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, inside)
+            .map_err(|source| NamespaceError::Thread { inode, source })?
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
+}
+
+/// The number of a process's namespace now; `None` when that cannot be told.
+pub(super) fn of_process(pid: u32) -> Option<u32> {
+    linked(Path::new(&format!("/proc/{pid}/ns/net"))).ok()?
+}
+
+fn linked(path: &Path) -> io::Result<Option<u32>> {
+    fs::read_link(path).map(|link| number(link.as_os_str().as_bytes()))
+}
+
+/// `N` of `net:[N]` (`ns_get_name`, fs/nsfs.c).
+fn number(link: &[u8]) -> Option<u32> {
+    let digits = link.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn inode(metadata: &fs::Metadata) -> io::Result<u32> {
+    u32::try_from(metadata.ino()).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::{NamespaceError, Namespaces, number, of_process, within};
+    use crate::host::stranger::Stranger;
+
+    /// Which namespace the calling thread is in.
+    fn here() -> Option<u32> {
+        let link = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        number(link.as_os_str().as_encoded_bytes())
+    }
+
+    #[test]
+    fn links() {
+        assert_eq!(number(b"net:[4026531840]"), Some(4_026_531_840));
+        for other in [
+            &b"net:[]"[..],
+            b"net:[4294967296]",
+            b"mnt:[4026531840]",
+            b"net:[1",
+            b"",
+        ] {
+            assert_eq!(number(other), None);
+        }
+    }
+
+    #[test]
+    fn another_namespace_is_entered_on_another_thread() {
+        const NAME: &str = "another_namespace_is_entered_on_another_thread";
+        let stranger = match Stranger::start() {
+            Ok(stranger) => stranger,
+            Err(error) => return println!("SKIPPED {NAME}: {error}"),
+        };
+        let namespaces = Namespaces::find().unwrap();
+        let before = here();
+        let other = namespaces.get(of_process(stranger.pid()).unwrap()).unwrap();
+        match within(other, here) {
+            Ok(inside) => assert_eq!(inside, Some(other.inode)),
+            Err(NamespaceError::Enter { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                println!("SKIPPED {NAME}: {source}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(here(), before);
+    }
+
+    proptest! {
+        #[test]
+        fn any_link_can_be_parsed(bytes in prop::collection::vec(any::<u8>(), 0..32)) {
+            number(&bytes);
+        }
+    }
+}
