@@ -43,7 +43,8 @@ pub struct NetCounters {
     pub attempt_fails: u64,
     /// `EstabResets`: resets of ESTABLISHED or CLOSE_WAIT, sent or received.
     pub established_resets: u64,
-    /// `CurrEstab`: connections in ESTABLISHED or CLOSE_WAIT now.
+    /// `CurrEstab`: connections in ESTABLISHED now, from 6.10 and its stable series
+    /// on with those in CLOSE_WAIT (`tcp_set_state`).
     pub established_now: u64,
     /// `RetransSegs`: segments sent again.
     pub retransmitted_segments: u64,
@@ -69,21 +70,25 @@ pub struct NetCounters {
     pub cookies_valid: u64,
     /// `SyncookiesFailed`: cookies that came back and were not.
     pub cookies_failed: u64,
-    /// `TCPReqQFullDoCookies`: the SYN queue was full, and cookies took its place.
+    /// `TCPReqQFullDoCookies`: a cookie was to take the place of the SYN queue, as
+    /// that was full or `tcp_syncookies` is 2. Counted before the accept queue is
+    /// looked at, which can drop the SYN all the same.
     pub syn_queue_full_cookies: u64,
     /// `TCPReqQFullDrop`: the SYN queue was full, and the SYN was dropped.
     pub syn_queue_full_drops: u64,
-    /// `TW`: sockets whose TIME_WAIT ended by its time.
-    pub time_wait_expired: u64,
+    /// `TW`: sockets that went into TIME_WAIT, or into FIN_WAIT2 with nobody to hold
+    /// them, for more than 4 s (`__inet_twsk_schedule`). Kernels before about 5.18
+    /// count them when they leave it.
+    pub time_wait_begun: u64,
     /// `TWRecycled`: sockets in TIME_WAIT whose ports a connection from here took.
     pub time_wait_reused: u64,
     /// `TCPTimeWaitOverflow`: connections that got no TIME_WAIT, for there were
     /// `tcp_max_tw_buckets` of them.
     pub time_wait_refused: u64,
-    /// `TCP: inuse`: sockets of IPv4 in the kernel's tables now, without those in
+    /// `TCP: inuse`: sockets of AF_INET in the kernel's tables now, without
     /// TIME_WAIT.
     pub in_use: u64,
-    /// `TCP6: inuse`: the same for IPv6.
+    /// `TCP6: inuse`: the same of AF_INET6, whichever protocol they speak.
     pub in_use_v6: u64,
     /// `TCP: tw`: sockets in TIME_WAIT now, of both families, with those of
     /// FIN_WAIT2 that nobody holds any more.
@@ -119,7 +124,7 @@ const COLUMNS: &[Column] = &[
     ("TcpExt", "SyncookiesFailed", |c| &mut c.cookies_failed),
     ("TcpExt", "TCPReqQFullDoCookies", |c| &mut c.syn_queue_full_cookies),
     ("TcpExt", "TCPReqQFullDrop", |c| &mut c.syn_queue_full_drops),
-    ("TcpExt", "TW", |c| &mut c.time_wait_expired),
+    ("TcpExt", "TW", |c| &mut c.time_wait_begun),
     ("TcpExt", "TWRecycled", |c| &mut c.time_wait_reused),
     ("TcpExt", "TCPTimeWaitOverflow", |c| &mut c.time_wait_refused),
     ("TCP", "inuse", |c| &mut c.in_use),
@@ -250,7 +255,7 @@ mod tests {
             retransmitted_segments: 6,
             resets_sent: 7,
             cookies_sent: 8,
-            time_wait_expired: 9,
+            time_wait_begun: 9,
             time_wait_reused: 10,
             listen_overflows: 11,
             in_use: 12,

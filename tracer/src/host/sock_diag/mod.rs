@@ -3,8 +3,9 @@
 //!
 //! A list is no snapshot. The kernel walks its tables while sockets come and go:
 //! each that lives unchanged throughout is listed once, one that changes may be
-//! listed twice or not at all. A dump walks the tables of all namespaces, so it
-//! costs some time even where there are few sockets.
+//! listed twice or not at all. The tables are those of all namespaces, and are
+//! walked once a family: with 100,000 sockets in one namespace a dump takes some
+//! 0.1 s there, and 35 ms in every other one.
 //!
 //! netlink-sys is used for the socket alone: netlink-packet-sock-diag drops the
 //! time that is left in TIME_WAIT and the probes of a keepalive.
