@@ -206,6 +206,7 @@ impl<'a> Run<'a> {
             names: self
                 .scenario
                 .names(std::mem::replace(&mut self.named, at), at, &step.lengths),
+            tcp: None,
         }
     }
 

@@ -378,6 +378,11 @@ impl LoadAggregate {
                 "an interrupt came into the hook on the same CPU: a transition is not counted",
             ),
             lost(
+                "tcp_namespaces_unopened",
+                self.tcp.as_ref().map_or(0, TcpAggregate::unopened),
+                "a network namespace that could not be opened: its sockets from before the start, its TIME_WAIT and its counters are not known",
+            ),
+            lost(
                 "kernel_sample",
                 self.samples.missed(),
                 "a sample of the kernel's passed unread: its count is not known",

@@ -30,6 +30,8 @@ pub(super) struct Sockets {
     namespaces: Namespaces,
     latest: HashMap<u32, Known>,
     readings: u32,
+    /// The most that could not be opened at one look.
+    unopened: u64,
     /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
     names_cgroups: bool,
 }
@@ -46,6 +48,7 @@ impl Sockets {
             namespaces: Namespaces::find().context("cannot find the network namespaces")?,
             latest: HashMap::new(),
             readings: 0,
+            unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
         })
     }
@@ -77,8 +80,15 @@ impl Sockets {
     }
 
     /// One reading, and how many bytes of it were none.
-    pub(super) fn reading(&mut self, raw: RawSockets, seeds: Option<Seeds>) -> (TcpReading, usize) {
-        self.look(&raw.populations);
+    ///
+    /// # Errors
+    /// The processes cannot be listed.
+    pub(super) fn reading(
+        &mut self,
+        raw: RawSockets,
+        seeds: Option<Seeds>,
+    ) -> anyhow::Result<(TcpReading, usize)> {
+        self.look(&raw.populations)?;
         let waiting = tcp::waiting(&raw.waiting);
         let holders = raw.holders.as_ref().map(tcp::holders);
         let undecodable = waiting.undecodable + holders.as_ref().map_or(0, |h| h.undecodable);
@@ -96,21 +106,25 @@ impl Sockets {
             namespaces: self.counters(&raw.populations),
             populations: raw.populations,
             missed: raw.missed,
+            unopened: self.unopened,
         };
-        (reading, undecodable)
+        Ok((reading, undecodable))
     }
 
-    fn look(&mut self, populations: &[(u32, Population)]) {
+    fn look(&mut self, populations: &[(u32, Population)]) -> anyhow::Result<()> {
         self.readings += 1;
         let is_known = |inode| self.namespaces.get(inode).is_some();
         let is_new =
             |&(inode, _): &(u32, Population)| !is_known(inode) && !self.latest.contains_key(&inode);
         if self.readings >= READINGS_A_LOOK || populations.iter().any(is_new) {
             self.readings = 0;
-            for gone in self.namespaces.refresh().gone {
+            let changes = self.namespaces.refresh();
+            for gone in changes.context("cannot look for network namespaces")?.gone {
                 self.latest.remove(&gone.inode);
             }
         }
+        self.unopened = self.unopened.max(self.namespaces.unopened());
+        Ok(())
     }
 
     /// The counters of each namespace: read again only where something happened.

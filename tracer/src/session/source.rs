@@ -135,6 +135,7 @@ impl Source {
         let folds = fold::decode(&raw.folds);
         let seeds = self.seeds.take();
         let tcp = raw.sockets.map(|raw| self.sockets.reading(raw, seeds));
+        let tcp = tcp.transpose()?;
         let (tcp, undecodable) = tcp.unzip();
         let seen = tasks.readings.iter().chain(&exits.readings);
         let waiting = tcp.iter().flat_map(|tcp: &TcpReading| &tcp.waiting);

@@ -67,6 +67,8 @@ pub struct TcpReading {
     pub namespaces: Vec<NamespaceReading>,
     /// Transitions that the hook missed, since the start.
     pub missed: u64,
+    /// The most namespaces that could not be opened at one look.
+    pub unopened: u64,
 }
 
 /// All that is known of TCP sockets.
@@ -95,6 +97,7 @@ struct Sums {
     ports: HashMap<PortId, PortReading>,
     counters: HashMap<u32, TcpCounters>,
     missed: u64,
+    unopened: u64,
 }
 
 type PortId = (u32, crate::snapshot::Side, u16);
@@ -107,6 +110,7 @@ impl Default for Sums {
             ports: HashMap::new(),
             counters: HashMap::new(),
             missed: 0,
+            unopened: 0,
         }
     }
 }
@@ -128,6 +132,7 @@ impl Sums {
                 .map(|namespace| (namespace.netns.inode, namespace.counters))
                 .collect(),
             missed: reading.missed,
+            unopened: reading.unopened,
         }
     }
 }
@@ -206,6 +211,11 @@ impl TcpAggregate {
     /// Transitions that were missed since the start.
     pub fn missed(&self) -> u64 {
         self.latest.missed
+    }
+
+    /// Network namespaces that could not be opened.
+    pub fn unopened(&self) -> u64 {
+        self.latest.unopened
     }
 
     /// Ends the interval.
