@@ -18,6 +18,7 @@ pub mod limits;
 pub mod pace;
 pub mod provoke;
 pub mod schedstat;
+pub mod tcp;
 pub mod throughput;
 pub mod time;
 pub mod tracer;

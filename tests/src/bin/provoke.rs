@@ -16,7 +16,7 @@ use std::{
 use tests::{
     blocking::{self, block},
     pace::{paced, say},
-    throughput,
+    tcp, throughput,
     time::{clock_ns, monotonic_ns, wall_ns},
 };
 
@@ -87,6 +87,17 @@ fn main() {
         "swap-area" => blocking::swap_area(number(1), word(2)),
         "disk" => blocking::disk(number(1)),
         "filesystem" => blocking::filesystem(number(1), word(2)),
+        "tcp-connections" => {
+            tcp::connections::on_loopback(word(1), word(2), number(3), number(4));
+        }
+        "tcp-namespaces" => {
+            tcp::connections::between_namespaces(word(1), word(2), number(3), number(4));
+        }
+        "tcp-leak" => tcp::leak::leak(word(1), number(2), number(3), number(4)),
+        "tcp-slow" => tcp::servers::slow(number(1), number(2), number(3)),
+        "tcp-busy" => tcp::servers::busy(number(1), number(2)),
+        "tcp-closers" => tcp::closers::closers(word(1), number(2)),
+        "tcp-idle" => tcp::idle::idle(number(1)),
         "round-trips" => counted(throughput::round_trips, number(1)),
         "processes" => counted(throughput::processes, number(1)),
         "connections" => counted(throughput::connections, number(1)),

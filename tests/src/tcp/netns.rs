@@ -1,0 +1,249 @@
+//! Network namespaces, and a cable between two of them.
+
+use std::{
+    fs::{self, File},
+    io, mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use super::{checked, netlink::Request};
+
+/// Where `ip netns` looks for names.
+const NAMES: &str = "/run/netns";
+
+// include/uapi/linux/veth.h, if_link.h, if_addr.h
+const VETH_INFO_PEER: u16 = 1;
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const NET_NS_FD: u16 = 28;
+const INTERFACE_INFO: [u8; 16] = [0; 16];
+
+/// A network namespace, which lives as long as this or a process in it.
+pub struct Netns {
+    file: File,
+    name: Option<PathBuf>,
+}
+
+impl Netns {
+    /// The one that this thread is in.
+    ///
+    /// # Errors
+    /// /proc is not mounted.
+    pub fn current() -> io::Result<Self> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// The one that a process is in.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn of_process(pid: u32) -> io::Result<Self> {
+        Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
+    }
+
+    /// One that a file stands for.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        Ok(Self { file, name: None })
+    }
+
+    /// A new one, with its loopback up. This thread stays where it is.
+    ///
+    /// # Errors
+    /// No rights.
+    pub fn new() -> io::Result<Self> {
+        let make = || {
+            enter_new()?;
+            Self::current()
+        };
+        in_a_thread(make)
+    }
+
+    /// Gives it a name, for as long as this lives.
+    ///
+    /// # Errors
+    /// No rights, or the name is taken.
+    pub fn named(mut self, name: &str) -> io::Result<Self> {
+        fs::create_dir_all(NAMES)?;
+        let path = Path::new(NAMES).join(name);
+        File::create_new(&path)?;
+        self.name = Some(path.clone());
+        let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        super::mount(Path::new(&from), &path)?;
+        Ok(self)
+    }
+
+    /// Its inode number, as in `net:[N]`.
+    ///
+    /// # Errors
+    /// Never, of a namespace that is open.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.ino())
+    }
+
+    /// Puts this thread into it.
+    ///
+    /// # Errors
+    /// No rights.
+    pub fn enter(&self) -> io::Result<()> {
+        // SAFETY: touches no memory.
+        checked(unsafe { libc::setns(self.file.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
+    }
+
+    /// Does something in it, in a thread of its own.
+    ///
+    /// # Errors
+    /// Those of what is done, or no rights.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        in_a_thread(|| {
+            self.enter()?;
+            work()
+        })
+    }
+}
+
+impl AsRawFd for Netns {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            super::unmount(name);
+            let _ = fs::remove_file(name);
+        }
+    }
+}
+
+/// Puts this thread, and those that it starts, into a new one with its loopback up.
+///
+/// # Errors
+/// No rights.
+pub fn enter_new() -> io::Result<()> {
+    // SAFETY: touches no memory.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWNET) })?;
+    up("lo")
+}
+
+/// Two namespaces with a cable between them (veth(4)).
+pub struct Joined {
+    /// The first and the second.
+    pub ends: [Netns; 2],
+}
+
+impl Joined {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// No rights, or a kernel without veth.
+    pub fn new() -> io::Result<Self> {
+        let ends = [Netns::new()?, Netns::new()?];
+        let [first, second] = &ends;
+        let peer = second.file.as_raw_fd();
+        first.within(|| {
+            let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
+            let link = Request::new(libc::RTM_NEWLINK, flags, &INTERFACE_INFO);
+            link.with(libc::IFLA_IFNAME, b"cable0\0")
+                .nested(libc::IFLA_LINKINFO, |info| {
+                    info.with(INFO_KIND, b"veth").nested(INFO_DATA, |data| {
+                        data.nested(VETH_INFO_PEER, |other| {
+                            other
+                                .raw(&INTERFACE_INFO)
+                                .with(libc::IFLA_IFNAME, b"cable0\0")
+                                .with(NET_NS_FD, &peer.to_ne_bytes())
+                        })
+                    })
+                })
+                .talk(libc::NETLINK_ROUTE)
+        })?;
+        for (i, end) in ends.iter().enumerate() {
+            end.within(|| {
+                for is_v6 in [false, true] {
+                    give(Self::address(i, is_v6))?;
+                }
+                up("cable0")
+            })?;
+        }
+        Ok(Self { ends })
+    }
+
+    /// The address of an end, 0 or 1.
+    pub fn address(end: usize, is_v6: bool) -> IpAddr {
+        let last = end as u8 + 1;
+        if is_v6 {
+            Ipv6Addr::new(0xfd00, 0x231, 0, 0, 0, 0, 0, last.into()).into()
+        } else {
+            Ipv4Addr::new(10, 231, 0, last).into()
+        }
+    }
+}
+
+/// Gives the cable's end in this thread's namespace an address.
+fn give(address: IpAddr) -> io::Result<()> {
+    let (family, prefix, bytes) = match address {
+        IpAddr::V4(v4) => (libc::AF_INET, 24, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (libc::AF_INET6, 64, v6.octets().to_vec()),
+    };
+    // Nobody else can have it, so there is no need to ask around first.
+    let flags = if address.is_ipv6() {
+        libc::IFA_F_NODAD
+    } else {
+        0
+    };
+    // SAFETY: the name is ended by a zero.
+    let index = unsafe { libc::if_nametoindex(c"cable0".as_ptr()) };
+    let mut fixed = vec![family as u8, prefix, flags as u8, 0];
+    fixed.extend(index.to_ne_bytes());
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_ACK;
+    Request::new(libc::RTM_NEWADDR, flags, &fixed)
+        .with(libc::IFA_LOCAL, &bytes)
+        .with(libc::IFA_ADDRESS, &bytes)
+        .talk(libc::NETLINK_ROUTE)
+        .map(drop)
+}
+
+/// Turns an interface of this thread's namespace on.
+fn up(name: &str) -> io::Result<()> {
+    // SAFETY: touches no memory; the descriptor is new and nobody else's.
+    let socket = unsafe {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        OwnedFd::from_raw_fd(checked(libc::socket(libc::AF_INET, kind, 0))?)
+    };
+    // SAFETY: all zeroes are a valid request; the name is shorter than its field.
+    unsafe {
+        let mut request: libc::ifreq = mem::zeroed();
+        let to = request.ifr_name.iter_mut();
+        to.zip(name.bytes())
+            .for_each(|(to, from)| *to = from.cast_signed());
+        let socket = socket.as_raw_fd();
+        checked(libc::ioctl(
+            socket,
+            libc::SIOCGIFFLAGS as _,
+            &raw mut request,
+        ))?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as i16;
+        checked(libc::ioctl(
+            socket,
+            libc::SIOCSIFFLAGS as _,
+            &raw const request,
+        ))?;
+    }
+    Ok(())
+}
+
+/// A thread can change its namespace and leave the others where they are.
+fn in_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
