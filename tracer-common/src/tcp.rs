@@ -28,6 +28,21 @@ pub const PAIRS: usize = STATES * STATES;
 
 /// How often sockets went from one state to another, all namespaces together.
 pub type Matrix = [u64; PAIRS];
+/// What one CPU has counted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// How often sockets went from one state to another.
+    pub matrix: Matrix,
+    /// The transition that the first hook has taken, until the second has seen so; see
+    /// tcp.rs of the kernel side.
+    pub taken: u64,
+    /// The same of one that an interrupt made in between.
+    pub taken_inside: u64,
+    /// Transitions that the first hook was not run for, and that the second took.
+    pub nested: u64,
+}
+
 /// What came into each state less what left it, wrapping.
 pub type Population = [u64; STATES];
 

@@ -16,7 +16,7 @@ use tracer_common::{
     sched::BlockedTotals,
     task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
     tcp::{
-        self, ActorKey, ActorTotals, Matrix, Population, PortKey, PortTotals, SeedRecord,
+        self, ActorKey, ActorTotals, Counted, Population, PortKey, PortTotals, SeedRecord,
         TcpControl, Waiting,
     },
 };
@@ -138,7 +138,7 @@ pub(crate) static WAITING: HashMap<
 
 /// Transitions of TCP sockets.
 #[btf_map]
-pub(crate) static TRANSITIONS: PerCpuArray<Matrix, 1> = PerCpuArray::new();
+pub(crate) static TRANSITIONS: PerCpuArray<Counted, 1> = PerCpuArray::new();
 
 /// Sockets by state, by the inode number of their network namespace.
 #[btf_map]

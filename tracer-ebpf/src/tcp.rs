@@ -18,9 +18,9 @@ use aya_ebpf::{
 use tracer_common::{
     lost,
     tcp::{
-        self, ACCEPTED, ActorKey, ActorTotals, CLOSE_WAIT, CONNECTED, ESTABLISHED, FIN_WAIT1,
-        LISTEN, PAIRS, PortKey, PortTotals, STATES, SYN_RECV, SYN_SENT, SeedRecord, TIME_BUCKETS,
-        Waiting,
+        self, ACCEPTED, ActorKey, ActorTotals, CLOSE_WAIT, CONNECTED, Counted, ESTABLISHED,
+        FIN_WAIT1, LISTEN, PAIRS, PortKey, PortTotals, STATES, SYN_RECV, SYN_SENT, SeedRecord,
+        TIME_BUCKETS, Waiting,
     },
 };
 
@@ -43,18 +43,78 @@ const SRTT_SHIFT: u32 = 3;
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`. It never fires for NEW_SYN_RECV
 /// and TIME_WAIT, which are not of `struct sock`.
+///
+/// A process that connects or closes can be interrupted in here, and the interrupt can
+/// have a hundred packets to deliver. From 6.0 the kernel does not run a program that
+/// runs on this CPU already (`__bpf_trace_run`, kernel/trace/bpf_trace.c). So there
+/// are two: this one says which transition it takes, and the second takes what this
+/// one did not.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let Some(here) = TRANSITIONS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: the arguments, and the slot of this CPU: interrupts leave there what
+    // they found, so a word may be looked at and written in two steps.
+    unsafe {
+        let mut taken = &raw mut (*here).taken;
+        if taken.read_volatile() != 0 {
+            taken = &raw mut (*here).taken_inside;
+        }
+        // In two steps, as the verifier adds nothing to an address of a socket.
+        taken.write_volatile(ctx.arg(0));
+        taken.write_volatile(taken.read_volatile() + pair(&ctx));
+        transition(&ctx, here);
+    }
+    0
+}
+
+/// Takes the transitions that the first program was not run for.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
+    let Some(here) = TRANSITIONS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    unsafe {
+        for taken in [&raw mut (*here).taken, &raw mut (*here).taken_inside] {
+            if taken.read_volatile().wrapping_sub(pair(&ctx)) == ctx.arg::<u64>(0) {
+                taken.write_volatile(0);
+                return 0;
+            }
+        }
+        add_one(&raw mut (*here).nested);
+        transition(&ctx, here);
+    }
+    0
+}
+
+/// The pair of states, by its number: less than the size of a socket, so that the
+/// address and the pair make one number.
+#[inline(always)]
+fn pair(ctx: &BtfTracePointContext) -> u64 {
+    u64::from(state(ctx.arg(1))) * STATES as u64 + u64::from(state(ctx.arg(2)))
+}
+
+/// # Safety
+///
+/// The arguments of the tracepoint, and the slot of this CPU.
+#[inline(always)]
+unsafe fn transition(ctx: &BtfTracePointContext, here: *mut Counted) {
     let sk: Object = ctx.arg(0);
     // SAFETY: the argument is a sock.
     let protocol: u16 = unsafe { field(sk, &SOCK_PROTOCOL) };
     // The tracepoint is for MPTCP, SCTP and DCCP too.
     if protocol != IPPROTO_TCP {
-        return 0;
+        return;
     }
     let (from, to) = (state(ctx.arg(1)), state(ctx.arg(2)));
     let netns = netns(sk);
-    count_transition(netns, from, to);
+    let pair = bounded::<{ PAIRS as u64 }>(pair(ctx));
+    // SAFETY: the index is within the slot. A softirq may come in between on this CPU,
+    // so the addition is one instruction.
+    unsafe { add_one((&raw mut (*here).matrix[0]).add(pair)) };
+    count_population(netns, from, to);
     if TCP_CONTROL
         .get(0)
         .is_some_and(|control| control.is_seeded == 0)
@@ -77,7 +137,6 @@ pub(crate) fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     } else if from == CLOSE_WAIT {
         end_wait(sk, netns);
     }
-    0
 }
 
 /// All numbers of states are below [`STATES`]; the mask is what the verifier wants.
@@ -105,13 +164,7 @@ pub(crate) fn netns(sk: Object) -> u32 {
 }
 
 #[inline(always)]
-fn count_transition(netns: u32, from: u32, to: u32) {
-    if let Some(matrix) = TRANSITIONS.get_ptr_mut(0) {
-        let pair = bounded::<{ PAIRS as u64 }>(u64::from(from) * STATES as u64 + u64::from(to));
-        // SAFETY: a per-CPU slot, and the index is within it. A softirq may come in
-        // between on this CPU, so the addition is one instruction.
-        unsafe { add_one((&raw mut (*matrix)[0]).add(pair)) };
-    }
+fn count_population(netns: u32, from: u32, to: u32) {
     let population = match POPULATIONS.get_ptr_mut(netns) {
         Some(population) => population,
         None => {
@@ -125,7 +178,7 @@ fn count_transition(netns: u32, from: u32, to: u32) {
             }
         }
     };
-    // SAFETY: as above; both numbers are below `STATES`.
+    // SAFETY: a per-CPU slot; both numbers are below `STATES`.
     unsafe {
         let population: *mut u64 = &raw mut (*population)[0];
         add_one(population.add(bounded::<{ STATES as u64 }>(to.into())));

@@ -139,4 +139,13 @@ pub const PROBES: &[Probe] = &[
         fallback: "none",
         without: "everything about TCP sockets but the kernel's own counters",
     },
+    Probe {
+        name: "inet_sock_set_state_nested",
+        hook: Hook::Tracepoint("inet_sock_set_state"),
+        purpose: "transitions that an interrupt makes while the hook before runs on its CPU",
+        since: "5.11",
+        required: false,
+        fallback: "none",
+        without: "those transitions: a hundred at a time, every few seconds on a busy host",
+    },
 ];

@@ -169,10 +169,14 @@ impl Reader {
         })
     }
 
-    /// Transitions of TCP sockets since the start, one by one; `None` where there is no
-    /// hook on them.
-    pub fn seeds(&mut self) -> Option<Bytes> {
-        self.sockets.counts().then(|| self.sockets.seeds())
+    /// Whether there is a hook on transitions of TCP sockets.
+    pub fn counts_sockets(&self) -> bool {
+        self.sockets.counts()
+    }
+
+    /// Transitions of TCP sockets since the start, one by one.
+    pub fn seeds(&mut self) -> Bytes {
+        self.sockets.seeds()
     }
 
     /// From now on transitions are only counted.

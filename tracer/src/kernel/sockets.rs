@@ -1,6 +1,9 @@
 //! Brings back what the kernel side knows of TCP sockets. Nothing is interpreted here.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::{
+    mem::offset_of,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
     Ebpf,
@@ -8,7 +11,7 @@ use aya::{
     programs::BtfTracePoint,
 };
 use bytes::{Bytes, BytesMut};
-use tracer_common::tcp::{CLOSE_WAIT, Matrix, PAIRS, Population, STATES};
+use tracer_common::tcp::{CLOSE_WAIT, Counted, Matrix, PAIRS, Population, STATES};
 
 use super::{
     iterator::Iterators,
@@ -20,6 +23,11 @@ use crate::{
     error::KernelError,
     snapshot::HookState,
 };
+
+/// `Counted` as plain words.
+type CountedWords = [u64; COUNTED_WORDS];
+const COUNTED_WORDS: usize = size_of::<Counted>() / 8;
+const NESTED: usize = offset_of!(Counted, nested) / 8;
 
 /// What the kernel side had to say of TCP sockets, as words and bytes.
 #[derive(Debug)]
@@ -36,13 +44,14 @@ pub struct RawSockets {
     pub waiting: Bytes,
     /// `HolderRecord`s; `None` when nobody asked.
     pub holders: Option<Bytes>,
-    /// Transitions that the hook was not run for: a softirq came into it on the same CPU.
+    /// Transitions that neither hook was run for: a softirq came in on the same CPU
+    /// between the kernel's check and the hook's first or last instruction.
     pub missed: u64,
 }
 
 /// The open ends of the kernel side.
 pub(super) struct SocketReader {
-    matrix: PerCpuArray<MapData, Matrix>,
+    counted: PerCpuArray<MapData, CountedWords>,
     populations: PerCpuHashMap<MapData, u32, Population>,
     actors: HashMap<MapData, u64, ActorWords>,
     ports: HashMap<MapData, u64, PortWords>,
@@ -69,7 +78,7 @@ impl SocketReader {
         Ok(Self {
             slots: map("WAITING_SLOTS")?,
             waiting: map("WAITING")?,
-            matrix: take(ebpf, "TRANSITIONS")?,
+            counted: take(ebpf, "TRANSITIONS")?,
             populations: take(ebpf, "POPULATIONS")?,
             actors: take(ebpf, "ACTORS")?,
             ports: take(ebpf, "PORTS")?,
@@ -94,7 +103,9 @@ impl SocketReader {
         iterators: &mut Iterators,
         wants_holders: bool,
     ) -> Result<RawSockets, KernelError> {
-        let matrix = self.read_matrix()?;
+        let counted = self.read_counted()?;
+        let mut matrix = [0; PAIRS];
+        add(&mut matrix, &counted);
         let holders = if wants_holders && self.finds_holders {
             Some(iterators.read(ebpf, DESCRIPTOR_ITERATOR, None)?)
         } else {
@@ -126,7 +137,7 @@ impl SocketReader {
             ports: self.ports.iter().filter_map(Result::ok).collect(),
             waiting,
             holders,
-            missed: missed(ebpf),
+            missed: missed(ebpf).saturating_sub(counted[NESTED]),
         })
     }
 
@@ -148,12 +159,13 @@ impl SocketReader {
         let _ = self.actors.remove(&key);
     }
 
-    fn read_matrix(&self) -> Result<Matrix, KernelError> {
+    /// `Counted`, of all CPUs together.
+    fn read_counted(&self) -> Result<CountedWords, KernelError> {
         let cpus = self
-            .matrix
+            .counted
             .get(&0, 0)
             .map_err(|e| KernelError::bpf("reading", "TRANSITIONS", &e))?;
-        let mut sum = [0_u64; PAIRS];
+        let mut sum = [0_u64; COUNTED_WORDS];
         for cpu in cpus.iter() {
             add(&mut sum, cpu);
         }

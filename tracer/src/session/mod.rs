@@ -201,7 +201,7 @@ impl Session {
             subject: setup.subject,
             matrix: setup.matrix,
             hooks,
-            notes: notes(),
+            notes: notes(&source),
         };
         Ok(Self {
             aggregate: LoadAggregate::new(options, &first),
@@ -347,7 +347,7 @@ impl Ending {
     }
 }
 
-fn notes() -> Vec<String> {
+fn notes(source: &Source) -> Vec<String> {
     let mut notes = Vec::new();
     if !facts::in_initial_pid_namespace() {
         notes.push(
@@ -358,6 +358,11 @@ fn notes() -> Vec<String> {
     }
     if let Err(error) = Symbols::check() {
         notes.push(format!("why tasks are blocked stays unknown: {error}"));
+    }
+    if let Some(error) = source.unseeded() {
+        notes.push(format!(
+            "TCP sockets from before the start are not counted: {error:#}"
+        ));
     }
     notes
 }

@@ -1,7 +1,7 @@
 //! What is known of TCP sockets, put together as one reading: the kernel side's part,
 //! the network namespaces, their counters, and the sockets from before the start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use tracer_common::tcp::{CLOSE, FIN_WAIT2, Population, TIME_WAIT};
@@ -10,7 +10,7 @@ use crate::{
     aggregate::tcp::{NamespaceReading, Seeds, TcpReading},
     decode::tcp,
     host::{
-        namespaces::{Namespace, Namespaces, within},
+        namespaces::{Ask, Namespace, Namespaces, within},
         netstat::{self, NetCounters},
         sock_diag::{SockDiag, SocketEntry, States},
     },
@@ -30,6 +30,8 @@ pub(super) struct Sockets {
     namespaces: Namespaces,
     latest: HashMap<u32, Known>,
     readings: u32,
+    /// Namespaces that were looked for as the hook saw them.
+    sought: HashSet<u32>,
     /// The most that could not be opened at one look.
     unopened: u64,
     /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
@@ -48,35 +50,40 @@ impl Sockets {
             namespaces: Namespaces::find().context("cannot find the network namespaces")?,
             latest: HashMap::new(),
             readings: 0,
+            sought: HashSet::new(),
             unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
         })
     }
 
-    /// Counts the sockets from before the start, in every namespace; `None` where there
-    /// is no hook that would go on counting.
-    pub(super) fn seed(&self, reader: &mut Reader) -> anyhow::Result<Option<Seeds>> {
+    /// Counts the sockets from before the start, in every namespace.
+    ///
+    /// # Errors
+    /// The kernel does not list them. The hook is told that it is over all the same.
+    pub(super) fn seed(&self, reader: &mut Reader) -> anyhow::Result<Seeds> {
+        let listed = self.list_all();
+        let transitions = tcp::seeds(&reader.seeds()).readings;
+        reader.end_seeding()?;
+        Ok(Seeds {
+            sockets: listed?,
+            transitions,
+        })
+    }
+
+    /// Every socket: namespace, cookie, state.
+    fn list_all(&self) -> anyhow::Result<Vec<(u32, u64, u32)>> {
         let mut sockets = Vec::new();
         for namespace in self.namespaces.all() {
             let inode = namespace.inode;
             let listed = list(namespace, |socket| {
                 sockets.push((inode, socket.cookie, socket.state.into()));
             });
-            // One that has gone meanwhile has no sockets.
-            if let Err(error) = listed
-                && namespace.is_own
-            {
-                return Err(error).context("cannot list the sockets from before the start");
+            // Another one that has gone meanwhile has no sockets.
+            if namespace.is_own {
+                listed?;
             }
         }
-        let Some(transitions) = reader.seeds() else {
-            return Ok(None);
-        };
-        reader.end_seeding()?;
-        Ok(Some(Seeds {
-            sockets,
-            transitions: tcp::seeds(&transitions).readings,
-        }))
+        Ok(sockets)
     }
 
     /// One reading, and how many bytes of it were none.
@@ -113,14 +120,22 @@ impl Sockets {
 
     fn look(&mut self, populations: &[(u32, Population)]) -> anyhow::Result<()> {
         self.readings += 1;
-        let is_known = |inode| self.namespaces.get(inode).is_some();
-        let is_new =
-            |&(inode, _): &(u32, Population)| !is_known(inode) && !self.latest.contains_key(&inode);
-        if self.readings >= READINGS_A_LOOK || populations.iter().any(is_new) {
+        let mut ask = None;
+        if self.readings >= READINGS_A_LOOK {
+            ask = Some(Ask::ByTurns);
+        }
+        for &(inode, _) in populations {
+            // One that stays unknown has no process: asked for once.
+            if self.namespaces.get(inode).is_none() && self.sought.insert(inode) {
+                ask = Some(Ask::All);
+            }
+        }
+        if let Some(ask) = ask {
             self.readings = 0;
-            let changes = self.namespaces.refresh();
+            let changes = self.namespaces.refresh(ask);
             for gone in changes.context("cannot look for network namespaces")?.gone {
                 self.latest.remove(&gone.inode);
+                self.sought.remove(&gone.inode);
             }
         }
         self.unopened = self.unopened.max(self.namespaces.unopened());

@@ -52,6 +52,8 @@ pub(super) struct Source {
     sockets: Sockets,
     /// The sockets from before the start, until they are in a reading.
     seeds: Option<Seeds>,
+    /// Why they are not known.
+    unseeded: Option<anyhow::Error>,
     /// Episodes that the ring had refused by the last reading.
     episodes_refused: u64,
     in_force: usize,
@@ -73,9 +75,18 @@ impl Source {
         let hooks = loaded.hooks.clone();
         let mut reader = Reader::new(loaded)?;
         let sockets = Sockets::new(cgroups.version())?;
+        let seeds = reader
+            .counts_sockets()
+            .then(|| sockets.seed(&mut reader))
+            .transpose();
+        let (seeds, unseeded) = match seeds {
+            Ok(seeds) => (seeds, None),
+            Err(error) => (None, Some(error)),
+        };
         let source = Self {
             in_force: hooks.iter().filter(|hook| hook.why.is_none()).count(),
-            seeds: sockets.seed(&mut reader)?,
+            seeds,
+            unseeded,
             sockets,
             reader,
             cgroups,
@@ -84,6 +95,11 @@ impl Source {
             latest: ClockReading::default(),
         };
         Ok((source, hooks))
+    }
+
+    /// Why the sockets from before the start are not known, if they are not.
+    pub(super) fn unseeded(&self) -> Option<&anyhow::Error> {
+        self.unseeded.as_ref()
     }
 
     /// Waits for the names of kernel functions.

@@ -60,8 +60,16 @@ const MAIN: &str = "Debian";
 const SECURITY: &str = "Debian-Security";
 
 /// Modules that a guest needs where they are not built in: its disks, and what the
-/// live tests block on.
-const MODULES: [&str; 5] = ["virtio_pci", "virtio_blk", "loop", "fuse", "ext4"];
+/// live tests block on, what lists TCP sockets, cables between network namespaces.
+const MODULES: [&str; 7] = [
+    "virtio_pci",
+    "virtio_blk",
+    "loop",
+    "fuse",
+    "ext4",
+    "tcp_diag",
+    "veth",
+];
 
 /// The modules that were asked for when a kernel was kept.
 const ASKED: &str = "asked";

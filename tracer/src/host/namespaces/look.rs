@@ -46,6 +46,15 @@ pub struct Changes {
     pub gone: Vec<Namespace>,
 }
 
+/// Which processes a look asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Every one.
+    All,
+    /// New ones, and a part of the others.
+    ByTurns,
+}
+
 impl Namespaces {
     /// Opens tracer's own and looks for all others.
     ///
@@ -71,7 +80,7 @@ impl Namespaces {
             unreadable: HashSet::new(),
             unopened: 0,
         };
-        namespaces.refresh()?;
+        namespaces.refresh(Ask::All)?;
         Ok(namespaces)
     }
 
@@ -102,12 +111,13 @@ impl Namespaces {
         self.unopened
     }
 
-    /// Looks anew. A namespace that comes with a new process is found at once, one
-    /// that a process from before the last look goes to within four looks.
+    /// Looks anew. When processes are asked by turns, a namespace that comes with a new
+    /// process is found at once, one that a process from before the last look goes to
+    /// within four looks.
     ///
     /// # Errors
     /// /proc or the names cannot be listed; then nothing has changed.
-    pub fn refresh(&mut self) -> Result<Changes, NamespaceError> {
+    pub fn refresh(&mut self, ask: Ask) -> Result<Changes, NamespaceError> {
         let processes = processes()?;
         let mut names = self.names()?;
         let mut look = Look::default();
@@ -123,7 +133,7 @@ impl Namespaces {
         let is_due = |pid: &u32| {
             let is_new = self.processes.binary_search(pid).is_err();
             // What could not be opened must be counted anew.
-            is_new || self.unopened > 0 || pid % TURNS == self.turn
+            ask == Ask::All || is_new || self.unopened > 0 || pid % TURNS == self.turn
         };
         let (due, others): (Vec<u32>, Vec<u32>) = processes.iter().partition(|pid| is_due(pid));
         self.ask(&mut look, &due);
@@ -297,7 +307,13 @@ mod tests {
         let caller = thread::current().id();
         assert_eq!(within(own, || thread::current().id()).unwrap(), caller);
         let inode = own.inode;
-        assert!(!namespaces.refresh().unwrap().new.contains(&inode));
+        assert!(
+            !namespaces
+                .refresh(Ask::ByTurns)
+                .unwrap()
+                .new
+                .contains(&inode)
+        );
         assert_eq!(namespaces.all()[0].inode, inode);
         assert_eq!(namespaces.all().iter().filter(|n| n.is_own).count(), 1);
     }
@@ -312,7 +328,13 @@ mod tests {
         };
         let inode = of_process(stranger.pid()).unwrap();
         assert!(namespaces.get(inode).is_none());
-        assert!(namespaces.refresh().unwrap().new.contains(&inode));
+        assert!(
+            namespaces
+                .refresh(Ask::ByTurns)
+                .unwrap()
+                .new
+                .contains(&inode)
+        );
         // Whether or not it is the process's turn, and is known to be its.
         for forget in [false, true].repeat(TURNS as usize) {
             let found = namespaces.get_mut(inode).unwrap();
@@ -320,13 +342,13 @@ mod tests {
             if forget {
                 found.pid = None;
             }
-            let changes = namespaces.refresh().unwrap();
+            let changes = namespaces.refresh(Ask::ByTurns).unwrap();
             assert!(!changes.new.contains(&inode));
             assert!(changes.gone.iter().all(|gone| gone.inode != inode));
         }
 
         stranger.end();
-        let gone = namespaces.refresh().unwrap().gone;
+        let gone = namespaces.refresh(Ask::ByTurns).unwrap().gone;
         assert!(gone.iter().any(|namespace| namespace.inode == inode));
         assert!(namespaces.get(inode).is_none());
     }

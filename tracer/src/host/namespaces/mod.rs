@@ -24,7 +24,7 @@ use std::{
 
 use thiserror::Error;
 
-pub use self::look::{Changes, Namespaces};
+pub use self::look::{Ask, Changes, Namespaces};
 use crate::text::Text;
 
 /// tracer's own.
