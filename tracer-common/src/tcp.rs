@@ -34,20 +34,25 @@ pub type Matrix = [u64; PAIRS];
 pub struct Counted {
     /// How often sockets went from one state to another.
     pub matrix: Matrix,
-    /// The transition that the first hook has taken, until the second has seen so; see
-    /// tcp.rs of the kernel side.
+    /// The socket whose transition the first hook has taken, until the second has seen
+    /// it; see tcp.rs of the kernel side.
     pub taken: u64,
-    /// The same of one that an interrupt made in between.
+    /// The state that it leaves.
+    pub taken_from: u64,
+    /// The socket of a transition that an interrupt makes in between.
     pub taken_inside: u64,
     /// Transitions that the first hook was not run for, and that the second took.
     pub nested: u64,
 }
 
+/// Of a namespace: how many sockets came into each state, then how many left it; all
+/// wrapping.
+pub type Moves = [u32; 2 * STATES];
 /// What came into each state less what left it, wrapping.
 pub type Population = [u64; STATES];
 
 /// Most network namespaces that are told apart.
-pub const NAMESPACES: u32 = 1024;
+pub const NAMESPACES: u32 = 512;
 /// Most pairs of a process and a port.
 pub const ACTORS: u32 = 4096;
 /// Most ports that connections are counted by.

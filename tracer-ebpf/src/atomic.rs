@@ -11,22 +11,16 @@ use core::arch::asm;
 #[inline(always)]
 pub(crate) unsafe fn add_one(n: *mut u64) {
     // SAFETY: the caller's word.
-    unsafe { add(n, 1) };
+    unsafe { asm!("lock *(u64 *)({n} + 0) += {one}", n = in(reg) n, one = in(reg) 1_u64) };
 }
 
-/// Takes one away, wrapping.
+/// Adds one, wrapping, to a word of half the size.
 ///
 /// # Safety
 ///
 /// As of [`add_one`].
 #[inline(always)]
-pub(crate) unsafe fn subtract_one(n: *mut u64) {
+pub(crate) unsafe fn add_one_short(n: *mut u32) {
     // SAFETY: the caller's word.
-    unsafe { add(n, u64::MAX) };
-}
-
-#[inline(always)]
-unsafe fn add(n: *mut u64, addend: u64) {
-    // SAFETY: the caller's word.
-    unsafe { asm!("lock *(u64 *)({n} + 0) += {addend}", n = in(reg) n, addend = in(reg) addend) };
+    unsafe { asm!("lock *(u32 *)({n} + 0) += {one}", n = in(reg) n, one = in(reg) 1_u64) };
 }

@@ -16,8 +16,8 @@ use tracer_common::{
     sched::BlockedTotals,
     task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
     tcp::{
-        self, ActorKey, ActorTotals, Counted, Population, PortKey, PortTotals, SeedRecord,
-        TcpControl, Waiting,
+        self, ActorKey, ActorTotals, Counted, Moves, PortKey, PortTotals, SeedRecord, TcpControl,
+        Waiting,
     },
 };
 
@@ -142,7 +142,7 @@ pub(crate) static TRANSITIONS: PerCpuArray<Counted, 1> = PerCpuArray::new();
 
 /// Sockets by state, by the inode number of their network namespace.
 #[btf_map]
-pub(crate) static POPULATIONS: PerCpuHashMap<u32, Population, { tcp::NAMESPACES as usize }> =
+pub(crate) static POPULATIONS: PerCpuHashMap<u32, Moves, { tcp::NAMESPACES as usize }> =
     PerCpuHashMap::new();
 
 /// Who makes and closes connections.

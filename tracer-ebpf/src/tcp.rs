@@ -25,10 +25,10 @@ use tracer_common::{
 };
 
 use crate::{
-    atomic::{add_one, subtract_one},
+    atomic::{add_one, add_one_short},
     field::{
         BIND_BUCKET, BUCKET_REUSE, NET_INODE, Object, SOCK_HASH, SOCK_LOCAL_PORT, SOCK_NET,
-        SOCK_PROTOCOL, SOCK_REMOTE_PORT, TCP_SRTT, field,
+        SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_STATE, TCP_SRTT, field, read,
     },
     maps::{
         ACTORS, POPULATIONS, PORTS, SEEDS, TCP_CONTROL, TRANSITIONS, WAITING, WAITING_SLOTS, count,
@@ -47,23 +47,23 @@ const SRTT_SHIFT: u32 = 3;
 /// A process that connects or closes can be interrupted in here, and the interrupt can
 /// have a hundred packets to deliver. From 6.0 the kernel does not run a program that
 /// runs on this CPU already (`__bpf_trace_run`, kernel/trace/bpf_trace.c). So there
-/// are two: this one says which transition it takes, and the second takes what this
+/// are two: this one says whose transition it takes, and the second takes what this
 /// one did not.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let Some(here) = TRANSITIONS.get_ptr_mut(0) else {
         return 0;
     };
-    // SAFETY: the arguments, and the slot of this CPU: interrupts leave there what
-    // they found, so a word may be looked at and written in two steps.
+    // SAFETY: the slot of this CPU, and the arguments of the tracepoint.
     unsafe {
-        let mut taken = &raw mut (*here).taken;
-        if taken.read_volatile() != 0 {
-            taken = &raw mut (*here).taken_inside;
+        let taken = (&raw const (*here).taken).read_volatile();
+        if taken != 0 && is_under_way(taken, (*here).taken_from) {
+            (&raw mut (*here).taken_inside).write_volatile(ctx.arg(0));
+        } else {
+            (&raw mut (*here).taken_from).write_volatile(ctx.arg(1));
+            (&raw mut (*here).taken_inside).write_volatile(0);
+            (&raw mut (*here).taken).write_volatile(ctx.arg(0));
         }
-        // In two steps, as the verifier adds nothing to an address of a socket.
-        taken.write_volatile(ctx.arg(0));
-        taken.write_volatile(taken.read_volatile() + pair(&ctx));
         transition(&ctx, here);
     }
     0
@@ -75,10 +75,11 @@ pub(crate) fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
     let Some(here) = TRANSITIONS.get_ptr_mut(0) else {
         return 0;
     };
+    let sk: u64 = ctx.arg(0);
     // SAFETY: as above.
     unsafe {
         for taken in [&raw mut (*here).taken, &raw mut (*here).taken_inside] {
-            if taken.read_volatile().wrapping_sub(pair(&ctx)) == ctx.arg::<u64>(0) {
+            if taken.read_volatile() == sk {
                 taken.write_volatile(0);
                 return 0;
             }
@@ -87,6 +88,16 @@ pub(crate) fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
         transition(&ctx, here);
     }
     0
+}
+
+/// Whether the second program is still to see this transition. It is not run where an
+/// interrupt comes into it, and then what was taken there is never seen off. A socket
+/// changes its state right after the tracepoint (`inet_sk_state_store`,
+/// net/ipv4/af_inet.c).
+#[inline(always)]
+fn is_under_way(sk: u64, from: u64) -> bool {
+    let state: u8 = read(sk + u64::from(SOCK_STATE.load()));
+    u64::from(state) == from
 }
 
 /// The pair of states, by its number: less than the size of a socket, so that the
@@ -165,12 +176,12 @@ pub(crate) fn netns(sk: Object) -> u32 {
 
 #[inline(always)]
 fn count_population(netns: u32, from: u32, to: u32) {
-    let population = match POPULATIONS.get_ptr_mut(netns) {
-        Some(population) => population,
+    let moves = match POPULATIONS.get_ptr_mut(netns) {
+        Some(moves) => moves,
         None => {
-            let _ = POPULATIONS.insert(netns, [0; STATES], u64::from(BPF_NOEXIST));
+            let _ = POPULATIONS.insert(netns, [0; 2 * STATES], u64::from(BPF_NOEXIST));
             match POPULATIONS.get_ptr_mut(netns) {
-                Some(population) => population,
+                Some(moves) => moves,
                 None => {
                     count(lost::NAMESPACES);
                     return;
@@ -180,11 +191,11 @@ fn count_population(netns: u32, from: u32, to: u32) {
     };
     // SAFETY: a per-CPU slot; both numbers are below `STATES`.
     unsafe {
-        let population: *mut u64 = &raw mut (*population)[0];
-        add_one(population.add(bounded::<{ STATES as u64 }>(to.into())));
+        let moves: *mut u32 = &raw mut (*moves)[0];
+        add_one_short(moves.add(bounded::<{ STATES as u64 }>(to.into())));
         // An accepted child begins as a copy of its listener, which stays.
         if from != LISTEN || to != SYN_RECV {
-            subtract_one(population.add(bounded::<{ STATES as u64 }>(from.into())));
+            add_one_short(moves.add(STATES + bounded::<{ STATES as u64 }>(from.into())));
         }
     }
 }

@@ -64,8 +64,8 @@ impl Sampler {
 
 impl Samples {
     /// Whether each state's number is one that was counted within so many ms of a time,
-    /// or between two that were.
-    pub fn agree(&self, states: &States, at_ns: u64, within_ms: u64) -> bool {
+    /// or between two that were, or off by no more than so many sockets.
+    pub fn agree(&self, states: &States, at_ns: u64, within_ms: u64, by: u64) -> bool {
         let within_ns = within_ms * 1_000_000;
         let near: Vec<&States> = self
             .0
@@ -79,8 +79,15 @@ impl Samples {
                 let of = |states: &States| states.get(name).copied().unwrap_or(0);
                 let counts = || near.iter().copied().map(of);
                 let (least, most) = (counts().min(), counts().max());
-                (least..=most).contains(&Some(of(states)))
+                let least = least.unwrap_or(0).saturating_sub(by);
+                (least..=most.unwrap_or(0) + by).contains(&of(states))
             })
+    }
+
+    /// What was counted nearest to a time.
+    pub fn nearest(&self, at_ns: u64) -> Option<&States> {
+        let nearest = self.0.iter().min_by_key(|s| s.to_ns.abs_diff(at_ns));
+        nearest.map(|sample| &sample.states)
     }
 
     /// How many different counts there were.

@@ -6,8 +6,9 @@ use bytes::{Buf as _, Bytes};
 use tracer_common::{
     COMM_BYTES,
     tcp::{
-        ActorTotals, CLOSE_WAIT, CONNECTED, HolderRecord, PortTotals, SeedRecord, TIME_BUCKETS,
-        TIMER_KEEPALIVE, TIMER_RETRANSMIT, TIMER_WINDOW_PROBE, WaitingRecord,
+        ActorTotals, CLOSE_WAIT, CONNECTED, HolderRecord, Moves, Population, PortTotals, STATES,
+        SeedRecord, TIME_BUCKETS, TIMER_KEEPALIVE, TIMER_RETRANSMIT, TIMER_WINDOW_PROBE,
+        WaitingRecord,
     },
 };
 
@@ -133,6 +134,17 @@ pub struct SeedReading {
     pub from: u32,
     /// State after.
     pub to: u32,
+}
+
+/// What came into each state of a namespace less what left it.
+pub fn population((netns, moves): &(u32, Moves)) -> (u32, Population) {
+    let mut population = [0; STATES];
+    let (came, left) = moves.split_at(STATES);
+    for (place, (came, left)) in population.iter_mut().zip(came.iter().zip(left)) {
+        // Either wraps; there are never so many sockets that their difference does.
+        *place = i64::from(came.wrapping_sub(*left).cast_signed()).cast_unsigned();
+    }
+    (*netns, population)
 }
 
 /// Decodes a run of `WaitingRecord`s. A socket that has just left CLOSE_WAIT is no
@@ -273,10 +285,21 @@ fn address(family: u16, bytes: [u8; 16]) -> IpAddr {
 mod tests {
     use bytes::Bytes;
     use proptest::prelude::{any, prop, proptest};
-    use tracer_common::tcp::{HolderRecord, SeedRecord, WaitingRecord};
+    use tracer_common::tcp::{HolderRecord, STATES, SeedRecord, WaitingRecord};
 
-    use super::{ActorKey, actor, actor_words, holders, seeds, waiting};
+    use super::{ActorKey, actor, actor_words, holders, population, seeds, waiting};
     use crate::snapshot::Side;
+
+    #[test]
+    fn a_population_is_what_came_less_what_left_though_both_wrap() {
+        let mut moves = [0; 2 * STATES];
+        (moves[1], moves[STATES + 1]) = (5, 2);
+        (moves[2], moves[STATES + 2]) = (1, u32::MAX);
+        (moves[3], moves[STATES + 3]) = (0, 4);
+        let (netns, population) = population(&(7, moves));
+        let signed = population.map(u64::cast_signed);
+        assert_eq!((netns, signed[1], signed[2], signed[3]), (7, 3, 2, -4));
+    }
 
     proptest! {
         #[test]

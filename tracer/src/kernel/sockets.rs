@@ -11,7 +11,7 @@ use aya::{
     programs::BtfTracePoint,
 };
 use bytes::{Bytes, BytesMut};
-use tracer_common::tcp::{CLOSE_WAIT, Counted, Matrix, PAIRS, Population, STATES};
+use tracer_common::tcp::{CLOSE_WAIT, Counted, Matrix, Moves, PAIRS, STATES};
 
 use super::{
     iterator::Iterators,
@@ -34,8 +34,9 @@ const NESTED: usize = offset_of!(Counted, nested) / 8;
 pub struct RawSockets {
     /// How often sockets went from one state to another, since the start.
     pub matrix: Matrix,
-    /// Came into each state less left it, since the start, by network namespace.
-    pub populations: Vec<(u32, Population)>,
+    /// Sockets that came into each state and that left it, since the start, by network
+    /// namespace.
+    pub moves: Vec<(u32, Moves)>,
     /// Elements of ACTORS.
     pub actors: Vec<(u64, ActorWords)>,
     /// Elements of PORTS.
@@ -52,7 +53,7 @@ pub struct RawSockets {
 /// The open ends of the kernel side.
 pub(super) struct SocketReader {
     counted: PerCpuArray<MapData, CountedWords>,
-    populations: PerCpuHashMap<MapData, u32, Population>,
+    moves: PerCpuHashMap<MapData, u32, Moves>,
     actors: HashMap<MapData, u64, ActorWords>,
     ports: HashMap<MapData, u64, PortWords>,
     slots: Map,
@@ -79,7 +80,7 @@ impl SocketReader {
             slots: map("WAITING_SLOTS")?,
             waiting: map("WAITING")?,
             counted: take(ebpf, "TRANSITIONS")?,
-            populations: take(ebpf, "POPULATIONS")?,
+            moves: take(ebpf, "POPULATIONS")?,
             actors: take(ebpf, "ACTORS")?,
             ports: take(ebpf, "PORTS")?,
             seeds: take(ebpf, "SEEDS")?,
@@ -132,7 +133,7 @@ impl SocketReader {
         }
         Ok(RawSockets {
             matrix,
-            populations: self.populations()?,
+            moves: self.moves()?,
             actors: self.actors.iter().filter_map(Result::ok).collect(),
             ports: self.ports.iter().filter_map(Result::ok).collect(),
             waiting,
@@ -172,17 +173,19 @@ impl SocketReader {
         Ok(sum)
     }
 
-    fn populations(&self) -> Result<Vec<(u32, Population)>, KernelError> {
+    fn moves(&self) -> Result<Vec<(u32, Moves)>, KernelError> {
         let sum = |element: Result<_, _>| {
-            let (netns, cpus): (u32, aya::maps::PerCpuValues<Population>) =
+            let (netns, cpus): (u32, aya::maps::PerCpuValues<Moves>) =
                 element.map_err(|e| KernelError::bpf("reading", "POPULATIONS", &e))?;
-            let mut sum = [0_u64; STATES];
+            let mut sum: Moves = [0; 2 * STATES];
             for cpu in cpus.iter() {
-                add(&mut sum, cpu);
+                for (sum, more) in sum.iter_mut().zip(cpu) {
+                    *sum = sum.wrapping_add(*more);
+                }
             }
             Ok((netns, sum))
         };
-        self.populations.iter().map(sum).collect()
+        self.moves.iter().map(sum).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
-use tracer_common::tcp::{CLOSE, FIN_WAIT2, Population, TIME_WAIT};
+use tracer_common::tcp::{CLOSE, FIN_WAIT2, Moves, STATES, TIME_WAIT};
 
 use crate::{
     aggregate::tcp::{NamespaceReading, Seeds, TcpReading},
@@ -40,7 +40,7 @@ pub(super) struct Sockets {
 
 /// The counters of a namespace, as of when something last happened there.
 struct Known {
-    population: Population,
+    moves: Moves,
     counters: NetCounters,
 }
 
@@ -95,7 +95,7 @@ impl Sockets {
         raw: RawSockets,
         seeds: Option<Seeds>,
     ) -> anyhow::Result<(TcpReading, usize)> {
-        self.look(&raw.populations)?;
+        self.look(&raw.moves)?;
         let waiting = tcp::waiting(&raw.waiting);
         let holders = raw.holders.as_ref().map(tcp::holders);
         let undecodable = waiting.undecodable + holders.as_ref().map_or(0, |h| h.undecodable);
@@ -110,21 +110,21 @@ impl Sockets {
             ports: raw.ports.iter().map(|(k, v)| tcp::port(*k, v)).collect(),
             waiting,
             holders: holders.map(|holders| holders.readings),
-            namespaces: self.counters(&raw.populations),
-            populations: raw.populations,
+            namespaces: self.counters(&raw.moves),
+            populations: raw.moves.iter().map(tcp::population).collect(),
             missed: raw.missed,
             unopened: self.unopened,
         };
         Ok((reading, undecodable))
     }
 
-    fn look(&mut self, populations: &[(u32, Population)]) -> anyhow::Result<()> {
+    fn look(&mut self, moves: &[(u32, Moves)]) -> anyhow::Result<()> {
         self.readings += 1;
         let mut ask = None;
         if self.readings >= READINGS_A_LOOK {
             ask = Some(Ask::ByTurns);
         }
-        for &(inode, _) in populations {
+        for &(inode, _) in moves {
             // One that stays unknown has no process: asked for once.
             if self.namespaces.get(inode).is_none() && self.sought.insert(inode) {
                 ask = Some(Ask::All);
@@ -143,19 +143,16 @@ impl Sockets {
     }
 
     /// The counters of each namespace: read again only where something happened.
-    fn counters(&mut self, populations: &[(u32, Population)]) -> Vec<NamespaceReading> {
-        let populations: HashMap<u32, &Population> =
-            populations.iter().map(|(inode, p)| (*inode, p)).collect();
-        let nothing = Population::default();
+    fn counters(&mut self, moves: &[(u32, Moves)]) -> Vec<NamespaceReading> {
+        let moves: HashMap<u32, &Moves> = moves.iter().map(|(inode, m)| (*inode, m)).collect();
+        let nothing = [0; 2 * STATES];
         let mut readings = Vec::new();
         for namespace in self.namespaces.all() {
             let inode = namespace.inode;
-            let population = **populations.get(&inode).unwrap_or(&&nothing);
+            let moves = **moves.get(&inode).unwrap_or(&&nothing);
             let known = self.latest.get(&inode);
             let is_quiet = |known: &&Known| {
-                known.population == population
-                    && known.counters.time_wait_now == 0
-                    && !namespace.is_own
+                known.moves == moves && known.counters.time_wait_now == 0 && !namespace.is_own
             };
             let counters = match known.filter(is_quiet) {
                 Some(known) => known.counters,
@@ -165,13 +162,7 @@ impl Sockets {
                     Err(_) => known.map(|known| known.counters).unwrap_or_default(),
                 },
             };
-            self.latest.insert(
-                inode,
-                Known {
-                    population,
-                    counters,
-                },
-            );
+            self.latest.insert(inode, Known { moves, counters });
             readings.push(NamespaceReading {
                 netns: Netns {
                     inode,

@@ -292,7 +292,7 @@ fn has_vanished(error: &io::Error) -> bool {
 mod tests {
     use std::thread;
 
-    use super::{Namespaces, TURNS};
+    use super::{Ask, Namespaces, TURNS};
     use crate::host::{
         namespaces::{of_process, within},
         stranger::Stranger,
