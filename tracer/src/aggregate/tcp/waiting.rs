@@ -147,6 +147,14 @@ enum Owner {
     Unknown,
 }
 
+/// A process's sockets that wait for long.
+#[derive(Clone, Copy, Debug, Default)]
+struct Number {
+    all: u64,
+    /// Of those, the ones from before tracer's start.
+    from_before: u64,
+}
+
 /// What is known of a process's sockets over time.
 #[derive(Debug, Default)]
 struct History {
@@ -276,13 +284,15 @@ impl WaitingTable {
     }
 
     fn count(&mut self, options: LeakOptions, hertz: Hertz) {
-        let mut numbers: HashMap<Owner, u64> = HashMap::new();
+        let mut numbers: HashMap<Owner, Number> = HashMap::new();
         self.unknown = 0;
         for socket in self.sockets.values() {
             if socket.age(self.now, hertz).0 >= options.long_ns() {
                 let owner = owner(socket);
                 self.unknown += u64::from(owner == Owner::Unknown);
-                *numbers.entry(owner).or_default() += 1;
+                let number = numbers.entry(owner).or_default();
+                number.all += 1;
+                number.from_before += u64::from(socket.reading.since.is_none());
             }
         }
         self.histories
@@ -291,10 +301,10 @@ impl WaitingTable {
             let history = self.histories.entry(owner).or_insert_with(|| History {
                 began: self.now,
                 // Those of before the start are no growth.
-                at_begin: 0,
+                at_begin: number.from_before,
                 ..History::default()
             });
-            history.numbers.push_back((self.now, number));
+            history.numbers.push_back((self.now, number.all));
             while let Some((at, _)) = history.numbers.front()
                 && self.now.since_ns(*at) > WINDOW_NS
             {
