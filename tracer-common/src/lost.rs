@@ -34,5 +34,7 @@ pub const PORTS: u32 = 12;
 pub const WAITING: u32 = 13;
 /// The ring of transitions at the start was full: sockets by state may be off.
 pub const SEED_RING: u32 = 14;
+/// The ring of openings was full: it is not known where a socket was opened.
+pub const OPENING_RING: u32 = 15;
 /// Number of counters.
-pub const COUNTERS: u32 = 15;
+pub const COUNTERS: u32 = 16;

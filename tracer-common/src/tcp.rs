@@ -201,6 +201,39 @@ pub struct HolderRecord {
     pub comm: [u8; COMM_BYTES],
 }
 
+/// Most processes whose openings are watched at a time.
+pub const SUSPECTS: u32 = 64;
+/// Bytes of a user stack that are brought back.
+pub const OPENING_STACK: usize = 8192;
+/// They are read in parts of this size: less than that is left at the stack's end.
+pub const OPENING_STACK_PART: usize = 512;
+
+/// A connection that a suspected process has just accepted or begun to make.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpeningRecord {
+    /// Address of the socket.
+    pub socket: u64,
+    /// When (CLOCK_MONOTONIC, ns).
+    pub at_ns: u64,
+    /// Registers of the process: program counter, stack pointer, frame pointer.
+    pub pc: u64,
+    /// See `pc`.
+    pub sp: u64,
+    /// See `pc`.
+    pub fp: u64,
+    /// That process.
+    pub tgid: u32,
+    /// Local port.
+    pub local_port: u16,
+    /// The peer's.
+    pub remote_port: u16,
+    /// How many bytes of `stack` there are.
+    pub length: u64,
+    /// The stack, from `sp` on.
+    pub stack: [u8; OPENING_STACK],
+}
+
 /// A transition while user space counts the sockets from before the start.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

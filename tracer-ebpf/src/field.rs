@@ -67,6 +67,7 @@ offsets!(
     TABLE_MOST,
     TABLE_FILES,
     FILE_INODE,
+    FILE_PRIVATE,
     INODE_MODE,
     INODE_RDEV,
     INODE_SUPER,
@@ -76,6 +77,9 @@ offsets!(
     DEVICE_NUMBER,
     REGS_SYSCALL,
     REGS_FIRST,
+    REGS_PC,
+    REGS_SP,
+    REGS_FP,
     SOCKET_SOCK,
     SOCK_FAMILY,
     SOCK_STATE,
@@ -108,6 +112,16 @@ offsets!(
 /// Episodes from this length on are looked at, in ns; frozen like the offsets.
 #[unsafe(no_mangle)]
 pub(crate) static MIN_BLOCK_NS: Global<u64> = Global::new(1_000_000);
+
+/// Numbers of the system calls that open connections; frozen likewise.
+#[unsafe(no_mangle)]
+pub(crate) static SYSCALL_ACCEPT: Global<u32> = Global::new(0);
+/// See [`SYSCALL_ACCEPT`].
+#[unsafe(no_mangle)]
+pub(crate) static SYSCALL_ACCEPT4: Global<u32> = Global::new(0);
+/// See [`SYSCALL_ACCEPT`].
+#[unsafe(no_mangle)]
+pub(crate) static SYSCALL_CONNECT: Global<u32> = Global::new(0);
 
 /// Whether the running kernel has the field.
 #[inline(always)]

@@ -54,19 +54,9 @@ pub(crate) fn note_file(task: Object, waits: &mut WaitsFor) {
         return;
     };
     waits.syscall = syscall;
-    // SAFETY: as above; a NULL on the way reads as 0.
-    let (most, files): (u32, u64) = unsafe {
-        let files: Object = field(task, &TASK_FILES);
-        let table: Object = field(files, &FILES_TABLE);
-        (field(table, &TABLE_MOST), field(table, &TABLE_FILES))
+    let Some(file) = file_of(task, first) else {
+        return;
     };
-    if first >= u64::from(most) {
-        return;
-    }
-    let file: u64 = read(files + first * size_of::<u64>() as u64);
-    if file == 0 {
-        return;
-    }
     let inode: u64 = read(file + u64::from(FILE_INODE.load()));
     let super_block: u64 = read(inode + u64::from(INODE_SUPER.load()));
     waits.file_system = read(super_block + u64::from(SUPER_DEV.load()));
@@ -74,4 +64,20 @@ pub(crate) fn note_file(task: Object, waits: &mut WaitsFor) {
     if mode & KIND_OF_FILE == BLOCK_DEVICE {
         waits.file_device = read(inode + u64::from(INODE_RDEV.load()));
     }
+}
+
+/// The address of the file behind a descriptor of a task.
+#[inline(always)]
+pub(crate) fn file_of(task: Object, descriptor: u64) -> Option<u64> {
+    // SAFETY: the caller's task is a task_struct; a NULL on the way reads as 0.
+    let (most, files): (u32, u64) = unsafe {
+        let files: Object = field(task, &TASK_FILES);
+        let table: Object = field(files, &FILES_TABLE);
+        (field(table, &TABLE_MOST), field(table, &TABLE_FILES))
+    };
+    if descriptor >= u64::from(most) {
+        return None;
+    }
+    let file: u64 = read(files + descriptor * size_of::<u64>() as u64);
+    (file != 0).then_some(file)
 }

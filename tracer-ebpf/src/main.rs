@@ -3,7 +3,7 @@
 //! `sched.rs` has the hot hooks (a context switch, a waking), `fold.rs` the
 //! look at the run queue when the kernel takes its load sample, `task.rs` the
 //! iterator, `block.rs` and `file.rs` what a blocked task waits for, `tcp.rs` and
-//! `socket.rs` what sockets do. Hot paths of the scheduler neither allocate nor look
+//! `socket.rs` what sockets do, `opening.rs` where suspected processes open them. Hot paths of the scheduler neither allocate nor look
 //! anything up in a hash.
 #![no_std]
 #![no_main]
@@ -17,6 +17,7 @@ mod file;
 mod floor;
 mod fold;
 mod maps;
+mod opening;
 mod sched;
 mod socket;
 mod task;

@@ -16,8 +16,8 @@ use tracer_common::{
     sched::BlockedTotals,
     task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
     tcp::{
-        self, ActorKey, ActorTotals, Counted, Moves, PortKey, PortTotals, SeedRecord, TcpControl,
-        Waiting,
+        self, ActorKey, ActorTotals, Counted, Moves, OpeningRecord, PortKey, PortTotals,
+        SeedRecord, TcpControl, Waiting,
     },
 };
 
@@ -160,6 +160,14 @@ pub(crate) static TCP_CONTROL: Array<TcpControl, 1> = Array::new();
 /// Transitions while user space counts the sockets from before the start.
 #[btf_map]
 pub(crate) static SEEDS: RingBuf<SeedRecord, { 1 << 20 }> = RingBuf::new();
+
+/// Processes whose openings are watched, each with how many more are wanted.
+#[btf_map]
+pub(crate) static SUSPECTS: HashMap<u32, u64, { tcp::SUSPECTS as usize }> = HashMap::new();
+
+/// Where they opened connections.
+#[btf_map]
+pub(crate) static OPENINGS: RingBuf<OpeningRecord, { 512 << 10 }> = RingBuf::new();
 
 /// Counters of `tracer_common::lost`.
 #[btf_map]

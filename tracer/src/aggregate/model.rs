@@ -373,6 +373,16 @@ impl LoadAggregate {
                 "too many transitions while the sockets from before the start were counted: sockets by state may be off by so many",
             ),
             lost(
+                "tcp_opening_ring_full",
+                counter(lost::OPENING_RING),
+                "a suspected process opened a connection: it is not known where",
+            ),
+            lost(
+                "tcp_opening_unnamed",
+                self.tcp.as_ref().map_or(0, TcpAggregate::unnamed),
+                "the functions that opened a connection were not looked up: the files of its process are slow",
+            ),
+            lost(
                 "tcp_transition_missed",
                 self.tcp.as_ref().map_or(0, TcpAggregate::missed),
                 "an interrupt came into the hook on the same CPU: a transition is not counted",

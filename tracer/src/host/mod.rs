@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod cgroups;
 pub mod devices;
 pub mod facts;
+pub mod functions;
 pub mod load;
 pub mod mounts;
 pub mod namespaces;

@@ -38,6 +38,7 @@ const fn optional(name: &'static str, paths: &'static [FieldPath], without: &'st
 }
 
 const NO_DELAYED: &str = "nothing: before 6.12 no sleeping task stays queued";
+const NO_OPENINGS: &str = "where sockets of a leak were opened (another architecture than x86-64)";
 const NO_LIMITS: &str = "throttled is counted as waiting (a kernel without CONFIG_CFS_BANDWIDTH)";
 
 /// Every field but the cgroup's, which `resolve` adds.
@@ -164,6 +165,10 @@ pub const FIELDS: &[Field] = &[
         &[("pt_regs", &["di"]), ("pt_regs", &["orig_x0"])],
         "the file system that a blocked system call is at (another architecture)",
     ),
+    optional("REGS_PC", &[("pt_regs", &["ip"])], NO_OPENINGS),
+    optional("REGS_SP", &[("pt_regs", &["sp"])], NO_OPENINGS),
+    optional("REGS_FP", &[("pt_regs", &["bp"])], NO_OPENINGS),
+    needed("FILE_PRIVATE", &[("file", &["private_data"])]),
     needed("SOCKET_SOCK", &[("socket", &["sk"])]),
     needed("SOCK_FAMILY", &[("sock", &["__sk_common", "skc_family"])]),
     needed("SOCK_STATE", &[("sock", &["__sk_common", "skc_state"])]),

@@ -24,6 +24,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tr
 /// Room for this many folds of every CPU until user space reads them.
 const FOLDS_KEPT: u64 = 8;
 
+/// Numbers of the system calls that open connections (asm/unistd.h).
+const OPENING_CALLS: [(&str, u32); 3] = [
+    ("SYSCALL_ACCEPT", libc::SYS_accept as u32),
+    ("SYSCALL_ACCEPT4", libc::SYS_accept4 as u32),
+    ("SYSCALL_CONNECT", libc::SYS_connect as u32),
+];
+
 /// What the kernel side is brought up with.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
@@ -103,6 +110,9 @@ fn create(
     loader.map_max_entries("FOLD_TIME", cpus + 1);
     loader.override_global(aya_log::LEVEL, &log_level, true);
     loader.override_global("MIN_BLOCK_NS", &options.min_block_ns, true);
+    for (name, number) in &OPENING_CALLS {
+        loader.override_global(name, number, true);
+    }
     for (name, offset) in offsets {
         loader.override_global(name, offset, true);
     }
@@ -141,6 +151,16 @@ fn attach(ebpf: &mut Ebpf, probe: &Probe, types: &AyaBtf) -> Result<(), KernelEr
                 .load(name, types)
                 .map_err(|e| failed("loading", &e))?;
             program.attach().map_err(|e| failed("attaching", &e))?;
+        }
+        Hook::OnDemand(name) => {
+            let program: &mut BtfTracePoint =
+                program.try_into().map_err(|e| failed("loading", &e))?;
+            program
+                .load(name, types)
+                .map_err(|e| failed("loading", &e))?;
+            // Whether it can be is to be known now.
+            let link = program.attach().map_err(|e| failed("attaching", &e))?;
+            program.detach(link).map_err(|e| failed("detaching", &e))?;
         }
         Hook::Iterator(name) => {
             let program: &mut Iter = program.try_into().map_err(|e| failed("loading", &e))?;

@@ -6,6 +6,8 @@
 pub enum Hook {
     /// A raw tracepoint with typed arguments (`tp_btf`).
     Tracepoint(&'static str),
+    /// The same, attached only while it is wanted.
+    OnDemand(&'static str),
     /// An iterator that user space reads.
     Iterator(&'static str),
 }
@@ -14,7 +16,7 @@ impl Hook {
     /// The kind, as the outputs name it.
     pub fn kind(self) -> &'static str {
         match self {
-            Self::Tracepoint(_) => "tp_btf",
+            Self::Tracepoint(_) | Self::OnDemand(_) => "tp_btf",
             Self::Iterator(_) => "iter",
         }
     }
@@ -22,7 +24,7 @@ impl Hook {
     /// The kernel's name for the place.
     pub fn target(self) -> &'static str {
         match self {
-            Self::Tracepoint(name) | Self::Iterator(name) => name,
+            Self::Tracepoint(name) | Self::OnDemand(name) | Self::Iterator(name) => name,
         }
     }
 }
@@ -52,6 +54,8 @@ pub const TASK_ITERATOR: &str = "each_task";
 pub const WAITING_ITERATOR: &str = "each_waiting";
 /// The iterator over descriptors.
 pub const DESCRIPTOR_ITERATOR: &str = "each_descriptor";
+/// The hook on connections that suspected processes open.
+pub const OPENINGS: &str = "sys_exit";
 /// The hook on transitions of TCP sockets.
 pub const TCP_STATES: &str = "inet_sock_set_state";
 
@@ -147,5 +151,14 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "none",
         without: "those transitions: a hundred at a time, every few seconds on a busy host",
+    },
+    Probe {
+        name: OPENINGS,
+        hook: Hook::OnDemand("sys_exit"),
+        purpose: "the user stack at which a process that may leak sockets accepts or connects; attached only while there is one",
+        since: "5.11",
+        required: false,
+        fallback: "none",
+        without: "where the sockets of a leak were opened",
     },
 ];

@@ -187,6 +187,14 @@ impl Reader {
         self.sockets.end_seeding()
     }
 
+    /// Watches where these processes open connections, and no others.
+    ///
+    /// # Errors
+    /// The kernel refuses to attach the hook or to write its map.
+    pub fn watch_openings(&mut self, pids: &[u32]) -> Result<(), KernelError> {
+        self.sockets.watch_openings(&mut self.ebpf, pids)
+    }
+
     /// Forgets what a process did with a port: a key of `decode::tcp::actor_words`.
     pub fn forget_actor(&mut self, key: u64) {
         self.sockets.forget_actor(key);

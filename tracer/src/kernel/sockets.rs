@@ -15,6 +15,7 @@ use tracer_common::tcp::{CLOSE_WAIT, Counted, Matrix, Moves, PAIRS, STATES};
 
 use super::{
     iterator::Iterators,
+    openings::OpeningReader,
     probes::{DESCRIPTOR_ITERATOR, TCP_STATES, WAITING_ITERATOR},
     reader::{drain, take},
 };
@@ -45,6 +46,8 @@ pub struct RawSockets {
     pub waiting: Bytes,
     /// `HolderRecord`s; `None` when nobody asked.
     pub holders: Option<Bytes>,
+    /// `OpeningRecord`s.
+    pub openings: Bytes,
     /// Transitions that neither hook was run for: a softirq came in on the same CPU
     /// between the kernel's check and the hook's first or last instruction.
     pub missed: u64,
@@ -60,6 +63,7 @@ pub(super) struct SocketReader {
     waiting: Map,
     seeds: RingBuf<MapData>,
     control: Array<MapData, u64>,
+    openings: OpeningReader,
     /// Whether each of the programs is there.
     counts: bool,
     finds_waiting: bool,
@@ -85,6 +89,7 @@ impl SocketReader {
             ports: take(ebpf, "PORTS")?,
             seeds: take(ebpf, "SEEDS")?,
             control: take(ebpf, "TCP_CONTROL")?,
+            openings: OpeningReader::new(ebpf, hooks)?,
             counts: is_there(TCP_STATES),
             finds_waiting: is_there(WAITING_ITERATOR),
             finds_holders: is_there(DESCRIPTOR_ITERATOR),
@@ -138,6 +143,7 @@ impl SocketReader {
             ports: self.ports.iter().filter_map(Result::ok).collect(),
             waiting,
             holders,
+            openings: self.openings.read(),
             missed: missed(ebpf).saturating_sub(counted[NESTED]),
         })
     }
@@ -152,6 +158,15 @@ impl SocketReader {
         self.control
             .set(0, 1, 0)
             .map_err(|e| KernelError::bpf("writing", "TCP_CONTROL", &e))
+    }
+
+    /// See [`OpeningReader::watch`].
+    pub(super) fn watch_openings(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pids: &[u32],
+    ) -> Result<(), KernelError> {
+        self.openings.watch(ebpf, pids)
     }
 
     /// Takes an element of ACTORS away.

@@ -58,7 +58,7 @@ impl Render for EventsRenderer {
     fn event(&mut self, event: &Event) -> Vec<u8> {
         let (line, stack) = match event {
             Event::Blocked(event) => (blocked(event), &event.stack),
-            Event::Leak(event) => (leak(event), &event.socket.stack),
+            Event::Leak(event) => (leak(event), &event.stack),
         };
         let indent = " ".repeat(INDENT);
         let frames = stack.iter().filter(|_| self.options.stacks);
@@ -94,7 +94,7 @@ fn leak(event: &LeakEvent) -> Line {
     if let Some(netns) = tcp::foreign(&socket.netns) {
         line.push(Style::Plain, format!("   {netns}"));
     }
-    if let Some(origin) = tcp::origin(socket) {
+    if let Some(origin) = tcp::origin(socket.side, &event.stack) {
         line.push(Style::Dim, format!("   {origin}"));
     }
     line

@@ -185,6 +185,7 @@ fn close_wait() -> Vec<CloseWait> {
             growth_per_s: 3.1,
             leak: true,
             why: "214 sockets, and more of them for 20 s: none of the oldest was closed".to_owned(),
+            stack: forgotten.stack.clone(),
             samples: vec![
                 forgotten.clone(),
                 WaitingSocket {
@@ -221,6 +222,7 @@ fn close_wait() -> Vec<CloseWait> {
             sockets: 1,
             oldest_ns: 4 * S,
             why: "younger than 10 s".to_owned(),
+            stack: Vec::new(),
             samples: vec![WaitingSocket {
                 fd: Some(7),
                 local: ([10, 88, 0, 4], 50_112).into(),
@@ -246,6 +248,7 @@ fn close_wait() -> Vec<CloseWait> {
             sockets: 3,
             oldest_ns: 21 * S,
             why: "no process has accepted them".to_owned(),
+            stack: Vec::new(),
             samples: Vec::new(),
             ..CloseWait::default()
         },
@@ -337,9 +340,11 @@ pub(crate) fn leaks() -> Vec<LeakEvent> {
             ..forgotten()
         },
         sockets: 214,
+        stack: forgotten().stack,
     };
     let unknown = LeakEvent {
         pid: None,
+        stack: Vec::new(),
         comm: Text::default(),
         socket: WaitingSocket {
             fd: None,

@@ -230,6 +230,7 @@ struct CloseWait<'a> {
     growth_per_s: Number,
     leak: bool,
     why: &'a str,
+    stack: Vec<&'a str>,
     samples: Vec<Socket<'a>>,
 }
 
@@ -244,6 +245,7 @@ impl<'a> From<&'a snapshot::CloseWait> for CloseWait<'a> {
             growth_per_s: Number(process.growth_per_s),
             leak: process.leak,
             why: &process.why,
+            stack: process.stack.iter().map(Text::as_str).collect(),
             samples: process.samples.iter().map(Socket::from).collect(),
         }
     }
@@ -345,6 +347,7 @@ pub(super) struct LeakEvent<'a> {
     pid: Option<u32>,
     comm: &'a str,
     sockets: u64,
+    stack: Vec<&'a str>,
     socket: Socket<'a>,
 }
 
@@ -356,6 +359,7 @@ impl<'a> From<&'a snapshot::LeakEvent> for LeakEvent<'a> {
             pid: event.pid,
             comm: event.comm.as_str(),
             sockets: event.sockets,
+            stack: event.stack.iter().map(Text::as_str).collect(),
             socket: (&event.socket).into(),
         }
     }

@@ -100,22 +100,24 @@ pub(super) fn leak() -> impl Strategy<Value = LeakEvent> {
         name(),
         socket(),
         count(),
-        any::<u64>(),
+        (any::<u64>(), vec(name(), 0..4)),
     )
-        .prop_map(|(pid, comm, socket, sockets, time)| LeakEvent {
+        .prop_map(|(pid, comm, socket, sockets, (time, stack))| LeakEvent {
             time: WallNs(time),
             pid,
             comm,
             socket,
             sockets,
+            stack,
         })
 }
 
 fn close_wait() -> impl Strategy<Value = CloseWait> {
     let who = (any::<Option<u32>>(), name(), detail());
     let how = (count(), count(), number(), any::<bool>());
-    (who, how, name(), vec(socket(), 0..4)).prop_map(
-        |((pid, comm, cgroup), (sockets, oldest_ns, growth_per_s, leak), why, samples)| CloseWait {
+    let rest = (name(), vec(name(), 0..4), vec(socket(), 0..4));
+    (who, how, rest).prop_map(
+        |((pid, comm, cgroup), (sockets, oldest_ns, growth_per_s, leak), rest)| CloseWait {
             pid,
             comm,
             cgroup,
@@ -123,8 +125,9 @@ fn close_wait() -> impl Strategy<Value = CloseWait> {
             oldest_ns,
             growth_per_s,
             leak,
-            why: why.to_string(),
-            samples,
+            why: rest.0.to_string(),
+            stack: rest.1,
+            samples: rest.2,
         },
     )
 }

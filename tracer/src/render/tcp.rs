@@ -51,21 +51,20 @@ pub(super) fn connections(side: Side, port: u16) -> String {
     }
 }
 
-/// In which function the process got the socket.
-pub(super) fn origin(socket: &WaitingSocket) -> Option<String> {
-    let function = socket.stack.first()?;
-    Some(format!("{} in {function}", how(socket)))
+/// So many functions are named on a line.
+const INNERMOST: usize = 3;
+
+/// In which functions a process got a socket: the innermost ones.
+pub(super) fn origin(side: Option<Side>, stack: &[Text]) -> Option<String> {
+    whole_origin(side, stack.get(..INNERMOST).unwrap_or(stack))
 }
 
-/// The same, and all functions around it.
-pub(super) fn whole_origin(socket: &WaitingSocket) -> Option<String> {
-    let functions: Vec<_> = socket.stack.iter().map(Text::as_str).collect();
+/// The same, with all functions around them.
+pub(super) fn whole_origin(side: Option<Side>, stack: &[Text]) -> Option<String> {
+    let functions: Vec<_> = stack.iter().map(Text::as_str).collect();
+    let how = side.map_or("opened", words::side);
     let is_known = !functions.is_empty();
-    is_known.then(|| format!("{} in {}", how(socket), functions.join(" < ")))
-}
-
-fn how(socket: &WaitingSocket) -> &'static str {
-    socket.side.map_or("opened", words::side)
+    is_known.then(|| format!("{how} in {}", functions.join(" < ")))
 }
 
 /// How long the process has not closed the socket, for a column.
@@ -178,7 +177,7 @@ fn leak(process: &CloseWait, columns: usize) -> Vec<Line> {
         let remote = words::address(socket.remote);
         let words = format!("e.g. {fd}{word} {remote}");
         parts.push(Line::plain(words));
-        let origin = origin(socket);
+        let origin = origin(socket.side, &process.stack);
         parts.extend(origin.map(|origin| Line::styled(Style::Dim, origin)));
     }
     flow(parts, columns)

@@ -108,13 +108,11 @@ fn of_process(process: &CloseWait, room: usize) -> Vec<Line> {
     }
     let why = wrap(&process.why, room.saturating_sub(DEEP_INDENT), 0);
     lines.extend(why.into_iter().map(deep));
-    let origins: Vec<_> = process.samples.iter().map(whole_origin).collect();
-    let mut known = origins.iter().flatten();
-    let first = known.next();
+    let side = process.samples.first().and_then(|socket| socket.side);
     // Mostly one place forgets them all: it is said once.
-    let is_same = known.all(|origin| Some(origin) == first);
-    if is_same && let Some(origin) = first {
-        lines.push(deep(Line::styled(Style::Dim, origin)));
+    if let Some(origin) = whole_origin(side, &process.stack) {
+        let origin = wrap(&origin, room.saturating_sub(DEEP_INDENT), 2);
+        lines.extend(origin.into_iter().map(deep));
     }
     let row = |socket: &WaitingSocket| {
         vec![
@@ -137,9 +135,11 @@ fn of_process(process: &CloseWait, room: usize) -> Vec<Line> {
     }
     let (head, rows) = grid::lay_out(&SOCKET, &rows, DEEP_INDENT, room);
     lines.push(head);
-    for (line, origin) in rows.into_iter().zip(origins) {
+    for (line, socket) in rows.into_iter().zip(&process.samples) {
         lines.push(line);
-        if !is_same && let Some(origin) = origin {
+        if socket.stack != process.stack
+            && let Some(origin) = whole_origin(socket.side, &socket.stack)
+        {
             lines.push(deep(indented(Line::styled(Style::Dim, origin))));
         }
     }

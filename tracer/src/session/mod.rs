@@ -3,6 +3,7 @@
 
 mod cost;
 mod naming;
+mod openings;
 mod output;
 mod pictures;
 mod sockets;
@@ -250,7 +251,9 @@ impl Session {
         self.aggregate.observe(&reading);
         if let Some(tcp) = self.aggregate.tcp() {
             let idle = tcp.take_idle_actors();
+            let suspects = tcp.suspects();
             self.source.forget(&idle);
+            self.source.watch_openings(&suspects)?;
         }
         Ok(reading)
     }

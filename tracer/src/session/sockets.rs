@@ -8,7 +8,7 @@ use tracer_common::tcp::{CLOSE, FIN_WAIT2, Moves, STATES, TIME_WAIT};
 
 use crate::{
     aggregate::tcp::{NamespaceReading, Seeds, TcpReading},
-    decode::tcp,
+    decode::{opening, tcp},
     host::{
         namespaces::{Ask, Namespace, Namespaces, within},
         netstat::{self, NetCounters},
@@ -17,6 +17,8 @@ use crate::{
     kernel::{fields::CgroupVersion, reader::Reader, sockets::RawSockets},
     snapshot::{Netns, TcpCounters},
 };
+
+use super::openings::Openings;
 
 /// Namespaces come and go: looked for anew after so many readings, and whenever the
 /// hook has seen one that is not known.
@@ -36,6 +38,7 @@ pub(super) struct Sockets {
     unopened: u64,
     /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
     names_cgroups: bool,
+    openings: Openings,
 }
 
 /// The counters of a namespace, as of when something last happened there.
@@ -53,6 +56,7 @@ impl Sockets {
             sought: HashSet::new(),
             unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
+            openings: Openings::default(),
         })
     }
 
@@ -98,7 +102,11 @@ impl Sockets {
         self.look(&raw.moves)?;
         let waiting = tcp::waiting(&raw.waiting);
         let holders = raw.holders.as_ref().map(tcp::holders);
-        let undecodable = waiting.undecodable + holders.as_ref().map_or(0, |h| h.undecodable);
+        let openings = opening::decode(&raw.openings);
+        let undecodable = waiting.undecodable
+            + holders.as_ref().map_or(0, |h| h.undecodable)
+            + openings.undecodable;
+        let openings = self.openings.name(openings.readings);
         let mut waiting: Vec<_> = waiting.readings.into_iter().flatten().collect();
         if !self.names_cgroups {
             waiting.iter_mut().for_each(|socket| socket.cgroup = 0);
@@ -110,6 +118,8 @@ impl Sockets {
             ports: raw.ports.iter().map(|(k, v)| tcp::port(*k, v)).collect(),
             waiting,
             holders: holders.map(|holders| holders.readings),
+            openings,
+            unnamed: self.openings.unnamed,
             namespaces: self.counters(&raw.moves),
             populations: raw.moves.iter().map(tcp::population).collect(),
             missed: raw.missed,

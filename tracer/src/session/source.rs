@@ -193,6 +193,11 @@ impl Source {
         }
     }
 
+    /// Watches where these processes open connections, and no others.
+    pub(super) fn watch_openings(&mut self, pids: &[u32]) -> anyhow::Result<()> {
+        Ok(self.reader.watch_openings(pids)?)
+    }
+
     /// Probes in force.
     pub(super) fn hooks_in_force(&self) -> usize {
         self.in_force

@@ -264,6 +264,9 @@ pub struct CloseWait {
     pub leak: bool,
     /// Why it is taken for a leak, or not; a sentence.
     pub why: String,
+    /// Where most of those were accepted or connected of which it is known, innermost
+    /// function first; empty when unknown.
+    pub stack: Vec<Text>,
     /// The oldest ones.
     pub samples: Vec<WaitingSocket>,
 }
@@ -368,6 +371,8 @@ pub struct LeakEvent {
     pub socket: WaitingSocket,
     /// Sockets of this process that are in CLOSE_WAIT now.
     pub sockets: u64,
+    /// Where most of them were opened, as [`CloseWait::stack`].
+    pub stack: Vec<Text>,
 }
 
 /// How many a second, of so many within an interval.

@@ -5,6 +5,7 @@
 //! the kernel side are since its start; what is shown of an interval is a difference.
 
 mod closers;
+mod openings;
 mod population;
 mod waiting;
 
@@ -19,6 +20,7 @@ use tracer_common::tcp::{
 
 use self::{closers::Closers, population::Populations, waiting::WaitingTable};
 pub use self::{
+    openings::OpeningReading,
     population::Seeds,
     waiting::{Hertz, LeakOptions},
 };
@@ -63,6 +65,10 @@ pub struct TcpReading {
     pub waiting: Vec<WaitingReading>,
     /// Who holds them, when it was looked up.
     pub holders: Option<Vec<HolderReading>>,
+    /// Connections that suspected processes opened.
+    pub openings: Vec<OpeningReading>,
+    /// Those that nobody had the time to name, since the start.
+    pub unnamed: u64,
     /// The namespaces that are known.
     pub namespaces: Vec<NamespaceReading>,
     /// Transitions that the hook missed, since the start.
@@ -98,6 +104,7 @@ struct Sums {
     counters: HashMap<u32, TcpCounters>,
     missed: u64,
     unopened: u64,
+    unnamed: u64,
 }
 
 type PortId = (u32, crate::snapshot::Side, u16);
@@ -111,6 +118,7 @@ impl Default for Sums {
             counters: HashMap::new(),
             missed: 0,
             unopened: 0,
+            unnamed: 0,
         }
     }
 }
@@ -133,6 +141,7 @@ impl Sums {
                 .collect(),
             missed: reading.missed,
             unopened: reading.unopened,
+            unnamed: reading.unnamed,
         }
     }
 }
@@ -195,6 +204,11 @@ impl TcpAggregate {
         self.closers.take_idle(self.now)
     }
 
+    /// Processes that may leak: where they open connections is worth a look.
+    pub fn suspects(&self) -> Vec<u32> {
+        self.waiting.suspects(self.options, self.hertz)
+    }
+
     /// Leaks that were found since this was asked last.
     pub fn take_events(&mut self, cgroup: impl Fn(u32, u64) -> Option<Text>) -> Vec<LeakEvent> {
         let told = self.waiting.take_events(self.options, self.hertz);
@@ -204,6 +218,7 @@ impl TcpAggregate {
             comm: process.comm.clone(),
             socket: self.socket(&process, &socket, &cgroup),
             sockets: process.sockets,
+            stack: process.stack,
         };
         told.into_iter().map(event).collect()
     }
@@ -216,6 +231,11 @@ impl TcpAggregate {
     /// Network namespaces that could not be opened.
     pub fn unopened(&self) -> u64 {
         self.latest.unopened
+    }
+
+    /// Openings that nobody had the time to name.
+    pub fn unnamed(&self) -> u64 {
+        self.latest.unnamed
     }
 
     /// Ends the interval.
@@ -334,8 +354,9 @@ impl TcpAggregate {
                 side: now.side,
                 port: now.port,
                 listener: None,
-                established: now.established
-                    - before.ports.get(id).map_or(0, |before| before.established),
+                established: now
+                    .established
+                    .saturating_sub(before.ports.get(id).map_or(0, |before| before.established)),
                 handshakes: Times(now.handshakes.clone()),
                 unmeasured: now.unmeasured,
                 held: Times(now.held.clone()),
@@ -365,7 +386,9 @@ impl TcpAggregate {
     ) -> crate::snapshot::WaitingSocket {
         let pid = process.pid.unwrap_or_default();
         let name = cgroup(pid, socket.reading.cgroup);
-        socket.model(self.now, self.hertz, self.netns(socket.reading.netns), name)
+        let mut model = socket.model(self.now, self.hertz, self.netns(socket.reading.netns), name);
+        model.stack = self.waiting.stack(socket).to_vec();
+        model
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::TcpReading;
+use super::{TcpReading, openings::Openings};
 use crate::{
     clock::MonotonicNs,
     decode::{
@@ -26,8 +26,16 @@ const WINDOW_NS: u64 = 60 * SECOND;
 const LOOK_UP_NS: u64 = SECOND;
 /// Holders change (a socket is passed on, a process ends): looked up anew after this.
 const LOOK_UP_AGAIN_NS: u64 = 30 * SECOND;
+/// Growth is over this long at least, in s.
+const LEAST_GROWTH_S: f64 = 0.5;
 /// Samples of a process.
 const SAMPLES: usize = 5;
+/// Where a process opens connections is watched for so long at most, in ns.
+const SUSPECTED_NS: u64 = 60 * SECOND;
+/// So many processes at a time.
+const SUSPECTS: usize = 16;
+/// A process that closes late is remembered for so long, in ns.
+const REMEMBERED_NS: u64 = 600 * SECOND;
 /// A process whose oldest socket is not this many times older than the longest that
 /// it closed is late, and does not leak.
 const TIMES_OLDER: u64 = 3;
@@ -43,6 +51,11 @@ impl LeakOptions {
     /// From this age on a socket is looked at.
     fn long_ns(self) -> u64 {
         SECOND.min(self.leak_age_ns / 2)
+    }
+
+    /// From this age on of a socket its process is suspected.
+    fn suspicious_ns(self) -> u64 {
+        self.long_ns().max(self.leak_age_ns / 4)
     }
 }
 
@@ -153,18 +166,34 @@ struct Number {
     all: u64,
     /// Of those, the ones from before tracer's start.
     from_before: u64,
+    /// When the first of the others had waited for long.
+    first_long: Option<MonotonicNs>,
 }
 
 /// What is known of a process's sockets over time.
 #[derive(Debug, Default)]
 struct History {
     began: MonotonicNs,
-    at_begin: u64,
+    /// Growth is counted from this moment and this number on.
+    grows_from: (MonotonicNs, u64),
     /// Numbers of sockets, the latest last.
     numbers: VecDeque<(MonotonicNs, u64)>,
     /// The longest that it let a socket wait and closed it nevertheless, in ns.
     closed_after_ns: u64,
     closed: u64,
+    /// When it closed the last of those.
+    closed_at: MonotonicNs,
+}
+
+impl History {
+    /// Whether it closes late, as far as a socket of this age can tell.
+    fn is_late(&self, oldest_ns: u64) -> bool {
+        self.closed > 0 && oldest_ns < self.closed_after_ns.saturating_mul(TIMES_OLDER)
+    }
+
+    fn has_sockets(&self) -> bool {
+        self.numbers.back().is_some_and(|(_, number)| *number > 0)
+    }
 }
 
 /// A process with sockets in CLOSE_WAIT, as far as it is computed.
@@ -177,6 +206,7 @@ pub(super) struct Process {
     growth_per_s: f64,
     leaks: bool,
     why: String,
+    pub(super) stack: Vec<Text>,
 }
 
 impl Process {
@@ -191,6 +221,7 @@ impl Process {
             growth_per_s: self.growth_per_s,
             leak: self.leaks,
             why: self.why,
+            stack: self.stack,
             samples,
         }
     }
@@ -205,6 +236,7 @@ pub(super) struct WaitingTable {
     looked_up: MonotonicNs,
     /// Sockets that wait for long and have no holder that is known.
     unknown: u64,
+    openings: Openings,
 }
 
 impl WaitingTable {
@@ -215,13 +247,15 @@ impl WaitingTable {
             now,
             looked_up: now,
             unknown: 0,
+            openings: Openings::default(),
         }
     }
 
     pub(super) fn wants_holders(&self, now: MonotonicNs) -> bool {
         let since = now.since_ns(self.looked_up);
         let is_due = self.unknown > 0 && since >= LOOK_UP_NS;
-        is_due || (!self.histories.is_empty() && since >= LOOK_UP_AGAIN_NS)
+        let has_sockets = self.histories.values().any(History::has_sockets);
+        is_due || (has_sockets && since >= LOOK_UP_AGAIN_NS)
     }
 
     pub(super) fn observe(
@@ -253,6 +287,7 @@ impl WaitingTable {
                 && age >= options.long_ns()
             {
                 history.closed += 1;
+                history.closed_at = now;
                 history.closed_after_ns = history.closed_after_ns.max(age);
             }
         }
@@ -261,7 +296,37 @@ impl WaitingTable {
             self.looked_up = now;
             self.name(holders);
         }
+        self.openings.observe(&reading.openings, &self.sockets);
         self.count(options, hertz);
+    }
+
+    /// Where a socket was opened.
+    pub(super) fn stack(&self, socket: &Socket) -> &[Text] {
+        self.openings.stack(socket)
+    }
+
+    /// Processes that may leak, those first that are suspected for the shortest time.
+    pub(super) fn suspects(&self, options: LeakOptions, hertz: Hertz) -> Vec<u32> {
+        let mut suspects: HashMap<u32, MonotonicNs> = HashMap::new();
+        for socket in self.sockets.values() {
+            let age = socket.age(self.now, hertz).0;
+            let owner = owner(socket);
+            if age >= options.suspicious_ns()
+                && let Owner::Process(pid, _) = owner
+                && let Some(history) = self.histories.get(&owner)
+                && !history.is_late(age)
+                && self.now.since_ns(history.began) < SUSPECTED_NS
+            {
+                suspects.insert(pid, history.began);
+            }
+        }
+        let mut suspects: Vec<(u32, MonotonicNs)> = suspects.into_iter().collect();
+        suspects.sort_by_key(|(pid, began)| (std::cmp::Reverse(*began), *pid));
+        suspects
+            .into_iter()
+            .take(SUSPECTS)
+            .map(|(pid, _)| pid)
+            .collect()
     }
 
     /// Of several processes that hold a socket, the one that began last accepted it: a
@@ -292,16 +357,33 @@ impl WaitingTable {
                 self.unknown += u64::from(owner == Owner::Unknown);
                 let number = numbers.entry(owner).or_default();
                 number.all += 1;
-                number.from_before += u64::from(socket.reading.since.is_none());
+                match socket.reading.since {
+                    None => number.from_before += 1,
+                    Some(since) => {
+                        let long = since + options.long_ns();
+                        let first = number.first_long.map_or(long, |first| first.min(long));
+                        number.first_long = Some(first);
+                    }
+                }
             }
         }
-        self.histories
-            .retain(|owner, _| numbers.contains_key(owner));
+        let now = self.now;
+        self.histories.retain(|owner, history| {
+            let is_remembered =
+                history.closed > 0 && now.since_ns(history.closed_at) < REMEMBERED_NS;
+            is_remembered || numbers.contains_key(owner)
+        });
+        for owner in self.histories.keys() {
+            numbers.entry(*owner).or_default();
+        }
         for (owner, number) in numbers {
             let history = self.histories.entry(owner).or_insert_with(|| History {
                 began: self.now,
-                // Those of before the start are no growth.
-                at_begin: number.from_before,
+                // Neither those from before the start nor the first is growth.
+                grows_from: (
+                    number.first_long.unwrap_or(self.now),
+                    number.from_before + u64::from(number.first_long.is_some()),
+                ),
                 ..History::default()
             });
             history.numbers.push_back((self.now, number.all));
@@ -329,6 +411,10 @@ impl WaitingTable {
         }
         let mut processes: Vec<(Process, Vec<Socket>)> = by_process
             .into_iter()
+            .filter(|(_, sockets)| {
+                let is_long = |s: &&Socket| s.age(now, hertz).0 >= options.long_ns();
+                sockets.iter().any(is_long)
+            })
             .map(|(id, mut sockets)| {
                 sockets.sort_by_key(|socket| {
                     (
@@ -337,14 +423,25 @@ impl WaitingTable {
                     )
                 });
                 let process = self.judge(id, &sockets, now, options, hertz);
-                (
-                    process,
-                    sockets.into_iter().take(SAMPLES).cloned().collect(),
-                )
+                (process, self.samples(&sockets))
             })
             .collect();
         processes.sort_by_key(|(p, _)| (!p.leaks, std::cmp::Reverse(p.sockets), p.pid));
         processes.into_iter()
+    }
+
+    /// The oldest; one of which it is known where it was opened is among them, if any is.
+    fn samples(&self, sockets: &[&Socket]) -> Vec<Socket> {
+        let is_known = |socket: &&&Socket| !self.stack(socket).is_empty();
+        let oldest = sockets.iter().take(SAMPLES);
+        let known = sockets.iter().find(is_known);
+        let instead = known.filter(|_| !oldest.clone().any(|socket| is_known(&socket)));
+        let kept = SAMPLES - usize::from(instead.is_some());
+        oldest
+            .take(kept)
+            .chain(instead)
+            .map(|s| (**s).clone())
+            .collect()
     }
 
     fn judge(
@@ -364,8 +461,7 @@ impl WaitingTable {
             .filter(|s| s.age(now, hertz).0 >= options.leak_age_ns)
             .count() as u64;
         let began_here = sockets.iter().any(|s| s.reading.since.is_some());
-        let is_late =
-            history.closed > 0 && oldest_ns < history.closed_after_ns.saturating_mul(TIMES_OLDER);
+        let is_late = history.is_late(oldest_ns);
         let seconds = |ns: u64| format!("{:.1} s", ns as f64 / SECOND as f64);
         let (leaks, why) = if id == Owner::Nobody {
             let why = "no process has accepted them: they wait in the accept queue";
@@ -417,6 +513,7 @@ impl WaitingTable {
             growth_per_s,
             leaks,
             why,
+            stack: self.openings.usual(sockets),
         }
     }
 
@@ -463,19 +560,18 @@ fn owner(socket: &Socket) -> Owner {
 
 /// How many more each second.
 fn growth(history: &History) -> f64 {
-    let (Some((from, first)), Some((to, last))) = (history.numbers.front(), history.numbers.back())
+    let (Some(&front), Some(&(to, last))) = (history.numbers.front(), history.numbers.back())
     else {
         return 0.0;
     };
-    // A process that is seen for the first time had none a moment before.
-    let first = if history.began == *from {
-        history.at_begin
+    let (from, first) = if front.0 == history.began {
+        history.grows_from
     } else {
-        *first
+        front
     };
-    let seconds = to.since_ns(*from) as f64 / SECOND as f64;
-    if seconds < 0.5 {
+    let seconds = to.since_ns(from) as f64 / SECOND as f64;
+    if seconds < LEAST_GROWTH_S {
         return 0.0;
     }
-    (*last as f64 - first as f64) / seconds
+    (last as f64 - first as f64) / seconds
 }

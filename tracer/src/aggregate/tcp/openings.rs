@@ -1,0 +1,66 @@
+//! Where sockets were opened: kept for those of processes that may leak.
+
+use std::collections::HashMap;
+
+use super::waiting::Socket;
+use crate::{decode::opening::Opening, text::Text};
+
+/// So many are kept before those that are not in CLOSE_WAIT are forgotten.
+const KEPT: usize = 4096;
+
+/// A connection that a suspected process opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpeningReading {
+    /// Which.
+    pub opening: Opening,
+    /// In which function, innermost first; empty where it was not found.
+    pub stack: Vec<Text>,
+}
+
+/// The latest opening of each socket.
+#[derive(Debug, Default)]
+pub(super) struct Openings {
+    known: HashMap<u64, OpeningReading>,
+}
+
+impl Openings {
+    pub(super) fn observe(&mut self, openings: &[OpeningReading], waiting: &HashMap<u64, Socket>) {
+        if self.known.len() + openings.len() > KEPT {
+            self.known.retain(|socket, _| waiting.contains_key(socket));
+        }
+        for reading in openings.iter().filter(|reading| !reading.stack.is_empty()) {
+            if self.known.len() < KEPT {
+                self.known.insert(reading.opening.socket, reading.clone());
+            }
+        }
+    }
+
+    /// Where a socket was opened. An address can come again: then the ports differ, or
+    /// it was opened after the peer had closed.
+    pub(super) fn stack(&self, socket: &Socket) -> &[Text] {
+        let reading = &socket.reading;
+        let is_it = |known: &&OpeningReading| {
+            let opening = &known.opening;
+            let ports = (opening.local_port, opening.remote_port);
+            ports == (reading.local.port(), reading.remote.port())
+                && reading.since.is_some_and(|since| opening.at < since)
+        };
+        let known = self.known.get(&reading.socket).filter(is_it);
+        known.map_or(&[], |known| &known.stack)
+    }
+
+    /// The stack at which the most of some sockets were opened.
+    pub(super) fn usual(&self, sockets: &[&Socket]) -> Vec<Text> {
+        let mut counts: HashMap<&[Text], u32> = HashMap::new();
+        for socket in sockets {
+            let stack = self.stack(socket);
+            if !stack.is_empty() {
+                *counts.entry(stack).or_default() += 1;
+            }
+        }
+        let most = counts
+            .into_iter()
+            .max_by_key(|(stack, count)| (*count, std::cmp::Reverse(*stack)));
+        most.map_or_else(Vec::new, |(stack, _)| stack.to_vec())
+    }
+}
