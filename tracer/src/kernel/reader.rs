@@ -19,6 +19,7 @@ use tracer_common::{
     COMM_BYTES,
     block::{LENGTH_BUCKETS, NO_STACK, STACK_FRAMES},
     lost,
+    tcp::Moves,
 };
 
 use super::{
@@ -177,6 +178,22 @@ impl Reader {
     /// Transitions of TCP sockets since the start, one by one.
     pub fn seeds(&mut self) -> Bytes {
         self.sockets.seeds()
+    }
+
+    /// Tells of transitions one by one again.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn begin_seeding(&mut self) -> Result<(), KernelError> {
+        self.sockets.begin_seeding()
+    }
+
+    /// Sockets that came into each state and left it, since the start, by namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses the read.
+    pub fn moves(&self) -> Result<Vec<(u32, Moves)>, KernelError> {
+        self.sockets.moves()
     }
 
     /// From now on transitions are only counted.

@@ -153,6 +153,13 @@ impl SocketReader {
         drain(&mut self.seeds)
     }
 
+    /// Tells of transitions one by one again, until [`Self::end_seeding`].
+    pub(super) fn begin_seeding(&mut self) -> Result<(), KernelError> {
+        self.control
+            .set(0, 0, 0)
+            .map_err(|e| KernelError::bpf("writing", "TCP_CONTROL", &e))
+    }
+
     /// From now on transitions are only counted.
     pub(super) fn end_seeding(&mut self) -> Result<(), KernelError> {
         self.control
@@ -188,7 +195,8 @@ impl SocketReader {
         Ok(sum)
     }
 
-    fn moves(&self) -> Result<Vec<(u32, Moves)>, KernelError> {
+    /// What came into each state and left it since the start, by network namespace.
+    pub(super) fn moves(&self) -> Result<Vec<(u32, Moves)>, KernelError> {
         let sum = |element: Result<_, _>| {
             let (netns, cpus): (u32, aya::maps::PerCpuValues<Moves>) =
                 element.map_err(|e| KernelError::bpf("reading", "POPULATIONS", &e))?;

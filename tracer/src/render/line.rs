@@ -62,6 +62,12 @@ impl Line {
         self
     }
 
+    /// The line in one style.
+    pub(super) fn all(mut self, style: Style) -> Self {
+        self.spans.iter_mut().for_each(|span| span.0 = style);
+        self
+    }
+
     /// Appends a span.
     pub(super) fn push(&mut self, style: Style, text: impl Into<String>) {
         self.spans.push((style, text.into()));

@@ -112,7 +112,8 @@ fn of_process(process: &CloseWait, room: usize) -> Vec<Line> {
     // Mostly one place forgets them all: it is said once.
     if let Some(origin) = whole_origin(side, &process.stack) {
         let origin = wrap(&origin, room.saturating_sub(DEEP_INDENT), 2);
-        lines.extend(origin.into_iter().map(deep));
+        let dim = |line: Line| deep(line.all(Style::Dim));
+        lines.extend(origin.into_iter().map(dim));
     }
     let row = |socket: &WaitingSocket| {
         vec![

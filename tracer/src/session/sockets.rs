@@ -1,7 +1,10 @@
 //! What is known of TCP sockets, put together as one reading: the kernel side's part,
 //! the network namespaces, their counters, and the sockets from before the start.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use tracer_common::tcp::{CLOSE, FIN_WAIT2, Moves, STATES, TIME_WAIT};
@@ -27,6 +30,13 @@ const READINGS_A_LOOK: u32 = 30;
 /// kernel counts it with those in TIME_WAIT (`inet_twsk_diag_fill`, net/ipv4/inet_diag.c).
 const TIMER_TIME_WAIT: u8 = 3;
 
+/// Sockets are counted anew after this time.
+const RECOUNT_AFTER: Duration = Duration::from_secs(10);
+/// And after so many times as long as the last count took: it takes that part of a CPU.
+const TIMES_ITS_LENGTH: u32 = 500;
+/// To find a moment without a transition.
+const TRIES: u32 = 20;
+
 /// The sockets of the host.
 pub(super) struct Sockets {
     namespaces: Namespaces,
@@ -39,6 +49,9 @@ pub(super) struct Sockets {
     /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
     names_cgroups: bool,
     openings: Openings,
+    recount_at: Instant,
+    /// The kernel does not list sockets.
+    is_uncountable: bool,
 }
 
 /// The counters of a namespace, as of when something last happened there.
@@ -57,6 +70,8 @@ impl Sockets {
             unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
             openings: Openings::default(),
+            recount_at: Instant::now() + RECOUNT_AFTER,
+            is_uncountable: false,
         })
     }
 
@@ -64,30 +79,68 @@ impl Sockets {
     ///
     /// # Errors
     /// The kernel does not list them. The hook is told that it is over all the same.
-    pub(super) fn seed(&self, reader: &mut Reader) -> anyhow::Result<Seeds> {
-        let listed = self.list_all();
-        let transitions = tcp::seeds(&reader.seeds()).readings;
-        reader.end_seeding()?;
-        Ok(Seeds {
-            sockets: listed?,
-            transitions,
-        })
+    pub(super) fn seed(&mut self, reader: &mut Reader) -> anyhow::Result<Seeds> {
+        self.count(reader, Seeds::default())
     }
 
-    /// Every socket: namespace, cookie, state.
-    fn list_all(&self) -> anyhow::Result<Vec<(u32, u64, u32)>> {
-        let mut sockets = Vec::new();
+    /// Counts them anew, when it is time.
+    ///
+    /// # Errors
+    /// As [`Self::seed`], or the kernel refuses to read its maps.
+    pub(super) fn recount(&mut self, reader: &mut Reader) -> anyhow::Result<Option<Seeds>> {
+        if self.is_uncountable || Instant::now() < self.recount_at {
+            return Ok(None);
+        }
+        reader.begin_seeding()?;
+        let mut before = reader.moves()?;
+        let mut uncertain = u64::MAX;
+        for _ in 0..TRIES {
+            // What was counted before is no longer to be told.
+            reader.seeds();
+            let after = reader.moves()?;
+            uncertain = transitions_between(&before, &after);
+            before = after;
+            if uncertain == 0 {
+                break;
+            }
+        }
+        let begin = Seeds {
+            before: before.iter().map(tcp::population).collect(),
+            uncertain,
+            ..Seeds::default()
+        };
+        self.count(reader, begin).map(Some)
+    }
+
+    fn count(&mut self, reader: &mut Reader, begin: Seeds) -> anyhow::Result<Seeds> {
+        let began = Instant::now();
+        let mut seeds = begin;
+        let listed = self.list_all(&mut seeds);
+        seeds.transitions = tcp::seeds(&reader.seeds()).readings;
+        reader.end_seeding()?;
+        self.is_uncountable = listed.is_err();
+        let now = Instant::now();
+        self.recount_at = now + RECOUNT_AFTER.max((now - began) * TIMES_ITS_LENGTH);
+        listed.map(|()| seeds)
+    }
+
+    /// Every socket that there is.
+    fn list_all(&self, seeds: &mut Seeds) -> anyhow::Result<()> {
         for namespace in self.namespaces.all() {
             let inode = namespace.inode;
+            let known = seeds.sockets.len();
+            let sockets = &mut seeds.sockets;
             let listed = list(namespace, |socket| {
                 sockets.push((inode, socket.cookie, socket.state.into()));
             });
-            // Another one that has gone meanwhile has no sockets.
-            if namespace.is_own {
-                listed?;
+            match listed {
+                Ok(()) => seeds.namespaces.push(inode),
+                Err(error) if namespace.is_own => return Err(error),
+                // It has gone meanwhile, or cannot be opened: what is known stays.
+                Err(_) => seeds.sockets.truncate(known),
             }
         }
-        Ok(sockets)
+        Ok(())
     }
 
     /// One reading, and how many bytes of it were none.
@@ -203,6 +256,19 @@ fn list(
         })?;
         Ok(())
     })?
+}
+
+/// How many transitions made these moves into these.
+fn transitions_between(before: &[(u32, Moves)], after: &[(u32, Moves)]) -> u64 {
+    let before: HashMap<u32, &Moves> = before.iter().map(|(inode, m)| (*inode, m)).collect();
+    let of = |(inode, after): &(u32, Moves)| -> u64 {
+        let nothing = [0; 2 * STATES];
+        let before = before.get(inode).copied().unwrap_or(&nothing);
+        let came = after.iter().zip(before).take(STATES);
+        came.map(|(after, before)| u64::from(after.wrapping_sub(*before)))
+            .sum()
+    };
+    after.iter().map(of).sum()
 }
 
 /// `TCP_NEW_SYN_RECV`, include/net/tcp_states.h.

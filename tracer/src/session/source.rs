@@ -74,7 +74,7 @@ impl Source {
         own::trim_memory();
         let hooks = loaded.hooks.clone();
         let mut reader = Reader::new(loaded)?;
-        let sockets = Sockets::new(cgroups.version())?;
+        let mut sockets = Sockets::new(cgroups.version())?;
         let seeds = reader
             .counts_sockets()
             .then(|| sockets.seed(&mut reader))
@@ -126,6 +126,10 @@ impl Source {
         } else {
             self.latest.changed_since
         };
+        if self.reader.counts_sockets() && self.seeds.is_none() {
+            let recounted = self.sockets.recount(&mut self.reader);
+            self.seeds = recounted.context("cannot count the TCP sockets anew")?;
+        }
         let control = [arrived, ran, self.latest.now.0];
         let raw = self
             .reader

@@ -3,21 +3,30 @@
 //! The count of those from before takes a while, and sockets change meanwhile. A
 //! socket that did was, when the hook began, in the state that its first transition
 //! left. So the sum is exact although nothing stood still.
+//!
+//! They are counted anew now and then, since a kernel was seen that does not tell of
+//! one transition in thousands.
 
 use std::collections::{HashMap, HashSet};
 
-use tracer_common::tcp::{CLOSE, LISTEN, Population, STATES, SYN_RECV};
+use tracer_common::tcp::{CLOSE, LISTEN, Population, STATES, SYN_RECV, TIME_WAIT};
 
 use super::TcpReading;
 use crate::decode::tcp::SeedReading;
 
-/// The sockets from before the start.
+/// The sockets from before a moment: the start, or a later one.
 #[derive(Clone, Debug, Default)]
 pub struct Seeds {
+    /// The namespaces in which they could be counted.
+    pub namespaces: Vec<u32>,
+    /// Came into each state less left it, from the start to that moment.
+    pub before: Vec<(u32, Population)>,
+    /// So many transitions may have been before that moment as well as after it.
+    pub uncertain: u64,
     /// Every socket that sock_diag told of: namespace, cookie, state. Neither those in
     /// TIME_WAIT nor requests.
     pub sockets: Vec<(u32, u64, u32)>,
-    /// Transitions from the begin of the hook to the end of the count.
+    /// Transitions from that moment to the end of the count.
     pub transitions: Vec<SeedReading>,
 }
 
@@ -71,26 +80,49 @@ impl Populations {
     }
 
     fn seed(&mut self, seeds: &Seeds) {
+        let mut counts: HashMap<u32, [i64; STATES]> = HashMap::new();
+        let mut add = |netns: u32, state: u32| {
+            if let Some(place) = counts.entry(netns).or_default().get_mut(state as usize) {
+                *place += 1;
+            }
+        };
         let mut changed = HashSet::new();
         for transition in &seeds.transitions {
             // A child begins as a copy of its listener: it was not there.
             let is_new = transition.from == CLOSE
                 || (transition.from == LISTEN && transition.to == SYN_RECV);
             if changed.insert(transition.cookie) && !is_new {
-                self.add(transition.netns, transition.from);
+                add(transition.netns, transition.from);
             }
         }
         for (netns, cookie, state) in &seeds.sockets {
             if !changed.contains(cookie) {
-                self.add(*netns, *state);
+                add(*netns, *state);
+            }
+        }
+        let before: HashMap<u32, Population> = seeds.before.iter().copied().collect();
+        for netns in &seeds.namespaces {
+            let mut base = counts.remove(netns).unwrap_or_default();
+            let before = before.get(netns).copied().unwrap_or([0; STATES]);
+            for (place, before) in base.iter_mut().zip(before) {
+                *place -= before.cast_signed();
+            }
+            // Neither is of a state that sock_diag lists as it is counted here.
+            for state in [CLOSE, TIME_WAIT] {
+                base[state as usize] = 0;
+            }
+            let is_other = self
+                .base
+                .get(netns)
+                .is_none_or(|known| difference(known, &base) > 2 * seeds.uncertain);
+            if is_other {
+                self.base.insert(*netns, base);
             }
         }
     }
+}
 
-    fn add(&mut self, netns: u32, state: u32) {
-        let base = self.base.entry(netns).or_default();
-        if let Some(place) = base.get_mut(state as usize) {
-            *place += 1;
-        }
-    }
+fn difference(one: &[i64; STATES], other: &[i64; STATES]) -> u64 {
+    let pairs = one.iter().zip(other);
+    pairs.map(|(one, other)| one.abs_diff(*other)).sum()
 }

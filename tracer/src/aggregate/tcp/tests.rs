@@ -1,1 +1,558 @@
-//! Stories of sockets, without a kernel.
+//! Sockets by state, who closed first, which processes leak.
+
+use std::collections::HashMap;
+
+use proptest::prelude::{Strategy, any, prop, proptest};
+use tracer_common::tcp::{
+    CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LISTEN, PAIRS, Population, STATES, SYN_RECV,
+    SYN_SENT,
+};
+
+use super::{LeakOptions, NamespaceReading, OpeningReading, Seeds, TcpAggregate, TcpReading};
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    decode::{
+        clock::ClockReading,
+        opening::Opening,
+        tcp::{ActorKey, ActorReading, HolderReading, PortReading, SeedReading, WaitingReading},
+    },
+    snapshot::{CloseWait, LeakEvent, Netns, Side, TcpBreakdown, TcpState, TimerKind},
+    text::Text,
+};
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000 * MS;
+/// When tracer begins.
+const BEGIN: u64 = 1_000 * S;
+const NETNS: u32 = 4_026_531_840;
+const LEAKS: LeakOptions = LeakOptions {
+    leak_age_ns: 10 * S,
+};
+
+fn nothing() -> TcpReading {
+    TcpReading {
+        matrix: [0; PAIRS],
+        populations: Vec::new(),
+        seeds: None,
+        actors: Vec::new(),
+        ports: Vec::new(),
+        waiting: Vec::new(),
+        holders: None,
+        openings: Vec::new(),
+        unnamed: 0,
+        namespaces: Vec::new(),
+        missed: 0,
+        unopened: 0,
+    }
+}
+
+/// A clock of 1000 jiffies a second.
+fn clock(now: u64) -> ClockReading {
+    ClockReading {
+        now: MonotonicNs(now),
+        jiffies: now / MS,
+        ..ClockReading::default()
+    }
+}
+
+/// An aggregate, and the time by which it goes.
+struct World {
+    aggregate: TcpAggregate,
+    now: u64,
+    sockets: Vec<WaitingReading>,
+    owners: HashMap<u64, u32>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            aggregate: TcpAggregate::new(LEAKS, &clock(BEGIN), &nothing()),
+            now: BEGIN,
+            sockets: Vec::new(),
+            owners: HashMap::new(),
+        }
+    }
+
+    /// The peer closes a socket of a process now.
+    fn wait(&mut self, socket: u64, pid: u32) {
+        self.add(socket, pid, Some(self.now));
+    }
+
+    fn add(&mut self, socket: u64, pid: u32, since: Option<u64>) {
+        self.owners.insert(socket, pid);
+        self.sockets.push(WaitingReading {
+            socket,
+            side: Side::Accepted,
+            since: since.map(MonotonicNs),
+            idle_jiffies: 90_000,
+            cgroup: 0,
+            netns: NETNS,
+            local: ([127, 0, 0, 1], 80).into(),
+            remote: ([127, 0, 0, 1], 1024 + socket as u16).into(),
+            unread_bytes: 0,
+            has_file: pid != 0,
+            timer: TimerKind::Off,
+            due_jiffies: 0,
+            retransmits: 0,
+            probes: 0,
+        });
+    }
+
+    /// A process closes a socket.
+    fn close(&mut self, socket: u64) {
+        self.sockets.retain(|waiting| waiting.socket != socket);
+    }
+
+    /// Some time goes by, then everything is read.
+    fn after(&mut self, ns: u64) -> TcpBreakdown {
+        self.read(ns, Vec::new())
+    }
+
+    fn read(&mut self, ns: u64, openings: Vec<OpeningReading>) -> TcpBreakdown {
+        self.now += ns;
+        let holders = self.aggregate.wants_holders().then(|| {
+            let holder = |waiting: &WaitingReading| HolderReading {
+                socket: waiting.socket,
+                start: MonotonicNs(1),
+                pid: self.owners[&waiting.socket],
+                fd: waiting.socket as u32,
+                comm: "server".into(),
+            };
+            let held = self.sockets.iter().filter(|socket| socket.has_file);
+            held.map(holder).collect()
+        });
+        let reading = TcpReading {
+            waiting: self.sockets.clone(),
+            holders,
+            openings,
+            ..nothing()
+        };
+        self.aggregate
+            .observe(&clock(self.now), WallNs(self.now), &reading);
+        self.aggregate.snapshot(|_, _| None)
+    }
+
+    fn events(&mut self) -> Vec<LeakEvent> {
+        self.aggregate.take_events(|_, _| None)
+    }
+}
+
+fn of_pid(breakdown: &TcpBreakdown, pid: u32) -> Option<&CloseWait> {
+    breakdown.close_wait.iter().find(|row| row.pid == Some(pid))
+}
+
+#[test]
+fn growth_is_the_rate_at_which_sockets_are_left() {
+    // Two a second, read each half second or each two seconds.
+    for interval in [S / 2, 2 * S] {
+        let mut world = World::new();
+        let mut last = TcpBreakdown::default();
+        for step in 0..(30 * S / interval) {
+            for i in 0..(interval / (S / 2)) {
+                world.wait(1 + step * 10 + i, 7);
+                world.now += S / 2;
+            }
+            last = world.after(0);
+            if let Some(row) = of_pid(&last, 7)
+                && row.oldest_ns > 4 * S
+            {
+                // One more or less; and who holds a socket is known a reading later.
+                let late = 1.0 + 2.0 * interval as f64 / S as f64;
+                let most = late / ((row.oldest_ns - S) as f64 / S as f64) + 1e-9;
+                assert!(
+                    (row.growth_per_s - 2.0).abs() <= most,
+                    "{}",
+                    row.growth_per_s
+                );
+            }
+        }
+        let row = of_pid(&last, 7).expect("a row");
+        assert!(row.leak, "{}", row.why);
+        assert!((row.growth_per_s - 2.0).abs() < 0.2);
+    }
+}
+
+#[test]
+fn a_leak_is_told_once_for_each_socket_that_passes_the_age() {
+    let mut world = World::new();
+    world.after(S);
+    for socket in 1..=3 {
+        world.wait(socket, 7);
+    }
+    let mut told = Vec::new();
+    for _ in 0..120 {
+        world.after(S / 10);
+        told.extend(world.events());
+    }
+    let [event] = told.as_slice() else {
+        panic!("one event: {told:?}");
+    };
+    assert_eq!((event.pid, event.sockets), (Some(7), 3));
+    let age = event.socket.age_ns;
+    assert!((10 * S..10 * S + S / 10).contains(&age), "{age}");
+    world.wait(9, 7);
+    for _ in 0..120 {
+        world.after(S / 10);
+        told.extend(world.events());
+    }
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn who_closes_late_but_always_is_no_leak() {
+    let mut world = World::new();
+    // Each is closed after 6 s, of which no one can know before the first is.
+    for step in 0..100_u64 {
+        world.wait(1 + step, 7);
+        if step >= 6 {
+            world.close(step - 5);
+        }
+        let breakdown = world.after(S);
+        assert!(world.events().is_empty());
+        if let Some(row) = of_pid(&breakdown, 7) {
+            assert!(!row.leak, "{}", row.why);
+        }
+        // Once it has closed some it is no longer watched.
+        assert_eq!(
+            world.aggregate.suspects().is_empty(),
+            step > 5 || step < 2,
+            "{step}"
+        );
+    }
+}
+
+#[test]
+fn who_forgets_one_in_ten_leaks_though_it_closes_the_others() {
+    let mut world = World::new();
+    let mut last = TcpBreakdown::default();
+    for step in 0..100_u64 {
+        world.wait(1 + step, 7);
+        if step >= 2 && (step - 1) % 10 != 0 {
+            world.close(step - 1);
+        }
+        last = world.after(S);
+    }
+    let row = of_pid(&last, 7).expect("a row");
+    assert!(row.leak, "{}", row.why);
+    assert!(row.why.contains("only"), "{}", row.why);
+}
+
+#[test]
+fn sockets_from_before_the_start_and_of_nobody_are_no_leak() {
+    let mut world = World::new();
+    world.add(1, 7, None);
+    world.add(2, 7, None);
+    world.add(3, 0, Some(BEGIN));
+    let mut last = TcpBreakdown::default();
+    for _ in 0..30 {
+        last = world.after(S);
+        assert!(world.events().is_empty());
+    }
+    let row = of_pid(&last, 7).expect("a row");
+    assert_eq!((row.sockets, row.leak, row.growth_per_s), (2, false, 0.0));
+    assert!(row.samples.iter().all(|socket| socket.is_least));
+    let nobody = last.close_wait.iter().find(|row| row.pid.is_none());
+    let nobody = nobody.expect("a row");
+    assert!(!nobody.leak);
+    assert!(nobody.why.contains("accept queue"), "{}", nobody.why);
+}
+
+#[test]
+fn where_a_socket_was_opened_is_its_own_also_when_its_address_comes_again() {
+    let opening = |socket: u64, at: u64, function: &'static str| OpeningReading {
+        opening: Opening {
+            socket,
+            at: MonotonicNs(at),
+            pid: 7,
+            local_port: 80,
+            remote_port: 1024 + socket as u16,
+        },
+        stack: vec![Text::from(function), "main".into()],
+    };
+    let mut world = World::new();
+    // The first five are older than the suspicion.
+    for socket in 1..=5 {
+        world.wait(socket, 7);
+    }
+    world.after(4 * S);
+    // Who holds them is looked up with the next reading.
+    world.after(S / 10);
+    assert_eq!(world.aggregate.suspects(), [7]);
+    let at = world.now;
+    let known = (6..=8).map(|socket| opening(socket, at, "handle"));
+    let other = opening(9, at, "other");
+    // Of an address that socket 1 has now: it was opened after its peer had closed.
+    let later = opening(1, at, "later");
+    world.read(S / 10, known.chain([other, later]).collect());
+    for socket in 6..=9 {
+        world.wait(socket, 7);
+    }
+    world.after(12 * S);
+    let breakdown = world.after(S / 10);
+    let row = of_pid(&breakdown, 7).expect("a row");
+    assert_eq!(row.stack, ["handle", "main"].map(Text::from));
+    let stacks: Vec<usize> = row
+        .samples
+        .iter()
+        .map(|socket| socket.stack.len())
+        .collect();
+    assert_eq!(stacks, [0, 0, 0, 0, 2], "one of which it is known is shown");
+    let events = world.events();
+    assert_eq!(events[0].stack, row.stack);
+    // Another connection comes to be at the address of socket 6.
+    world.close(6);
+    world.after(S);
+    world.wait(6, 7);
+    let remote = ([127, 0, 0, 1], 9).into();
+    world.sockets.last_mut().expect("it").remote = remote;
+    for socket in [1, 2, 3, 4, 5, 7, 8, 9] {
+        world.close(socket);
+    }
+    world.after(3 * S);
+    let breakdown = world.after(S / 10);
+    let row = of_pid(&breakdown, 7).expect("a row");
+    assert!(row.stack.is_empty() && row.samples[0].stack.is_empty());
+}
+
+#[test]
+fn time_wait_is_shared_out_among_who_closed_in_the_last_minute() {
+    let mut world = World::new();
+    let actor = |pid, closed_first| ActorReading {
+        key: ActorKey {
+            pid,
+            side: Side::Accepted,
+            port: 80,
+        },
+        comm: "server".into(),
+        opened: 0,
+        closed_first,
+    };
+    let mut read = |ns: u64, time_wait, actors: Vec<ActorReading>| {
+        world.now += ns;
+        let namespace = NamespaceReading {
+            netns: Netns {
+                inode: NETNS,
+                ..Netns::default()
+            },
+            time_wait,
+            ..NamespaceReading::default()
+        };
+        let reading = TcpReading {
+            actors,
+            namespaces: vec![namespace],
+            ..nothing()
+        };
+        world
+            .aggregate
+            .observe(&clock(world.now), WallNs(0), &reading);
+        world.aggregate.snapshot(|_, _| None).time_wait
+    };
+    let counts = |time_wait: &crate::snapshot::TimeWait| -> Vec<(u32, u64)> {
+        time_wait.closers.iter().map(|c| (c.pid, c.count)).collect()
+    };
+    let found = read(S, 40, vec![actor(1, 30), actor(2, 5)]);
+    assert_eq!((counts(&found), found.unnamed), (vec![(1, 30), (2, 5)], 5));
+    // Ports were taken again: fewer are left than were closed.
+    let found = read(S, 7, vec![actor(1, 30), actor(2, 5)]);
+    assert_eq!((counts(&found), found.unnamed), (vec![(1, 6), (2, 1)], 0));
+    let found = read(61 * S, 3, vec![actor(1, 30), actor(2, 8)]);
+    assert_eq!((counts(&found), found.unnamed), (vec![(2, 3)], 0));
+    assert!(found.advice.is_none());
+}
+
+#[test]
+fn what_the_kernel_side_forgot_is_no_negative_number() {
+    let mut world = World::new();
+    let port = |established| PortReading {
+        netns: NETNS,
+        port: 80,
+        established,
+        ..PortReading::default()
+    };
+    let mut read = |established| {
+        world.now += S;
+        let reading = TcpReading {
+            ports: vec![port(established)],
+            ..nothing()
+        };
+        world
+            .aggregate
+            .observe(&clock(world.now), WallNs(0), &reading);
+        world.aggregate.snapshot(|_, _| None).ports[0].established
+    };
+    assert_eq!([read(5), read(12), read(3)], [5, 7, 0]);
+}
+
+/// A socket's life: the states that it goes through, CLOSE first.
+fn life() -> impl Strategy<Value = Vec<u32>> {
+    prop::sample::select(vec![
+        vec![CLOSE, LISTEN, CLOSE],
+        vec![LISTEN, SYN_RECV, ESTABLISHED, CLOSE_WAIT, CLOSE],
+        vec![CLOSE, SYN_SENT, ESTABLISHED, FIN_WAIT1, CLOSE],
+        vec![CLOSE, SYN_SENT, CLOSE],
+        vec![LISTEN, SYN_RECV, ESTABLISHED, CLOSE],
+    ])
+}
+
+/// What the kernel side would have counted of steps.
+#[derive(Default)]
+struct Hook {
+    population: [i64; STATES],
+    seeds: Vec<SeedReading>,
+}
+
+impl Hook {
+    fn step(&mut self, cookie: u64, from: u32, to: u32) {
+        self.population[to as usize] += 1;
+        if from != LISTEN || to != SYN_RECV {
+            self.population[from as usize] -= 1;
+        }
+        self.seeds.push(SeedReading {
+            cookie,
+            netns: NETNS,
+            from,
+            to,
+        });
+    }
+
+    fn population(&self) -> Vec<(u32, Population)> {
+        vec![(NETNS, self.population.map(i64::cast_unsigned))]
+    }
+}
+
+/// Some sockets live; at one moment the hook begins, while it counts each of them is
+/// listed at some moment, and the count ends. Later all are counted anew, after some
+/// transitions that the hook was not told of.
+#[derive(Clone, Debug)]
+struct Story {
+    lives: Vec<Vec<u32>>,
+    /// Which socket makes its next step.
+    order: Vec<prop::sample::Index>,
+    /// Steps before the hook begins, while it is counted, until the recount, while that
+    /// goes on.
+    parts: [usize; 4],
+    /// Which of the steps in the third part the hook is not told of.
+    unseen: Vec<bool>,
+    /// At which step of a count each socket is listed.
+    listed: Vec<usize>,
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    (
+        prop::collection::vec(life(), 1..12),
+        prop::collection::vec(any::<prop::sample::Index>(), 60),
+        [0..20_usize, 0..15, 0..15, 0..10],
+        prop::collection::vec(any::<bool>(), 15),
+        prop::collection::vec(0..15_usize, 12),
+    )
+        .prop_map(|(lives, order, parts, unseen, listed)| Story {
+            lives,
+            order,
+            parts,
+            unseen,
+            listed,
+        })
+}
+
+/// The sockets as they are.
+struct Sockets<'a> {
+    lives: &'a [Vec<u32>],
+    at: Vec<usize>,
+    order: std::slice::Iter<'a, prop::sample::Index>,
+}
+
+impl Sockets<'_> {
+    /// One makes its next step, if it has any.
+    fn step(&mut self) -> Option<(u64, u32, u32)> {
+        let which = self.order.next()?.index(self.lives.len());
+        let (life, at) = (&self.lives[which], self.at[which]);
+        let step = (which as u64, *life.get(at)?, *life.get(at + 1)?);
+        self.at[which] += 1;
+        Some(step)
+    }
+
+    /// As sock_diag lists it.
+    fn state(&self, which: usize) -> Option<u32> {
+        let (life, at) = (&self.lives[which], self.at[which]);
+        // A child that is to come is not there yet; a closed one no longer.
+        let is_there = at > 0 && life[at] != CLOSE;
+        is_there.then(|| life[at])
+    }
+
+    fn count(&mut self, steps: usize, listed: &[usize], hook: &mut Hook) -> Seeds {
+        let before = hook.population();
+        hook.seeds.clear();
+        let mut sockets = Vec::new();
+        for step in 0..=steps {
+            for which in 0..self.lives.len() {
+                if listed[which].min(steps) == step
+                    && let Some(state) = self.state(which)
+                {
+                    sockets.push((NETNS, which as u64, state));
+                }
+            }
+            if step < steps
+                && let Some((cookie, from, to)) = self.step()
+            {
+                hook.step(cookie, from, to);
+            }
+        }
+        Seeds {
+            namespaces: vec![NETNS],
+            before,
+            uncertain: 0,
+            sockets,
+            transitions: hook.seeds.clone(),
+        }
+    }
+
+    fn assert_counted(&self, aggregate: &mut TcpAggregate, hook: &Hook, seeds: Option<Seeds>) {
+        let reading = TcpReading {
+            populations: hook.population(),
+            seeds,
+            ..nothing()
+        };
+        aggregate.observe(&clock(BEGIN), WallNs(0), &reading);
+        let counted = aggregate.snapshot(|_, _| None).states;
+        for state in 1..STATES as u32 {
+            let there = (0..self.lives.len()).filter(|i| self.state(*i) == Some(state));
+            let counted = counted.iter().find(|c| c.state == TcpState(state as u8));
+            let counted = counted.map_or(0, |c| c.count);
+            assert_eq!(counted, there.count() as u64, "state {state}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn sockets_by_state_are_exact_though_they_change_while_they_are_counted(story in story()) {
+        let mut sockets = Sockets {
+            lives: &story.lives,
+            at: vec![0; story.lives.len()],
+            order: story.order.iter(),
+        };
+        let [before, first, between, again] = story.parts;
+        for _ in 0..before {
+            sockets.step();
+        }
+        let mut hook = Hook::default();
+        let mut aggregate = TcpAggregate::new(LEAKS, &clock(BEGIN), &nothing());
+        let seeds = sockets.count(first, &story.listed, &mut hook);
+        sockets.assert_counted(&mut aggregate, &hook, Some(seeds));
+        for unseen in &story.unseen[..between] {
+            if let Some((cookie, from, to)) = sockets.step()
+                && !unseen
+            {
+                hook.step(cookie, from, to);
+            }
+        }
+        let seeds = sockets.count(again, &story.listed, &mut hook);
+        sockets.assert_counted(&mut aggregate, &hook, Some(seeds));
+        for _ in 0..5 {
+            if let Some((cookie, from, to)) = sockets.step() {
+                hook.step(cookie, from, to);
+            }
+        }
+        sockets.assert_counted(&mut aggregate, &hook, None);
+    }
+}
