@@ -32,8 +32,11 @@ pub type Matrix = [u64; PAIRS];
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// How often sockets went from one state to another.
-    pub matrix: Matrix,
+    /// How often sockets of tracer's own network namespace went from one state to
+    /// another: what came into a state and left it follows from that.
+    pub own: Matrix,
+    /// Those of all other namespaces.
+    pub others: Matrix,
     /// The socket whose transition the first hook has taken, until the second has seen
     /// it; see tcp.rs of the kernel side.
     pub taken: u64,
@@ -45,7 +48,7 @@ pub struct Counted {
     pub nested: u64,
 }
 
-/// Of a namespace: how many sockets came into each state, then how many left it; all
+/// Of a namespace that is not tracer's own: how many sockets came into each state, then how many left it; all
 /// wrapping.
 pub type Moves = [u32; 2 * STATES];
 /// What came into each state less what left it, wrapping.
@@ -112,11 +115,9 @@ pub struct PortKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortTotals {
-    /// Became ESTABLISHED.
-    pub established: u64,
-    /// Of those, without a time: the kernel has not measured it.
+    /// Became ESTABLISHED, and the kernel has not measured a time.
     pub unmeasured: u64,
-    /// Time between SYN and ACK, or SYN-ACK and ACK, as the kernel measured it.
+    /// The others: time between SYN and ACK, or SYN-ACK and ACK, as the kernel measured it.
     pub handshakes: [u64; TIME_BUCKETS],
     /// Time from the peer's FIN to the close here.
     pub held: [u64; TIME_BUCKETS],

@@ -113,6 +113,10 @@ offsets!(
 #[unsafe(no_mangle)]
 pub(crate) static MIN_BLOCK_NS: Global<u64> = Global::new(1_000_000);
 
+/// Inode number of tracer's own network namespace; frozen likewise.
+#[unsafe(no_mangle)]
+pub(crate) static OWN_NETNS: Global<u32> = Global::new(0);
+
 /// Numbers of the system calls that open connections; frozen likewise.
 #[unsafe(no_mangle)]
 pub(crate) static SYSCALL_ACCEPT: Global<u32> = Global::new(0);

@@ -27,8 +27,8 @@ use tracer_common::{
 use crate::{
     atomic::{add_one, add_one_short},
     field::{
-        BIND_BUCKET, BUCKET_REUSE, NET_INODE, Object, SOCK_HASH, SOCK_LOCAL_PORT, SOCK_NET,
-        SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_STATE, TCP_SRTT, field, read,
+        BIND_BUCKET, BUCKET_REUSE, NET_INODE, OWN_NETNS, Object, SOCK_HASH, SOCK_LOCAL_PORT,
+        SOCK_NET, SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_STATE, TCP_SRTT, field, read,
     },
     maps::{
         ACTORS, POPULATIONS, PORTS, SEEDS, TCP_CONTROL, TRANSITIONS, WAITING, WAITING_SLOTS, count,
@@ -124,8 +124,14 @@ unsafe fn transition(ctx: &BtfTracePointContext, here: *mut Counted) {
     let pair = bounded::<{ PAIRS as u64 }>(pair(ctx));
     // SAFETY: the index is within the slot. A softirq may come in between on this CPU,
     // so the addition is one instruction.
-    unsafe { add_one((&raw mut (*here).matrix[0]).add(pair)) };
-    count_population(netns, from, to);
+    unsafe {
+        if netns == OWN_NETNS.load() {
+            add_one((&raw mut (*here).own[0]).add(pair));
+        } else {
+            add_one((&raw mut (*here).others[0]).add(pair));
+            count_population(netns, from, to);
+        }
+    }
     if TCP_CONTROL
         .get(0)
         .is_some_and(|control| control.is_seeded == 0)
@@ -307,7 +313,6 @@ fn totals(sk: Object, netns: u32, side: u16) -> Option<*mut PortTotals> {
 
 /// Too large for the stack of a program that has other things there.
 static NO_TOTALS: PortTotals = PortTotals {
-    established: 0,
     unmeasured: 0,
     handshakes: [0; TIME_BUCKETS],
     held: [0; TIME_BUCKETS],
@@ -328,7 +333,6 @@ fn established(sk: Object, netns: u32, side: u16) {
             return;
         }
         let us = field::<u32>(tcp, &TCP_SRTT) >> SRTT_SHIFT;
-        add_one(&raw mut (*totals).established);
         if us == 0 {
             add_one(&raw mut (*totals).unmeasured);
         } else {

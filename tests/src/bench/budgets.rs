@@ -36,7 +36,7 @@ enum Limit {
 use Limit::{AtLeast, AtMost};
 use Subject::{Own, Peer};
 
-const BUDGETS: [Budget; 11] = [
+const BUDGETS: [Budget; 13] = [
     Budget {
         name: "a context switch, net of the floor",
         subject: Own(events::SWITCHES, &events::HOOK_NET),
@@ -60,6 +60,18 @@ const BUDGETS: [Budget; 11] = [
         subject: Own(slowdown::ROUND_TRIPS, &slowdown::LOST),
         limit: AtMost(8.0),
         reason: "empty programs on both hooks lose 3 to 5 %, and the machine is noisy",
+    },
+    Budget {
+        name: "a transition of a TCP socket",
+        subject: Own(events::CONNECTIONS, &events::TRANSITION),
+        limit: AtMost(250.0),
+        reason: "no look-up by socket but where the peer has closed",
+    },
+    Budget {
+        name: "throughput of TCP connections lost",
+        subject: Own(slowdown::CONNECTIONS, &slowdown::LOST),
+        limit: AtMost(10.0),
+        reason: "the same, and the context switches of both ends",
     },
     Budget {
         name: "a snapshot of 10,000 processes beside the schedstat walker",
@@ -105,7 +117,19 @@ const BUDGETS: [Budget; 11] = [
     },
 ];
 
-const GOALS: [Budget; 2] = [
+const GOALS: [Budget; 4] = [
+    Budget {
+        name: "a transition of a TCP socket",
+        subject: Own(events::CONNECTIONS, &events::TRANSITION),
+        limit: AtMost(150.0),
+        reason: "the kernel's own measurement of two programs is most of it",
+    },
+    Budget {
+        name: "throughput of TCP connections lost",
+        subject: Own(slowdown::CONNECTIONS, &slowdown::LOST),
+        limit: AtMost(3.0),
+        reason: "sockets and context switches together",
+    },
     Budget {
         name: "throughput of pipe round trips lost",
         subject: Own(slowdown::ROUND_TRIPS, &slowdown::LOST),

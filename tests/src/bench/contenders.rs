@@ -18,6 +18,10 @@ use super::{
 pub const FLOOR: &str = "empty program";
 /// The same program, on `sched_waking` too: tracer's two hot hooks.
 pub const FLOOR_OF_BOTH: &str = "empty programs on both hooks";
+/// Two of them on `inet_sock_set_state`, where tracer has two.
+pub const FLOOR_OF_TCP: &str = "empty programs on TCP states";
+/// `ss` once a second: what is done without a tracer.
+pub const SS: &str = "ss -tanp each second";
 /// The walker of /proc/PID/task/*/schedstat, `bench walk`.
 pub const WALKER: &str = "schedstat walker";
 /// The same, which also reads /proc/PID/task/*/stat for the state.
@@ -96,7 +100,7 @@ const fn refreshing(
     }
 }
 
-static CONTENDERS: [Contender; 18] = [
+static CONTENDERS: [Contender; 20] = [
     Contender {
         name: NOTHING,
         program: Program::Nothing,
@@ -115,6 +119,19 @@ static CONTENDERS: [Contender; 18] = [
         args: &[],
         settles: Settles::Attached,
     },
+    Contender {
+        name: FLOOR_OF_TCP,
+        program: Program::Empty(&["inet_sock_set_state", "inet_sock_set_state"]),
+        args: &[],
+        settles: Settles::Attached,
+    },
+    refreshing(
+        SS,
+        Program::Named("sh"),
+        &["-c", "while ss -tanp; do sleep 1; done"],
+        "State",
+        None,
+    ),
     refreshing(
         TRACER,
         Program::Tracer,

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, process::Command};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    contenders::{self, FLOOR},
+    contenders::{self, FLOOR, FLOOR_OF_TCP},
     document::{Document, Quantity, Reference, TO_TRACER, TRACER, Workload},
     held,
     measure::{Effort, order},
@@ -24,6 +24,14 @@ use crate::{
 
 /// The workload of context switches.
 pub(super) const SWITCHES: &str = "context switches";
+/// The workload of TCP connections.
+pub(super) const CONNECTIONS: &str = "TCP connections";
+/// ns a transition of all programs on `inet_sock_set_state`, with the floor in it.
+pub(super) const TRANSITION: Quantity = Quantity {
+    name: "programs on inet_sock_set_state",
+    unit: "ns a transition",
+    ratio_to: TO_TRACER,
+};
 /// ns a call of the program on `sched_switch`, with the floor in it.
 pub(super) const HOOK: Quantity = Quantity {
     name: "program on sched_switch",
@@ -81,6 +89,8 @@ const TO_TRACER_OR_NOISE: Option<Reference> = Some(Reference {
 const MIB: f64 = 1_048_576.0;
 /// The names of programs on the tracepoint begin so, whoever wrote them.
 const SWITCH_PROGRAM: &str = "sched_switch";
+/// The names of tracer's programs on transitions begin so.
+const TRANSITION_PROGRAM: &str = "inet_sock_set";
 /// A program that is called less often has too few calls for a figure.
 const FEWEST_CALLS: u64 = 10;
 
@@ -92,6 +102,8 @@ struct Trial {
     contenders: &'static [&'static str],
     /// Whether tracer hooks these events.
     is_tracers: bool,
+    /// Of an event: transitions of TCP sockets.
+    transitions: u64,
     rounds: fn(&Effort) -> usize,
 }
 
@@ -122,6 +134,7 @@ const TRIALS: [Trial; 4] = [
             "offcputime.bt",
         ],
         is_tracers: true,
+        transitions: 0,
         rounds: |effort| effort.switch_rounds,
     },
     Trial {
@@ -130,15 +143,18 @@ const TRIALS: [Trial; 4] = [
         source: Source::Provoke("processes"),
         contenders: &[FLOOR, TRACER, "runqlat", "cpudist", "offcputime"],
         is_tracers: true,
+        transitions: 0,
         rounds: |effort| effort.other_rounds,
     },
     Trial {
-        name: "TCP connections",
-        how: "connected, accepted and closed over loopback; an event is a connection. tracer \
-              hooks no sockets yet: what it shows is the cost of the context switches in between",
+        name: CONNECTIONS,
+        how: "connected, accepted and closed over loopback; an event is a connection, with nine \
+              transitions of its two sockets. *all programs* are those of context switches too, \
+              of which there are more than transitions",
         source: Source::Provoke("connections"),
-        contenders: &[FLOOR, TRACER, "tcpstates", "tcplife"],
-        is_tracers: false,
+        contenders: &[FLOOR, FLOOR_OF_TCP, TRACER, "tcpstates", "tcplife"],
+        is_tracers: true,
+        transitions: 9,
         rounds: |effort| effort.other_rounds,
     },
     Trial {
@@ -149,6 +165,7 @@ const TRIALS: [Trial; 4] = [
         source: Source::Provoke("writes"),
         contenders: &[FLOOR, TRACER, "biosnoop"],
         is_tracers: false,
+        transitions: 0,
         rounds: |effort| effort.other_rounds,
     },
 ];
@@ -233,6 +250,7 @@ fn measure_round(
         if *name != FLOOR {
             note(all_net, slot.all_net_ns(floor_ns));
         }
+        note(&TRANSITION, slot.transition_ns(name, trial.transitions));
         if let Some((cpu_ratio, rss_bytes, map_bytes)) = slot.process {
             note(&CPU, Some(cpu_ratio * 100.0));
             note(&RSS, Some(rss_bytes as f64 / MIB));
@@ -303,6 +321,17 @@ impl Slot {
         Some(ns as f64 / calls as f64)
     }
 
+    /// Each of the transitions that there are in an event.
+    fn transition_ns(&self, contender: &str, transitions: u64) -> Option<f64> {
+        let count = self.events? * transitions;
+        // The others' programs have nothing else to do.
+        let is_on_it =
+            |program: &str| contender != TRACER || program.starts_with(TRANSITION_PROGRAM);
+        let on_it = self.programs.iter().filter(|(name, _)| is_on_it(name));
+        let ns: u64 = on_it.map(|(_, (_, ns))| ns).sum();
+        (count > 0).then(|| ns as f64 / count as f64)
+    }
+
     fn all_net_ns(&self, floor_ns: f64) -> Option<f64> {
         let events = self.events.or_else(|| Some(self.hook()?.0))?;
         let calls: u64 = self.programs.values().map(|(calls, _)| calls).sum();
@@ -359,5 +388,8 @@ mod tests {
             ..slot
         };
         assert_eq!(counted.all_net_ns(80.0), Some(48.0));
+        assert_eq!(counted.transition_ns("tcpstates", 6), Some(10.0));
+        assert_eq!(counted.transition_ns(TRACER, 6), Some(0.0));
+        assert_eq!(counted.transition_ns(TRACER, 0), None);
     }
 }

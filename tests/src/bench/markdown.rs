@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 
 use super::{
-    contenders::{FLOOR, FLOOR_OF_BOTH, STATE_WALKER, WALKER},
+    contenders::{FLOOR, FLOOR_OF_BOTH, FLOOR_OF_TCP, STATE_WALKER, WALKER},
     crowds,
     document::{Document, Figure, NOTHING, TRACER, Verdict},
     events, slowdown,
@@ -218,7 +218,7 @@ pub(super) fn contenders<'a>(document: &'a Document, workload: &str) -> Vec<&'a 
 }
 
 fn rank(name: &str) -> usize {
-    let first = [NOTHING, FLOOR, FLOOR_OF_BOTH, TRACER];
+    let first = [NOTHING, FLOOR, FLOOR_OF_BOTH, FLOOR_OF_TCP, TRACER];
     first.iter().position(|n| *n == name).unwrap_or(first.len())
 }
 

@@ -209,13 +209,13 @@ pub fn actor_words(key: ActorKey) -> u64 {
 /// An element of PORTS.
 pub fn port(key: u64, words: &PortWords) -> PortReading {
     let (netns, port, side) = split(key);
-    let [established, unmeasured, times @ ..] = words;
+    let [unmeasured, times @ ..] = words;
     let (handshakes, held) = times.split_at(TIME_BUCKETS);
     PortReading {
         netns,
         side,
         port,
-        established: *established,
+        established: handshakes.iter().sum::<u64>() + unmeasured,
         unmeasured: *unmeasured,
         handshakes: handshakes.to_vec(),
         held: held.to_vec(),

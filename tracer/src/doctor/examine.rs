@@ -242,6 +242,8 @@ fn attach(btf: Option<&Path>) -> Result<Vec<HookState>, KernelError> {
         btf: btf.map(Into::into),
         cgroups: Cgroups::new().version(),
         min_block_ns: u64::MAX,
+        // Nothing is counted.
+        own_netns: 0,
         verbose: false,
     })?;
     Ok(loaded.hooks)

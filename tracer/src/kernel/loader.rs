@@ -40,6 +40,8 @@ pub struct LoadOptions {
     pub cgroups: CgroupVersion,
     /// Blocked episodes from this length on are looked at, in ns.
     pub min_block_ns: u64,
+    /// Inode number of tracer's own network namespace.
+    pub own_netns: u32,
     /// Whether the kernel side writes debug lines.
     pub verbose: bool,
 }
@@ -51,6 +53,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// One for each of [`PROBES`], in its order.
     pub hooks: Vec<HookState>,
+    /// As it was given.
+    pub own_netns: u32,
 }
 
 /// Loads and attaches every probe of the table.
@@ -86,7 +90,11 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
             without: probe.without,
         });
     }
-    Ok(Loaded { ebpf, hooks })
+    Ok(Loaded {
+        ebpf,
+        hooks,
+        own_netns: options.own_netns,
+    })
 }
 
 /// Creates the maps, with the offsets frozen into read-only data.
@@ -110,6 +118,7 @@ fn create(
     loader.map_max_entries("FOLD_TIME", cpus + 1);
     loader.override_global(aya_log::LEVEL, &log_level, true);
     loader.override_global("MIN_BLOCK_NS", &options.min_block_ns, true);
+    loader.override_global("OWN_NETNS", &options.own_netns, true);
     for (name, number) in &OPENING_CALLS {
         loader.override_global(name, number, true);
     }

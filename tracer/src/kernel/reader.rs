@@ -102,7 +102,7 @@ impl Reader {
             control: take(&mut ebpf, "SNAPSHOT_CONTROL")?,
             clock: take(&mut ebpf, "SNAPSHOT_CLOCK")?,
             iterators: Iterators::new(),
-            sockets: SocketReader::new(&mut ebpf, &loaded.hooks)?,
+            sockets: SocketReader::new(&mut ebpf, &loaded.hooks, loaded.own_netns)?,
             map_fds,
             is_first: true,
             ebpf,

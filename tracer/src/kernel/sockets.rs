@@ -11,7 +11,7 @@ use aya::{
     programs::BtfTracePoint,
 };
 use bytes::{Bytes, BytesMut};
-use tracer_common::tcp::{CLOSE_WAIT, Counted, Matrix, Moves, PAIRS, STATES};
+use tracer_common::tcp::{CLOSE_WAIT, Counted, LISTEN, Matrix, Moves, PAIRS, STATES, SYN_RECV};
 
 use super::{
     iterator::Iterators,
@@ -28,6 +28,8 @@ use crate::{
 /// `Counted` as plain words.
 type CountedWords = [u64; COUNTED_WORDS];
 const COUNTED_WORDS: usize = size_of::<Counted>() / 8;
+const OWN: usize = offset_of!(Counted, own) / 8;
+const OTHERS: usize = offset_of!(Counted, others) / 8;
 const NESTED: usize = offset_of!(Counted, nested) / 8;
 
 /// What the kernel side had to say of TCP sockets, as words and bytes.
@@ -64,6 +66,7 @@ pub(super) struct SocketReader {
     seeds: RingBuf<MapData>,
     control: Array<MapData, u64>,
     openings: OpeningReader,
+    own_netns: u32,
     /// Whether each of the programs is there.
     counts: bool,
     finds_waiting: bool,
@@ -73,7 +76,11 @@ pub(super) struct SocketReader {
 }
 
 impl SocketReader {
-    pub(super) fn new(ebpf: &mut Ebpf, hooks: &[HookState]) -> Result<Self, KernelError> {
+    pub(super) fn new(
+        ebpf: &mut Ebpf,
+        hooks: &[HookState],
+        own_netns: u32,
+    ) -> Result<Self, KernelError> {
         let is_there = |name| -> bool {
             hooks
                 .iter()
@@ -90,6 +97,7 @@ impl SocketReader {
             seeds: take(ebpf, "SEEDS")?,
             control: take(ebpf, "TCP_CONTROL")?,
             openings: OpeningReader::new(ebpf, hooks)?,
+            own_netns,
             counts: is_there(TCP_STATES),
             finds_waiting: is_there(WAITING_ITERATOR),
             finds_holders: is_there(DESCRIPTOR_ITERATOR),
@@ -111,7 +119,9 @@ impl SocketReader {
     ) -> Result<RawSockets, KernelError> {
         let counted = self.read_counted()?;
         let mut matrix = [0; PAIRS];
-        add(&mut matrix, &counted);
+        for part in [OWN, OTHERS] {
+            add(&mut matrix, &counted[part..]);
+        }
         let holders = if wants_holders && self.finds_holders {
             Some(iterators.read(ebpf, DESCRIPTOR_ITERATOR, None)?)
         } else {
@@ -138,7 +148,7 @@ impl SocketReader {
         }
         Ok(RawSockets {
             matrix,
-            moves: self.moves()?,
+            moves: self.moves_of(&counted)?,
             actors: self.actors.iter().filter_map(Result::ok).collect(),
             ports: self.ports.iter().filter_map(Result::ok).collect(),
             waiting,
@@ -197,6 +207,11 @@ impl SocketReader {
 
     /// What came into each state and left it since the start, by network namespace.
     pub(super) fn moves(&self) -> Result<Vec<(u32, Moves)>, KernelError> {
+        self.moves_of(&self.read_counted()?)
+    }
+
+    fn moves_of(&self, counted: &CountedWords) -> Result<Vec<(u32, Moves)>, KernelError> {
+        let own = (self.own_netns, own_moves(&counted[OWN..OWN + PAIRS]));
         let sum = |element: Result<_, _>| {
             let (netns, cpus): (u32, aya::maps::PerCpuValues<Moves>) =
                 element.map_err(|e| KernelError::bpf("reading", "POPULATIONS", &e))?;
@@ -208,8 +223,24 @@ impl SocketReader {
             }
             Ok((netns, sum))
         };
-        self.moves.iter().map(sum).collect()
+        std::iter::once(Ok(own))
+            .chain(self.moves.iter().map(sum))
+            .collect()
     }
+}
+
+/// What came into each state and left it, by the transitions that were counted.
+fn own_moves(matrix: &[u64]) -> Moves {
+    let mut moves: Moves = [0; 2 * STATES];
+    for (pair, count) in matrix.iter().enumerate() {
+        let (from, to, count) = (pair / STATES, pair % STATES, *count as u32);
+        moves[to] = moves[to].wrapping_add(count);
+        // An accepted child begins as a copy of its listener, which stays.
+        if (from, to) != (LISTEN as usize, SYN_RECV as usize) {
+            moves[STATES + from] = moves[STATES + from].wrapping_add(count);
+        }
+    }
+    moves
 }
 
 fn add(sum: &mut [u64], more: &[u64]) {

@@ -1,16 +1,14 @@
 //! What is known of TCP sockets, put together as one reading: the kernel side's part,
 //! the network namespaces, their counters, and the sockets from before the start.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::{Duration, Instant},
-};
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use tracer_common::tcp::{CLOSE, FIN_WAIT2, Moves, STATES, TIME_WAIT};
 
 use crate::{
     aggregate::tcp::{NamespaceReading, Seeds, TcpReading},
+    clock::{self, MonotonicNs},
     decode::{opening, tcp},
     host::{
         namespaces::{Ask, Namespace, Namespaces, within},
@@ -30,10 +28,10 @@ const READINGS_A_LOOK: u32 = 30;
 /// kernel counts it with those in TIME_WAIT (`inet_twsk_diag_fill`, net/ipv4/inet_diag.c).
 const TIMER_TIME_WAIT: u8 = 3;
 
-/// Sockets are counted anew after this time.
-const RECOUNT_AFTER: Duration = Duration::from_secs(10);
+/// Sockets are counted anew after this time, in ns.
+const RECOUNT_AFTER: u64 = 10_000_000_000;
 /// And after so many times as long as the last count took: it takes that part of a CPU.
-const TIMES_ITS_LENGTH: u32 = 500;
+const TIMES_ITS_LENGTH: u64 = 500;
 /// To find a moment without a transition.
 const TRIES: u32 = 20;
 
@@ -49,7 +47,7 @@ pub(super) struct Sockets {
     /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
     names_cgroups: bool,
     openings: Openings,
-    recount_at: Instant,
+    recount_at: MonotonicNs,
     /// The kernel does not list sockets.
     is_uncountable: bool,
 }
@@ -70,7 +68,7 @@ impl Sockets {
             unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
             openings: Openings::default(),
-            recount_at: Instant::now() + RECOUNT_AFTER,
+            recount_at: clock::monotonic() + RECOUNT_AFTER,
             is_uncountable: false,
         })
     }
@@ -88,7 +86,7 @@ impl Sockets {
     /// # Errors
     /// As [`Self::seed`], or the kernel refuses to read its maps.
     pub(super) fn recount(&mut self, reader: &mut Reader) -> anyhow::Result<Option<Seeds>> {
-        if self.is_uncountable || Instant::now() < self.recount_at {
+        if self.is_uncountable || clock::monotonic() < self.recount_at {
             return Ok(None);
         }
         reader.begin_seeding()?;
@@ -113,14 +111,14 @@ impl Sockets {
     }
 
     fn count(&mut self, reader: &mut Reader, begin: Seeds) -> anyhow::Result<Seeds> {
-        let began = Instant::now();
+        let began = clock::monotonic();
         let mut seeds = begin;
         let listed = self.list_all(&mut seeds);
         seeds.transitions = tcp::seeds(&reader.seeds()).readings;
         reader.end_seeding()?;
         self.is_uncountable = listed.is_err();
-        let now = Instant::now();
-        self.recount_at = now + RECOUNT_AFTER.max((now - began) * TIMES_ITS_LENGTH);
+        let now = clock::monotonic();
+        self.recount_at = now + RECOUNT_AFTER.max(now.since_ns(began) * TIMES_ITS_LENGTH);
         listed.map(|()| seeds)
     }
 

@@ -19,7 +19,7 @@ use crate::{
         tcp::{ActorKey, actor_words},
     },
     error::KernelError,
-    host::{capabilities, cgroups::Cgroups, facts, load, own},
+    host::{capabilities, cgroups::Cgroups, facts, load, namespaces, own},
     kernel::{
         loader::{self, LoadOptions},
         reader::Reader,
@@ -69,6 +69,7 @@ impl Source {
             btf: args.btf.clone(),
             cgroups: cgroups.version(),
             min_block_ns: nanoseconds(args.min_block),
+            own_netns: namespaces::own_inode()?,
             verbose: args.verbose,
         })?;
         own::trim_memory();

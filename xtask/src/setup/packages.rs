@@ -41,12 +41,13 @@ pub(super) const FOR_GUESTS: [Program; 3] = [
 ];
 
 /// What only the bench needs: tracer's peers, one program of each package.
-pub(super) const TO_BENCH: [Program; 5] = [
+pub(super) const TO_BENCH: [Program; 6] = [
     ("stress-ng", "stress-ng"),
     ("offcputime", "libbpf-tools"),
     ("bpftrace", "bpftrace"),
     ("top", "procps"),
     ("pidstat", "sysstat"),
+    ("ss", "iproute2"),
 ];
 
 /// The machine's apt-get, if it has one.

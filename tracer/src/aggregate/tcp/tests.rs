@@ -215,7 +215,7 @@ fn who_closes_late_but_always_is_no_leak() {
         // Once it has closed some it is no longer watched.
         assert_eq!(
             world.aggregate.suspects().is_empty(),
-            step > 5 || step < 2,
+            !(2..=5).contains(&step),
             "{step}"
         );
     }
@@ -484,8 +484,8 @@ impl Sockets<'_> {
         hook.seeds.clear();
         let mut sockets = Vec::new();
         for step in 0..=steps {
-            for which in 0..self.lives.len() {
-                if listed[which].min(steps) == step
+            for (which, at) in listed.iter().enumerate().take(self.lives.len()) {
+                if *at.min(&steps) == step
                     && let Some(state) = self.state(which)
                 {
                     sockets.push((NETNS, which as u64, state));

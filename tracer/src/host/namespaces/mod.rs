@@ -87,6 +87,15 @@ pub struct Namespace {
     file: File,
 }
 
+/// Inode number of tracer's own.
+///
+/// # Errors
+/// /proc does not show it.
+pub fn own_inode() -> Result<u32, NamespaceError> {
+    let own = |source| NamespaceError::Own { source };
+    inode(&fs::metadata(OWN).map_err(own)?).map_err(own)
+}
+
 /// Runs `f` inside a namespace and returns what it returns. For another
 /// namespace than tracer's own that is on a thread of its own, which ends with
 /// `f`: the namespace of the calling thread is never changed.
