@@ -53,15 +53,27 @@ pub(super) fn connections(side: Side, port: u16) -> String {
 
 /// So many functions are named on a line.
 const INNERMOST: usize = 3;
+/// And so many where there is more room.
+const MANY: usize = 8;
 
 /// In which functions a process got a socket: the innermost ones.
 pub(super) fn origin(side: Option<Side>, stack: &[Text]) -> Option<String> {
-    whole_origin(side, stack.get(..INNERMOST).unwrap_or(stack))
+    origin_within(side, stack, INNERMOST)
 }
 
-/// The same, with all functions around them.
+/// The same, with more functions around them.
 pub(super) fn whole_origin(side: Option<Side>, stack: &[Text]) -> Option<String> {
-    let functions: Vec<_> = stack.iter().map(Text::as_str).collect();
+    let more = stack.len().saturating_sub(MANY);
+    let origin = origin_within(side, stack, MANY)?;
+    Some(if more > 0 {
+        format!("{origin} < .. {more} more")
+    } else {
+        origin
+    })
+}
+
+fn origin_within(side: Option<Side>, stack: &[Text], most: usize) -> Option<String> {
+    let functions: Vec<_> = stack.iter().take(most).map(Text::as_str).collect();
     let how = side.map_or("opened", words::side);
     let is_known = !functions.is_empty();
     is_known.then(|| format!("{how} in {}", functions.join(" < ")))

@@ -107,6 +107,8 @@ impl Hertz {
 pub(super) struct Socket {
     pub(super) reading: WaitingReading,
     holder: Option<HolderReading>,
+    /// Whether it was there when holders were looked up last.
+    is_looked_up: bool,
     was_told: bool,
 }
 
@@ -276,6 +278,7 @@ impl WaitingTable {
             let socket = Socket {
                 reading: waiting.clone(),
                 was_told: known.as_ref().is_some_and(|known| known.was_told),
+                is_looked_up: known.as_ref().is_some_and(|known| known.is_looked_up),
                 holder: known.and_then(|known| known.holder),
             };
             self.sockets.insert(waiting.socket, socket);
@@ -334,6 +337,7 @@ impl WaitingTable {
     fn name(&mut self, holders: &[HolderReading]) {
         for socket in self.sockets.values_mut() {
             socket.holder = None;
+            socket.is_looked_up = true;
         }
         for holder in holders {
             let Some(socket) = self.sockets.get_mut(&holder.socket) else {
@@ -355,6 +359,9 @@ impl WaitingTable {
             if socket.age(self.now, hertz).0 >= options.long_ns() {
                 let owner = owner(socket);
                 self.unknown += u64::from(owner == Owner::Unknown);
+                if owner == Owner::Unknown && !socket.is_looked_up {
+                    continue;
+                }
                 let number = numbers.entry(owner).or_default();
                 number.all += 1;
                 match socket.reading.since {
@@ -405,7 +412,8 @@ impl WaitingTable {
     ) -> impl Iterator<Item = (Process, Vec<Socket>)> {
         let mut by_process: HashMap<Owner, Vec<&Socket>> = HashMap::new();
         for socket in self.sockets.values() {
-            if self.histories.contains_key(&owner(socket)) {
+            let is_pending = owner(socket) == Owner::Unknown && !socket.is_looked_up;
+            if self.histories.contains_key(&owner(socket)) && !is_pending {
                 by_process.entry(owner(socket)).or_default().push(socket);
             }
         }
