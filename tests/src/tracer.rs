@@ -95,6 +95,19 @@ impl Tracer {
         snapshot
     }
 
+    /// The next event of a name; there must be one within so many snapshots.
+    pub fn event(&mut self, name: &str, snapshots: usize) -> Value {
+        let mut passed = 0;
+        loop {
+            let line = read_line(&mut self.lines).expect("tracer goes on");
+            if line["event"] == name {
+                return line;
+            }
+            passed += usize::from(line["type"] == "snapshot");
+            assert!(passed <= snapshots, "no {name} in {snapshots} snapshots");
+        }
+    }
+
     /// The next `n` snapshots.
     pub fn snapshots(&mut self, n: usize) -> Vec<Snapshot> {
         (0..n).map(|_| self.snapshot()).collect()

@@ -186,7 +186,7 @@ pub const TIMER_KEEPALIVE: u8 = 2;
 /// It asks whether the peer's window is open (`ICSK_TIME_PROBE0`).
 pub const TIMER_WINDOW_PROBE: u8 = 4;
 
-/// A descriptor of a socket in CLOSE_WAIT.
+/// A descriptor of a socket in CLOSE_WAIT or LISTEN.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HolderRecord {
@@ -198,6 +198,12 @@ pub struct HolderRecord {
     pub tgid: u32,
     /// The descriptor.
     pub fd: u32,
+    /// Inode number of the socket's network namespace.
+    pub netns: u32,
+    /// Its local port.
+    pub port: u16,
+    /// Its state.
+    pub state: u16,
     /// Name of the process: foreign bytes, ended by a zero.
     pub comm: [u8; COMM_BYTES],
 }

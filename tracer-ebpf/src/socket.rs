@@ -1,4 +1,5 @@
-//! The iterators over sockets in CLOSE_WAIT, and over the descriptors that hold them.
+//! The iterators over sockets in CLOSE_WAIT, and over the descriptors that hold them
+//! or a listener.
 
 use core::{ffi::c_void, mem, ptr};
 
@@ -9,7 +10,7 @@ use aya_ebpf::{
 use tracer_common::{
     lost,
     tcp::{
-        CLOSE_WAIT, CONNECTED, HolderRecord, TIMER_KEEPALIVE, TIMER_OFF, TIMER_RETRANSMIT,
+        CLOSE_WAIT, CONNECTED, HolderRecord, LISTEN, TIMER_KEEPALIVE, TIMER_OFF, TIMER_RETRANSMIT,
         TIMER_WINDOW_PROBE, Waiting, WaitingRecord,
     },
 };
@@ -25,7 +26,7 @@ use crate::{
     },
     maps::{WAITING, count},
     task::IterMeta,
-    tcp::{IPPROTO_TCP, is_known},
+    tcp::{IPPROTO_TCP, is_known, netns},
 };
 
 /// include/linux/socket.h.
@@ -171,14 +172,17 @@ extern "C" fn each_descriptor(ctx: *mut IterFile) -> i32 {
         }
         field(socket, &SOCKET_SOCK)
     };
-    if sk.is_null() || !is_waiting(sk) {
+    if sk.is_null() {
         return 0;
     }
+    let Some(state) = held_state(sk) else {
+        return 0;
+    };
     let new = Waiting {
         socket: sk as u64,
         since_ns: 0,
     };
-    if !is_known(sk) && WAITING.insert(new.socket, new, 0).is_err() {
+    if state == CLOSE_WAIT && !is_known(sk) && WAITING.insert(new.socket, new, 0).is_err() {
         count(lost::WAITING);
         return 0;
     }
@@ -189,6 +193,9 @@ extern "C" fn each_descriptor(ctx: *mut IterFile) -> i32 {
             start_ns: field(task, &TASK_START),
             tgid: field(task, &TASK_TGID),
             fd: (*ctx).fd,
+            netns: netns(sk),
+            port: field(sk, &SOCK_LOCAL_PORT),
+            state: state as u16,
             comm: field(task, &TASK_COMM),
         };
         bpf_seq_write(
@@ -200,14 +207,16 @@ extern "C" fn each_descriptor(ctx: *mut IterFile) -> i32 {
     0
 }
 
-/// Whether it is a TCP socket in CLOSE_WAIT.
+/// The state of a TCP socket, of those whose holders are of interest.
 #[inline(always)]
-fn is_waiting(sk: Object) -> bool {
+fn held_state(sk: Object) -> Option<u32> {
     // SAFETY: the caller's sock.
     unsafe {
         let (protocol, family): (u16, u16) = (field(sk, &SOCK_PROTOCOL), field(sk, &SOCK_FAMILY));
-        protocol == IPPROTO_TCP
+        let state = u32::from(field::<u8>(sk, &SOCK_STATE));
+        let is_held = protocol == IPPROTO_TCP
             && (family == AF_INET || family == AF_INET6)
-            && u32::from(field::<u8>(sk, &SOCK_STATE)) == CLOSE_WAIT
+            && (state == CLOSE_WAIT || state == LISTEN);
+        is_held.then_some(state)
     }
 }

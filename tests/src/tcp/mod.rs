@@ -12,6 +12,7 @@ pub mod diag;
 pub mod idle;
 pub mod leak;
 pub mod netns;
+pub mod nginx;
 pub mod python;
 pub mod sampler;
 pub mod seen;

@@ -131,7 +131,7 @@ impl Drop for Netns {
 pub fn enter_new() -> io::Result<()> {
     // SAFETY: touches no memory.
     checked(unsafe { libc::unshare(libc::CLONE_NEWNET) })?;
-    up("lo")
+    turn("lo", true)
 }
 
 /// Two namespaces with a cable between them (veth(4)).
@@ -170,10 +170,18 @@ impl Joined {
                 for is_v6 in [false, true] {
                     give(Self::address(i, is_v6))?;
                 }
-                up("cable0")
+                turn("cable0", true)
             })?;
         }
         Ok(Self { ends })
+    }
+
+    /// Takes the cable out of the first end: what the other sends is lost.
+    ///
+    /// # Errors
+    /// No rights.
+    pub fn cut(&self) -> io::Result<()> {
+        self.ends[0].within(|| turn("cable0", false))
     }
 
     /// The address of an end, 0 or 1.
@@ -211,8 +219,8 @@ fn give(address: IpAddr) -> io::Result<()> {
         .map(drop)
 }
 
-/// Turns an interface of this thread's namespace on.
-fn up(name: &str) -> io::Result<()> {
+/// Turns an interface of this thread's namespace on or off.
+fn turn(name: &str, is_on: bool) -> io::Result<()> {
     // SAFETY: touches no memory; the descriptor is new and nobody else's.
     let socket = unsafe {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
@@ -230,7 +238,11 @@ fn up(name: &str) -> io::Result<()> {
             libc::SIOCGIFFLAGS as _,
             &raw mut request,
         ))?;
-        request.ifr_ifru.ifru_flags |= libc::IFF_UP as i16;
+        if is_on {
+            request.ifr_ifru.ifru_flags |= libc::IFF_UP as i16;
+        } else {
+            request.ifr_ifru.ifru_flags &= !(libc::IFF_UP as i16);
+        }
         checked(libc::ioctl(
             socket,
             libc::SIOCSIFFLAGS as _,

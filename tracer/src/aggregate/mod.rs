@@ -42,7 +42,7 @@ use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{block::EpisodeReading, clock::ClockReading, fold::FoldReading, task::TaskReading},
     host::{load::AveragesReading, users::Users},
-    snapshot::{GroupBy, KernelSample, LeakEvent, TaskMean},
+    snapshot::{Event, GroupBy, KernelSample, TaskMean},
     text::Text,
 };
 
@@ -273,8 +273,8 @@ impl LoadAggregate {
         self.tcp.as_mut()
     }
 
-    /// Leaks of sockets that were found since this was asked last.
-    pub fn leaks(&mut self) -> Vec<LeakEvent> {
+    /// What is notable of sockets since this was asked last.
+    pub fn socket_events(&mut self) -> Vec<Event> {
         let Some(mut tcp) = self.tcp.take() else {
             return Vec::new();
         };

@@ -6,8 +6,8 @@ use bytes::{Buf as _, Bytes};
 use tracer_common::{
     COMM_BYTES,
     tcp::{
-        ActorTotals, CLOSE_WAIT, CONNECTED, HolderRecord, Moves, Population, PortTotals, STATES,
-        SeedRecord, TIME_BUCKETS, TIMER_KEEPALIVE, TIMER_RETRANSMIT, TIMER_WINDOW_PROBE,
+        ActorTotals, CLOSE_WAIT, CONNECTED, HolderRecord, LISTEN, Moves, Population, PortTotals,
+        STATES, SeedRecord, TIME_BUCKETS, TIMER_KEEPALIVE, TIMER_RETRANSMIT, TIMER_WINDOW_PROBE,
         WaitingRecord,
     },
 };
@@ -108,7 +108,7 @@ pub struct WaitingReading {
     pub probes: u8,
 }
 
-/// A descriptor of a socket in CLOSE_WAIT.
+/// A descriptor of a socket in CLOSE_WAIT or LISTEN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HolderReading {
     /// The socket.
@@ -119,6 +119,12 @@ pub struct HolderReading {
     pub pid: u32,
     /// The descriptor.
     pub fd: u32,
+    /// Inode number of the socket's network namespace.
+    pub netns: u32,
+    /// Its local port.
+    pub port: u16,
+    /// Whether it listens.
+    pub is_listener: bool,
     /// Name of the process.
     pub comm: Text,
 }
@@ -160,12 +166,16 @@ pub fn holders(bytes: &Bytes) -> Decoded<HolderReading> {
     records(bytes, size_of::<HolderRecord>(), |mut b| {
         let b = &mut b;
         let (socket, start) = (u64(b).ok()?, u64(b).ok()?);
-        let (pid, fd) = (u32(b).ok()?, u32(b).ok()?);
+        let (pid, fd, netns) = (u32(b).ok()?, u32(b).ok()?, u32(b).ok()?);
+        let (port, state) = (b.try_get_u16_ne().ok()?, b.try_get_u16_ne().ok()?);
         Some(HolderReading {
             socket,
             start: MonotonicNs(start),
             pid,
             fd,
+            netns,
+            port,
+            is_listener: u32::from(state) == LISTEN,
             comm: Text::from_bytes(b.get(..COMM_BYTES).unwrap_or_default()),
         })
     })

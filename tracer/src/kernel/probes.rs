@@ -128,11 +128,11 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: DESCRIPTOR_ITERATOR,
         hook: Hook::Iterator("task_file"),
-        purpose: "the processes and descriptors that hold a socket in CLOSE_WAIT",
+        purpose: "the processes and descriptors that hold a socket in CLOSE_WAIT or LISTEN",
         since: "5.11",
         required: false,
         fallback: "none",
-        without: "who holds a socket in CLOSE_WAIT, and such sockets from before the start",
+        without: "who holds a socket in CLOSE_WAIT, and such sockets from before the start; who listens",
     },
     Probe {
         name: TCP_STATES,

@@ -3,13 +3,15 @@
 use super::{
     Render, TextOptions,
     line::{Line, Style, right},
-    quantity::{age, bytes, grouped},
+    quantity::{age, bytes, grouped, rate},
     sections::{self, cause, task},
     summary, tcp,
     time::clock_ms,
+    words,
 };
 use crate::snapshot::{
-    BlockedEvent, BlockedEventKind, Event, LeakEvent, Snapshot, Start, Summary, Waker,
+    BlockedEvent, BlockedEventKind, DeadPeer, Event, LeakEvent, ResetStorm, Snapshot, Start,
+    Summary, Waker,
 };
 
 /// Room for a length of time, so that lines stand in columns.
@@ -57,8 +59,10 @@ impl Render for EventsRenderer {
 
     fn event(&mut self, event: &Event) -> Vec<u8> {
         let (line, stack) = match event {
-            Event::Blocked(event) => (blocked(event), &event.stack),
-            Event::Leak(event) => (leak(event), &event.stack),
+            Event::Blocked(event) => (blocked(event), event.stack.as_slice()),
+            Event::Leak(event) => (leak(event), event.stack.as_slice()),
+            Event::ResetStorm(event) => (reset_storm(event), Default::default()),
+            Event::DeadPeer(event) => (dead_peer(event), Default::default()),
         };
         let indent = " ".repeat(INDENT);
         let frames = stack.iter().filter(|_| self.options.stacks);
@@ -96,6 +100,42 @@ fn leak(event: &LeakEvent) -> Line {
     }
     if let Some(origin) = tcp::origin(socket.side, &event.stack) {
         line.push(Style::Dim, format!("   {origin}"));
+    }
+    line
+}
+
+/// Many resets; how many is where others have the length.
+fn reset_storm(event: &ResetStorm) -> Line {
+    let mut line = Line::plain(format!("{}  ", clock_ms(event.time)));
+    let most = event.sent_per_s.max(event.connections_per_s);
+    let most = right(&rate(most), LENGTH_ROOM);
+    line.push(Style::Red, format!("resets  {most}"));
+    let (sent, ended) = (rate(event.sent_per_s), rate(event.connections_per_s));
+    let words = format!("  sent {sent}   connections that a reset ended {ended}");
+    line.push(Style::Plain, words);
+    if let Some(netns) = tcp::foreign(&event.netns) {
+        line.push(Style::Plain, format!("   {netns}"));
+    }
+    line
+}
+
+/// A peer that does not answer; for how long is its length.
+fn dead_peer(event: &DeadPeer) -> Line {
+    let mut line = Line::plain(format!("{}  ", clock_ms(event.time)));
+    let length = right(&format!(">{}", age(event.age_ns)), LENGTH_ROOM);
+    line.push(Style::Red, format!("no peer {length}"));
+    line.push(Style::Bold, format!("  {}", event.peer));
+    let (count, state) = (grouped(event.sockets), words::state(event.state));
+    let [local, remote] = [event.local, event.remote].map(words::address);
+    let timer = tcp::timer(event.timer);
+    line.push(
+        Style::Plain,
+        format!(
+            "   {count} closed here and not by it, e.g. {local} <-> {remote} {state}   {timer}"
+        ),
+    );
+    if let Some(netns) = tcp::foreign(&event.netns) {
+        line.push(Style::Plain, format!("   {netns}"));
     }
     line
 }

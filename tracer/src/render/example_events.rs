@@ -1,6 +1,6 @@
 //! Events as the tests of all renderers show them.
 
-use super::example_tcp::leaks;
+use super::example_tcp::{alarms, leaks};
 use crate::{
     clock::WallNs,
     snapshot::{BlockedEvent, BlockedEventKind, Event, Link, Role, Waker},
@@ -18,6 +18,7 @@ pub(crate) fn events() -> Vec<Event> {
     let blocked = blocked().into_iter().map(Event::Blocked);
     blocked
         .chain(leaks().into_iter().map(Event::Leak))
+        .chain(alarms())
         .collect()
 }
 

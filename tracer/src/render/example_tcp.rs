@@ -4,9 +4,9 @@
 use crate::{
     clock::WallNs,
     snapshot::{
-        Actor, CloseWait, Closer, LeakEvent, NamespaceStates, Netns, Port, Side, StateCount,
-        TcpBreakdown, TcpCounters, TcpState, TimeWait, Timer, TimerKind, Times, Transition,
-        WaitingSocket,
+        Actor, CloseWait, Closer, DeadPeer, Event, LeakEvent, NamespaceStates, Netns, Port,
+        ResetStorm, Side, StateCount, TcpBreakdown, TcpCounters, TcpState, TimeWait, Timer,
+        TimerKind, Times, Transition, WaitingSocket,
     },
     text::Text,
 };
@@ -359,4 +359,33 @@ pub(crate) fn leaks() -> Vec<LeakEvent> {
         ..accepted.clone()
     };
     vec![accepted, unknown]
+}
+
+/// Resets of another namespace, and a peer that is gone.
+pub(crate) fn alarms() -> Vec<Event> {
+    let time = WallNs(1_795_439_121 * S + 123_456_789);
+    vec![
+        Event::ResetStorm(ResetStorm {
+            time,
+            netns: shop(),
+            sent_per_s: 1204.4,
+            connections_per_s: 310.0,
+        }),
+        Event::DeadPeer(DeadPeer {
+            time,
+            netns: own(),
+            peer: [10, 0, 0, 3].into(),
+            sockets: 12,
+            state: TcpState::FIN_WAIT1,
+            age_ns: 10_004 * MS,
+            local: ([10, 0, 0, 7], 8080).into(),
+            remote: ([10, 0, 0, 3], 41002).into(),
+            timer: Timer {
+                kind: TimerKind::Retransmit,
+                due_ns: 6_540 * MS,
+                retransmits: 5,
+                probes: 0,
+            },
+        }),
+    ]
 }

@@ -11,7 +11,8 @@ use super::{
     Render,
     json_blocked::{Blocked, BlockedEvent, CauseRow, DeviceRow, Lengths, Queue},
     json_load::{Group, Load, TaskMean},
-    json_tcp::{LeakEvent, Tcp},
+    json_tcp::Tcp,
+    json_tcp_events::{DeadPeer, LeakEvent, ResetStorm},
     time::rfc3339,
     words,
 };
@@ -71,6 +72,8 @@ enum Line<'a> {
 enum Event<'a> {
     Blocked(BlockedEvent<'a>),
     Leak(LeakEvent<'a>),
+    ResetStorm(ResetStorm<'a>),
+    DeadPeer(DeadPeer<'a>),
 }
 
 impl<'a> From<&'a snapshot::Event> for Event<'a> {
@@ -78,6 +81,8 @@ impl<'a> From<&'a snapshot::Event> for Event<'a> {
         match event {
             snapshot::Event::Blocked(event) => Self::Blocked(event.into()),
             snapshot::Event::Leak(event) => Self::Leak(event.into()),
+            snapshot::Event::ResetStorm(event) => Self::ResetStorm(event.into()),
+            snapshot::Event::DeadPeer(event) => Self::DeadPeer(event.into()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::{json::Number, time::rfc3339, words};
+use super::{json::Number, words};
 use crate::{
     snapshot::{self, StateCount, TcpState},
     text::Text,
@@ -88,7 +88,7 @@ impl<'a> From<&'a snapshot::NamespaceStates> for Namespace<'a> {
 }
 
 #[derive(Serialize)]
-struct Netns<'a> {
+pub(super) struct Netns<'a> {
     inode: u32,
     name: Option<&'a str>,
     own: bool,
@@ -253,7 +253,7 @@ impl<'a> From<&'a snapshot::CloseWait> for CloseWait<'a> {
 
 /// A socket in CLOSE_WAIT.
 #[derive(Serialize)]
-struct Socket<'a> {
+pub(super) struct Socket<'a> {
     fd: Option<u32>,
     local: String,
     remote: String,
@@ -286,7 +286,7 @@ impl<'a> From<&'a snapshot::WaitingSocket> for Socket<'a> {
 }
 
 #[derive(Serialize)]
-struct Timer {
+pub(super) struct Timer {
     kind: &'static str,
     due_ns: u64,
     retransmits: u32,
@@ -337,32 +337,6 @@ impl<'a> From<&'a snapshot::Closer> for Closer<'a> {
 struct ClosedFirst {
     here: u64,
     by_peer: u64,
-}
-
-/// A socket that was forgotten.
-#[derive(Serialize)]
-pub(super) struct LeakEvent<'a> {
-    time: String,
-    event: &'a str,
-    pid: Option<u32>,
-    comm: &'a str,
-    sockets: u64,
-    stack: Vec<&'a str>,
-    socket: Socket<'a>,
-}
-
-impl<'a> From<&'a snapshot::LeakEvent> for LeakEvent<'a> {
-    fn from(event: &'a snapshot::LeakEvent) -> Self {
-        Self {
-            time: rfc3339(event.time),
-            event: "close_wait_leak",
-            pid: event.pid,
-            comm: event.comm.as_str(),
-            sockets: event.sockets,
-            stack: event.stack.iter().map(Text::as_str).collect(),
-            socket: (&event.socket).into(),
-        }
-    }
 }
 
 fn text(text: &Option<Text>) -> Option<&str> {

@@ -11,6 +11,7 @@ pub mod json;
 mod json_blocked;
 mod json_load;
 mod json_tcp;
+mod json_tcp_events;
 mod line;
 mod quantity;
 mod sections;

@@ -266,8 +266,8 @@ impl Session {
             blocked = self.aggregate.woken(reading);
         }
         blocked.extend(self.aggregate.still_blocked(before));
-        let leaks = self.aggregate.leaks().into_iter().map(Event::Leak);
-        for event in blocked.into_iter().map(Event::Blocked).chain(leaks) {
+        let sockets = self.aggregate.socket_events();
+        for event in blocked.into_iter().map(Event::Blocked).chain(sockets) {
             if self.shows == Shows::Events {
                 if self.is_enough() {
                     break;

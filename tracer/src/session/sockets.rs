@@ -4,10 +4,13 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
-use tracer_common::tcp::{CLOSE, FIN_WAIT2, Moves, STATES, TIME_WAIT};
+use tracer_common::tcp::{
+    CLOSE, FIN_WAIT1, FIN_WAIT2, Moves, STATES, TIME_WAIT, TIMER_KEEPALIVE, TIMER_RETRANSMIT,
+    TIMER_WINDOW_PROBE,
+};
 
 use crate::{
-    aggregate::tcp::{NamespaceReading, Seeds, TcpReading},
+    aggregate::tcp::{ClosingReading, NamespaceReading, Seeds, TcpReading},
     clock::{self, MonotonicNs},
     decode::{opening, tcp},
     host::{
@@ -16,7 +19,7 @@ use crate::{
         sock_diag::{SockDiag, SocketEntry, States},
     },
     kernel::{fields::CgroupVersion, reader::Reader, sockets::RawSockets},
-    snapshot::{Netns, TcpCounters},
+    snapshot::{Netns, TcpCounters, TcpState, Timer, TimerKind},
 };
 
 use super::openings::Openings;
@@ -32,6 +35,9 @@ const TIMER_TIME_WAIT: u8 = 3;
 const RECOUNT_AFTER: u64 = 10_000_000_000;
 /// And after so many times as long as the last count took: it takes that part of a CPU.
 const TIMES_ITS_LENGTH: u64 = 500;
+/// Closed here, and not yet by the peer or not acknowledged: with `TCP_LAST_ACK` and
+/// `TCP_CLOSING`, include/net/tcp_states.h.
+const CLOSING_STATES: [u32; 4] = [FIN_WAIT1, FIN_WAIT2, 9, 11];
 /// To find a moment without a transition.
 const TRIES: u32 = 20;
 
@@ -127,15 +133,22 @@ impl Sockets {
         for namespace in self.namespaces.all() {
             let inode = namespace.inode;
             let known = seeds.sockets.len();
-            let sockets = &mut seeds.sockets;
+            let known_closing = seeds.closing.len();
+            let (sockets, closing) = (&mut seeds.sockets, &mut seeds.closing);
             let listed = list(namespace, |socket| {
                 sockets.push((inode, socket.cookie, socket.state.into()));
+                if CLOSING_STATES.contains(&socket.state.into()) {
+                    closing.push(closing_reading(inode, &socket));
+                }
             });
             match listed {
                 Ok(()) => seeds.namespaces.push(inode),
                 Err(error) if namespace.is_own => return Err(error),
                 // It has gone meanwhile, or cannot be opened: what is known stays.
-                Err(_) => seeds.sockets.truncate(known),
+                Err(_) => {
+                    seeds.sockets.truncate(known);
+                    seeds.closing.truncate(known_closing);
+                }
             }
         }
         Ok(())
@@ -254,6 +267,30 @@ fn list(
         })?;
         Ok(())
     })?
+}
+
+fn closing_reading(netns: u32, socket: &SocketEntry) -> ClosingReading {
+    let kind = match socket.timer {
+        TIMER_RETRANSMIT => TimerKind::Retransmit,
+        TIMER_KEEPALIVE => TimerKind::Keepalive,
+        TIMER_WINDOW_PROBE => TimerKind::WindowProbe,
+        _ => TimerKind::Off,
+    };
+    let count = u32::from(socket.retransmits);
+    let is_retransmit = kind == TimerKind::Retransmit;
+    ClosingReading {
+        netns,
+        cookie: socket.cookie,
+        state: TcpState(socket.state),
+        local: socket.local,
+        remote: socket.remote,
+        timer: Timer {
+            kind,
+            due_ns: u64::from(socket.expires_ms) * 1_000_000,
+            retransmits: if is_retransmit { count } else { 0 },
+            probes: if is_retransmit { 0 } else { count },
+        },
+    }
 }
 
 /// How many transitions made these moves into these.

@@ -6,16 +6,18 @@
 
 mod blocked;
 mod tcp;
+mod tcp_events;
 
 pub use self::blocked::{
     BlockedEvent, BlockedEventKind, BlockedStack, BlockedTask, CauseLengths, CauseRow, CauseShare,
     DeviceRow, LENGTH_BUCKETS, Link, LongEpisode, Queue, Role, Waiter, Waker,
 };
 pub use self::tcp::{
-    Actor, CloseWait, Closer, LeakEvent, NamespaceStates, Netns, Port, Side, StateCount,
-    TcpBreakdown, TcpCounters, TcpState, TimeWait, Timer, TimerKind, Times, Transition,
-    WaitingSocket, per_second,
+    Actor, CloseWait, Closer, NamespaceStates, Netns, Port, Side, StateCount, TcpBreakdown,
+    TcpCounters, TcpState, TimeWait, Timer, TimerKind, Times, Transition, WaitingSocket,
+    per_second,
 };
+pub use self::tcp_events::{DeadPeer, LeakEvent, ResetStorm};
 use crate::{
     clock::{MonotonicNs, WallNs},
     text::Text,
@@ -113,6 +115,10 @@ pub enum Event {
     Blocked(BlockedEvent),
     /// A socket that was forgotten in CLOSE_WAIT.
     Leak(LeakEvent),
+    /// Many connections that end in resets.
+    ResetStorm(ResetStorm),
+    /// A peer that does not answer.
+    DeadPeer(DeadPeer),
 }
 
 /// One tick.

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{clock::WallNs, text::Text};
+use crate::text::Text;
 
 /// A TCP state, by the kernel's number (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -355,24 +355,6 @@ pub struct Closer {
     pub port: u16,
     /// How many of the sockets in TIME_WAIT.
     pub count: u64,
-}
-
-/// A socket of a process that leaks, at the moment at which it has been in
-/// CLOSE_WAIT for longer than `--leak-age`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LeakEvent {
-    /// When it was told (wall clock).
-    pub time: WallNs,
-    /// Process id.
-    pub pid: Option<u32>,
-    /// Its name.
-    pub comm: Text,
-    /// The socket.
-    pub socket: WaitingSocket,
-    /// Sockets of this process that are in CLOSE_WAIT now.
-    pub sockets: u64,
-    /// Where most of them were opened, as [`CloseWait::stack`].
-    pub stack: Vec<Text>,
 }
 
 /// How many a second, of so many within an interval.

@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 
 use crate::ci::Run;
 use crate::ci::report::Outcome;
-use crate::{build, process, root, vm, workspace};
+use crate::{build, process, root, setup, vm, workspace};
 
 /// Tests of the default members, and those within the live tests' own harness:
 /// no root, no BPF.
@@ -45,8 +45,10 @@ pub(super) fn live(run: &mut Run<'_>) -> Result<Outcome> {
         ("TRACER_BPF_OBJECT", build::kernel_object()),
         ("TRACER_PROVOKE", live.provoke),
     ];
+    let nginx = setup::nginx().map(|path| ("TRACER_NGINX", path));
     let variables: Vec<(&str, &str)> = variables
         .iter()
+        .chain(&nginx)
         .map(|(name, path)| Ok((*name, workspace::utf8(path)?)))
         .collect::<Result<_>>()?;
     root::ask_password()?;

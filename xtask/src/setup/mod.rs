@@ -6,6 +6,7 @@
 //! only looks, in well under a second, so every other task begins with it.
 
 mod linker;
+mod nginx;
 mod packages;
 mod route;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
+pub(crate) use nginx::nginx;
 pub(crate) use route::{DEBIAN_RUSTC, Route};
 
 /// Options of `cargo xtask setup`.

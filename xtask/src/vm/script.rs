@@ -10,7 +10,9 @@ use crate::vm::results;
 
 /// Test programs that run in guests. The cost of a hook under emulation says
 /// nothing of its cost on a CPU, so those stay outside.
-const PROGRAMS: [&str; 6] = [GUEST_ONLY, "truth", "causes", "storms", "events", "tcp"];
+const PROGRAMS: [&str; 7] = [
+    GUEST_ONLY, "truth", "causes", "storms", "events", "tcp", "sockets",
+];
 /// Tests of what cannot be done to a host.
 pub(crate) const GUEST_ONLY: &str = "guest";
 /// The test that needs all of the host's CPUs, and its program.

@@ -4,7 +4,9 @@
 //! are merely closed late, `closers.rs` puts TIME_WAIT on who closed first. All sums of
 //! the kernel side are since its start; what is shown of an interval is a difference.
 
+mod alarms;
 mod closers;
+mod listeners;
 mod openings;
 mod population;
 mod waiting;
@@ -18,7 +20,11 @@ use tracer_common::tcp::{
     CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, Matrix, PAIRS, Population, STATES, TIME_WAIT,
 };
 
-use self::{closers::Closers, population::Populations, waiting::WaitingTable};
+pub use self::alarms::ClosingReading;
+use self::{
+    alarms::Alarms, closers::Closers, listeners::Listeners, population::Populations,
+    waiting::WaitingTable,
+};
 pub use self::{
     openings::OpeningReading,
     population::Seeds,
@@ -31,8 +37,8 @@ use crate::{
         tcp::{ActorKey, ActorReading, HolderReading, PortReading, WaitingReading},
     },
     snapshot::{
-        Actor, LeakEvent, NamespaceStates, Netns, Port, StateCount, TcpBreakdown, TcpCounters,
-        TcpState, TimeWait, Times, Transition,
+        Actor, Event, LeakEvent, NamespaceStates, Netns, Port, Side, StateCount, TcpBreakdown,
+        TcpCounters, TcpState, TimeWait, Times, Transition,
     },
     text::Text,
 };
@@ -83,6 +89,8 @@ pub struct TcpAggregate {
     options: LeakOptions,
     populations: Populations,
     closers: Closers,
+    listeners: Listeners,
+    alarms: Alarms,
     waiting: WaitingTable,
     hertz: Hertz,
     now: MonotonicNs,
@@ -159,6 +167,8 @@ impl TcpAggregate {
             options,
             populations: Populations::default(),
             closers: Closers::default(),
+            listeners: Listeners::default(),
+            alarms: Alarms::default(),
             waiting: WaitingTable::new(clock.now),
             hertz: Hertz::new(clock),
             now: clock.now,
@@ -181,6 +191,10 @@ impl TcpAggregate {
         }
         self.populations.observe(reading);
         self.closers.observe(self.now, &reading.actors);
+        let holders = reading.holders.as_deref();
+        self.listeners.observe(self.now, &reading.ports, holders);
+        let closing = reading.seeds.as_ref().map(|seeds| &*seeds.closing);
+        self.alarms.observe(self.now, &reading.namespaces, closing);
         self.waiting
             .observe(clock, self.options, self.hertz, reading);
         self.time_wait = reading.namespaces.iter().map(|n| n.time_wait).sum();
@@ -196,7 +210,7 @@ impl TcpAggregate {
 
     /// Whether the next reading should say who holds the sockets in CLOSE_WAIT.
     pub fn wants_holders(&self) -> bool {
-        self.waiting.wants_holders(self.now)
+        self.waiting.wants_holders(self.now) || self.listeners.wants_holders(self.now)
     }
 
     /// Who has done nothing for so long that the kernel side may forget it.
@@ -209,8 +223,21 @@ impl TcpAggregate {
         self.waiting.suspects(self.options, self.hertz)
     }
 
-    /// Leaks that were found since this was asked last.
-    pub fn take_events(&mut self, cgroup: impl Fn(u32, u64) -> Option<Text>) -> Vec<LeakEvent> {
+    /// What is notable since this was asked last.
+    pub fn take_events(&mut self, cgroup: impl Fn(u32, u64) -> Option<Text>) -> Vec<Event> {
+        let names = &self.names;
+        let dead = self
+            .alarms
+            .dead_peers(self.wall, |inode| named(names, inode));
+        let storms = self.alarms.storms(self.wall);
+        let leaks = self.take_leaks(cgroup).into_iter().map(Event::Leak);
+        leaks
+            .chain(storms.into_iter().map(Event::ResetStorm))
+            .chain(dead.into_iter().map(Event::DeadPeer))
+            .collect()
+    }
+
+    fn take_leaks(&mut self, cgroup: impl Fn(u32, u64) -> Option<Text>) -> Vec<LeakEvent> {
         let told = self.waiting.take_events(self.options, self.hertz);
         let event = |(process, socket): (waiting::Process, waiting::Socket)| LeakEvent {
             time: self.wall,
@@ -279,11 +306,7 @@ impl TcpAggregate {
     }
 
     fn netns(&self, inode: u32) -> Netns {
-        let unknown = || Netns {
-            inode,
-            ..Netns::default()
-        };
-        self.names.get(&inode).cloned().unwrap_or_else(unknown)
+        named(&self.names, inode)
     }
 
     /// By state, together and by namespace. TIME_WAIT is the kernel's own count.
@@ -353,7 +376,10 @@ impl TcpAggregate {
                 netns: self.netns(now.netns),
                 side: now.side,
                 port: now.port,
-                listener: None,
+                listener: match now.side {
+                    Side::Accepted => self.listeners.of(now.netns, now.port),
+                    Side::Connected => None,
+                },
                 established: now
                     .established
                     .saturating_sub(before.ports.get(id).map_or(0, |before| before.established)),
@@ -390,6 +416,15 @@ impl TcpAggregate {
         model.stack = self.waiting.stack(socket).to_vec();
         model
     }
+}
+
+/// A namespace, with its name if it has one.
+fn named(names: &HashMap<u32, Netns>, inode: u32) -> Netns {
+    let unknown = || Netns {
+        inode,
+        ..Netns::default()
+    };
+    names.get(&inode).cloned().unwrap_or_else(unknown)
 }
 
 /// Adds what was counted from one moment to another.

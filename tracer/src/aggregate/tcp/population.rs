@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use tracer_common::tcp::{CLOSE, LISTEN, Population, STATES, SYN_RECV, TIME_WAIT};
 
-use super::TcpReading;
+use super::{ClosingReading, TcpReading};
 use crate::decode::tcp::SeedReading;
 
 /// The sockets from before a moment: the start, or a later one.
@@ -26,6 +26,8 @@ pub struct Seeds {
     /// Every socket that sock_diag told of: namespace, cookie, state. Neither those in
     /// TIME_WAIT nor requests.
     pub sockets: Vec<(u32, u64, u32)>,
+    /// Of those, the ones that were closed here and wait for the peer.
+    pub closing: Vec<ClosingReading>,
     /// Transitions from that moment to the end of the count.
     pub transitions: Vec<SeedReading>,
 }

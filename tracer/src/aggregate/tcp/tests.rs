@@ -8,7 +8,9 @@ use tracer_common::tcp::{
     SYN_SENT,
 };
 
-use super::{LeakOptions, NamespaceReading, OpeningReading, Seeds, TcpAggregate, TcpReading};
+use super::{
+    ClosingReading, LeakOptions, NamespaceReading, OpeningReading, Seeds, TcpAggregate, TcpReading,
+};
 use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{
@@ -16,7 +18,7 @@ use crate::{
         opening::Opening,
         tcp::{ActorKey, ActorReading, HolderReading, PortReading, SeedReading, WaitingReading},
     },
-    snapshot::{CloseWait, LeakEvent, Netns, Side, TcpBreakdown, TcpState, TimerKind},
+    snapshot::{CloseWait, Event, LeakEvent, Netns, Side, TcpBreakdown, TcpState, TimerKind},
     text::Text,
 };
 
@@ -116,6 +118,9 @@ impl World {
                 start: MonotonicNs(1),
                 pid: self.owners[&waiting.socket],
                 fd: waiting.socket as u32,
+                netns: NETNS,
+                port: 80,
+                is_listener: false,
                 comm: "server".into(),
             };
             let held = self.sockets.iter().filter(|socket| socket.has_file);
@@ -133,7 +138,12 @@ impl World {
     }
 
     fn events(&mut self) -> Vec<LeakEvent> {
-        self.aggregate.take_events(|_, _| None)
+        let leak = |event| match event {
+            Event::Leak(leak) => leak,
+            other => panic!("{other:?}"),
+        };
+        let events = self.aggregate.take_events(|_, _| None);
+        events.into_iter().map(leak).collect()
     }
 }
 
@@ -383,6 +393,138 @@ fn what_the_kernel_side_forgot_is_no_negative_number() {
     assert_eq!([read(5), read(12), read(3)], [5, 7, 0]);
 }
 
+#[test]
+fn a_storm_is_told_once_until_it_is_calm() {
+    let mut world = World::new();
+    let mut resets = 0;
+    let mut told = Vec::new();
+    // By the second: calm, a storm with a lull, calm for long, a storm.
+    let story = [0, 90, 250, 300, 5, 5, 150].into_iter();
+    for per_s in story.chain([10; 12]).chain([200]) {
+        world.now += S;
+        resets += per_s;
+        let namespace = NamespaceReading {
+            counters: crate::snapshot::TcpCounters {
+                resets_sent: resets,
+                ..crate::snapshot::TcpCounters::default()
+            },
+            ..NamespaceReading::default()
+        };
+        let reading = TcpReading {
+            namespaces: vec![namespace],
+            ..nothing()
+        };
+        let (clock, wall) = (clock(world.now), WallNs(world.now));
+        world.aggregate.observe(&clock, wall, &reading);
+        told.extend(world.aggregate.take_events(|_, _| None));
+    }
+    let rates: Vec<f64> = told
+        .iter()
+        .map(|event| match event {
+            Event::ResetStorm(storm) => storm.sent_per_s,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(rates, [250.0, 200.0]);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_told_once_with_all_its_connections() {
+    let mut world = World::new();
+    let closing = |cookie: u64, state, peer: u8| ClosingReading {
+        netns: NETNS,
+        cookie,
+        state,
+        local: ([10, 0, 0, 1], 80).into(),
+        remote: ([10, 0, 0, peer], cookie as u16).into(),
+        timer: crate::snapshot::Timer::default(),
+    };
+    let mut look = |closing: Vec<ClosingReading>| {
+        world.now += 10 * S;
+        let reading = TcpReading {
+            seeds: Some(Seeds {
+                closing,
+                ..Seeds::default()
+            }),
+            ..nothing()
+        };
+        let (clock, wall) = (clock(world.now), WallNs(world.now));
+        world.aggregate.observe(&clock, wall, &reading);
+        let dead = |event| match event {
+            Event::DeadPeer(dead) => (dead.peer.to_string(), dead.sockets, dead.age_ns / S),
+            other => panic!("{other:?}"),
+        };
+        let events = world.aggregate.take_events(|_, _| None);
+        events.into_iter().map(dead).collect::<Vec<_>>()
+    };
+    let (fin_wait1, last_ack, fin_wait2) =
+        (TcpState::FIN_WAIT1, TcpState::LAST_ACK, TcpState::FIN_WAIT2);
+    let first = vec![
+        closing(1, fin_wait1, 9),
+        closing(2, last_ack, 9),
+        closing(3, fin_wait1, 8),
+        closing(4, fin_wait2, 7),
+    ];
+    assert!(look(first).is_empty());
+    // The one to 8 has got on; one to 9 is new.
+    let second = vec![
+        closing(1, fin_wait1, 9),
+        closing(2, last_ack, 9),
+        closing(3, last_ack, 8),
+        closing(4, fin_wait2, 7),
+        closing(5, fin_wait1, 9),
+    ];
+    assert_eq!(look(second.clone()), [("10.0.0.9".to_owned(), 2, 10)]);
+    let third = look(second.clone());
+    let nine = ("10.0.0.9".to_owned(), 3, 20);
+    assert_eq!(third, [nine, ("10.0.0.8".to_owned(), 1, 10)]);
+    for _ in 0..3 {
+        assert!(look(second.clone()).is_empty());
+    }
+    assert_eq!(look(second), [("10.0.0.7".to_owned(), 1, 60)]);
+}
+
+#[test]
+fn the_process_that_began_first_is_the_listener() {
+    let mut world = World::new();
+    let holder = |pid, start, port| HolderReading {
+        pid,
+        start: MonotonicNs(start),
+        netns: NETNS,
+        port,
+        is_listener: true,
+        comm: format!("p{pid}").as_str().into(),
+        ..HolderReading::default()
+    };
+    let mut read = |ns: u64, holders: Option<Vec<HolderReading>>| {
+        world.now += ns;
+        let port = |port| PortReading {
+            netns: NETNS,
+            port,
+            ..PortReading::default()
+        };
+        let reading = TcpReading {
+            ports: vec![port(80), port(81)],
+            holders,
+            ..nothing()
+        };
+        let (clock, wall) = (clock(world.now), WallNs(world.now));
+        world.aggregate.observe(&clock, wall, &reading);
+        let mut ports = world.aggregate.snapshot(|_, _| None).ports;
+        ports.sort_by_key(|port| port.port);
+        let pids: Vec<_> = ports
+            .iter()
+            .map(|port| port.listener.as_ref().map(|(pid, _)| *pid))
+            .collect();
+        (pids, world.aggregate.wants_holders())
+    };
+    assert_eq!(read(S, None), (vec![None, None], true));
+    let walk = vec![holder(9, 20, 80), holder(8, 10, 80), holder(7, 30, 80)];
+    assert_eq!(read(S, Some(walk)), (vec![Some(8), None], false));
+    // Port 81 was looked for in vain: it is not looked for again and again.
+    assert_eq!(read(60 * S, None), (vec![Some(8), None], false));
+}
+
 /// A socket's life: the states that it goes through, CLOSE first.
 fn life() -> impl Strategy<Value = Vec<u32>> {
     prop::sample::select(vec![
@@ -499,6 +641,7 @@ impl Sockets<'_> {
         }
         Seeds {
             namespaces: vec![NETNS],
+            closing: Vec::new(),
             before,
             uncertain: 0,
             sockets,

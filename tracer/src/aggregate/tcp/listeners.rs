@@ -1,0 +1,67 @@
+//! Who listens on which port: known from the walks over all descriptors.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    clock::MonotonicNs,
+    decode::tcp::{HolderReading, PortReading},
+    snapshot::Side,
+    text::Text,
+};
+
+/// For a listener that is not known another walk is made after this time, in ns.
+const LOOK_UP_NS: u64 = 10_000_000_000;
+
+/// Network namespace and port.
+type Place = (u32, u16);
+
+/// Who listens.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    known: HashMap<Place, HolderReading>,
+    /// Ports with connections and no listener, since the last walk.
+    unknown: HashSet<Place>,
+    /// Those for which a walk was made in vain: they listen no more, or out of sight.
+    given_up: HashSet<Place>,
+    looked_up: MonotonicNs,
+}
+
+impl Listeners {
+    pub(super) fn observe(
+        &mut self,
+        now: MonotonicNs,
+        ports: &[PortReading],
+        holders: Option<&[HolderReading]>,
+    ) {
+        if let Some(holders) = holders {
+            self.known.clear();
+            for holder in holders.iter().filter(|holder| holder.is_listener) {
+                let known = self.known.entry((holder.netns, holder.port));
+                let known = known.or_insert_with(|| holder.clone());
+                // Workers have the listener of the process that began them.
+                if (holder.start, holder.pid) < (known.start, known.pid) {
+                    *known = holder.clone();
+                }
+            }
+            self.looked_up = now;
+            self.given_up.extend(self.unknown.drain());
+            self.given_up
+                .retain(|place| !self.known.contains_key(place));
+        }
+        let accepted = ports.iter().filter(|port| port.side == Side::Accepted);
+        let places = accepted.map(|port| (port.netns, port.port));
+        let is_unknown =
+            |place: &Place| !self.known.contains_key(place) && !self.given_up.contains(place);
+        self.unknown = places.filter(is_unknown).collect();
+    }
+
+    pub(super) fn wants_holders(&self, now: MonotonicNs) -> bool {
+        !self.unknown.is_empty() && now.since_ns(self.looked_up) >= LOOK_UP_NS
+    }
+
+    /// Process id and name of who listens.
+    pub(super) fn of(&self, netns: u32, port: u16) -> Option<(u32, Text)> {
+        let holder = self.known.get(&(netns, port))?;
+        Some((holder.pid, holder.comm.clone()))
+    }
+}
