@@ -85,6 +85,23 @@ fn a_reset_storm_is_told() {
     assert!((100.0..=most).contains(&sent), "{sent}");
     assert_eq!(storm["connections_reset_per_s"], 0.0);
     assert_eq!(storm["netns"]["own"], true);
+    assert!(!workload.line().is_empty());
+    tracer.snapshot_after(wall_ns());
+    let is_known = tracer.has_hook("tcp_send_reset");
+    let (_, end, _) = tracer.finish();
+    let tcp = &end["totals"]["tcp"];
+    let sent = tcp["counters"]["resets_sent"].as_u64().expect("a count");
+    let reasons = seen::list(&tcp["resets_by_reason"]);
+    println!("{sent} sent, {reasons:?}");
+    let of = |row: &serde_json::Value| row["count"].as_u64().expect("a count");
+    if is_known {
+        // Nobody listens; all that were sent have a reason.
+        let refused = reasons.iter().find(|row| row["reason"] == "NO_SOCKET");
+        assert_eq!(refused.map(of), Some(most as u64));
+        assert_eq!(reasons.iter().map(of).sum::<u64>(), sent);
+    } else {
+        assert!(reasons.is_empty());
+    }
 }
 
 /// A cable is cut, then connections are closed: their FIN is never acknowledged.

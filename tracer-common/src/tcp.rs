@@ -208,6 +208,10 @@ pub struct HolderRecord {
     pub comm: [u8; COMM_BYTES],
 }
 
+/// Reasons of resets that are told apart, by the kernel's number; the last is for all
+/// from there on.
+pub const RESET_REASONS: u32 = 64;
+
 /// Most processes whose openings are watched at a time.
 pub const SUSPECTS: u32 = 64;
 /// Bytes of a user stack that are brought back.

@@ -3,7 +3,8 @@
 //! `sched.rs` has the hot hooks (a context switch, a waking), `fold.rs` the
 //! look at the run queue when the kernel takes its load sample, `task.rs` the
 //! iterator, `block.rs` and `file.rs` what a blocked task waits for, `tcp.rs` and
-//! `socket.rs` what sockets do, `opening.rs` where suspected processes open them. Hot paths of the scheduler neither allocate nor look
+//! `socket.rs` what sockets do, `opening.rs` where suspected processes open them,
+//! `reset.rs` why the kernel sends resets. Hot paths of the scheduler neither allocate nor look
 //! anything up in a hash.
 #![no_std]
 #![no_main]
@@ -18,6 +19,7 @@ mod floor;
 mod fold;
 mod maps;
 mod opening;
+mod reset;
 mod sched;
 mod socket;
 mod task;

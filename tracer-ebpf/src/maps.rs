@@ -161,6 +161,10 @@ pub(crate) static TCP_CONTROL: Array<TcpControl, 1> = Array::new();
 #[btf_map]
 pub(crate) static SEEDS: RingBuf<SeedRecord, { 1 << 20 }> = RingBuf::new();
 
+/// Resets sent, by reason.
+#[btf_map]
+pub(crate) static RESETS: PerCpuArray<u64, { tcp::RESET_REASONS as usize }> = PerCpuArray::new();
+
 /// Processes whose openings are watched, each with how many more are wanted.
 #[btf_map]
 pub(crate) static SUSPECTS: HashMap<u32, u64, { tcp::SUSPECTS as usize }> = HashMap::new();

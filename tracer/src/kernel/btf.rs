@@ -161,19 +161,23 @@ impl Btf {
 
     /// Value of a name in an enum of the kernel: `("cgroup_subsys_id", "cpu_cgrp_id")`.
     pub fn enum_value(&self, name: &str, constant: &str) -> Option<u32> {
-        self.types.iter().find_map(|&at| {
-            let at = at as usize;
+        let mut values = self.enum_values(name)?;
+        let found = values.find(|(of, _)| *of == constant.as_bytes());
+        found.map(|(_, value)| value)
+    }
+
+    /// All names of an enum of the kernel, with their values.
+    pub fn enum_values(&self, name: &str) -> Option<impl Iterator<Item = (&[u8], u32)>> {
+        let is_it = |at: usize| {
             let (type_name, info) = (self.word(at)?, self.word(at + 4)?);
-            if kind_of(info) != kind::ENUM || self.string(type_name)? != name.as_bytes() {
-                return None;
-            }
-            (0..length_of(info)).find_map(|i| {
-                let entry = at + 12 + i * 8;
-                (self.string(self.word(entry)?)? == constant.as_bytes())
-                    .then(|| self.word(entry + 4))
-                    .flatten()
-            })
-        })
+            let is_it = kind_of(info) == kind::ENUM && self.string(type_name)? == name.as_bytes();
+            is_it.then_some((at, info))
+        };
+        let (at, info) = self.types.iter().find_map(|&at| is_it(at as usize))?;
+        Some((0..length_of(info)).filter_map(move |i| {
+            let entry = at + 12 + i * 8;
+            Some((self.string(self.word(entry)?)?, self.word(entry + 4)?))
+        }))
     }
 
     /// The types behind a field, as (id, bit offset), of a struct or union.

@@ -3,7 +3,7 @@
 //! Nothing is pinned, so the kernel takes everything back when the process
 //! ends, however it ends.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
@@ -17,7 +17,7 @@ use super::{
     fields::{self, CgroupVersion},
     probes::{Hook, PROBES, Probe},
 };
-use crate::{error::KernelError, snapshot::HookState};
+use crate::{error::KernelError, snapshot::HookState, text::Text};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer.bpf.o"));
 
@@ -55,6 +55,8 @@ pub struct Loaded {
     pub hooks: Vec<HookState>,
     /// As it was given.
     pub own_netns: u32,
+    /// What the kernel calls the reasons of resets, by number.
+    pub reset_reasons: HashMap<u32, Text>,
 }
 
 /// Loads and attaches every probe of the table.
@@ -67,10 +69,10 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
         return Err(KernelError::NoObject);
     }
     let path = options.btf.clone().unwrap_or_else(|| btf::VMLINUX.into());
-    let offsets = {
+    let (offsets, reset_reasons) = {
         let btf =
             Btf::from_file(&path, fields::STRUCTS).map_err(|source| KernelError::Btf { source })?;
-        fields::resolve(&btf, options.cgroups)?
+        (fields::resolve(&btf, options.cgroups)?, reset_reasons(&btf))
     };
     let types = AyaBtf::parse_file(&path, Endianness::default())
         .map_err(|e| KernelError::bpf("parsing", path.display().to_string(), &e))?;
@@ -94,7 +96,18 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
         ebpf,
         hooks,
         own_netns: options.own_netns,
+        reset_reasons,
     })
+}
+
+/// `enum sk_rst_reason`, include/net/rstreason.h; before 6.10 there is none.
+fn reset_reasons(btf: &Btf) -> HashMap<u32, Text> {
+    let values = btf.enum_values("sk_rst_reason").into_iter().flatten();
+    let named = values.map(|(name, number)| {
+        let name = name.strip_prefix(b"SK_RST_REASON_").unwrap_or(name);
+        (number, Text::from_bytes(name))
+    });
+    named.collect()
 }
 
 /// Creates the maps, with the offsets frozen into read-only data.

@@ -56,6 +56,8 @@ pub const WAITING_ITERATOR: &str = "each_waiting";
 pub const DESCRIPTOR_ITERATOR: &str = "each_descriptor";
 /// The hook on connections that suspected processes open.
 pub const OPENINGS: &str = "sys_exit";
+/// The hook on resets.
+pub const RESETS: &str = "tcp_send_reset";
 /// The hook on transitions of TCP sockets.
 pub const TCP_STATES: &str = "inet_sock_set_state";
 
@@ -151,6 +153,15 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "none",
         without: "those transitions: a hundred at a time, every few seconds on a busy host",
+    },
+    Probe {
+        name: RESETS,
+        hook: Hook::Tracepoint("tcp_send_reset"),
+        purpose: "why the kernel sends resets",
+        since: "6.10",
+        required: false,
+        fallback: "the kernel's counters, without a reason",
+        without: "why resets are sent",
     },
     Probe {
         name: OPENINGS,

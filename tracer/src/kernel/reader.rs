@@ -90,6 +90,8 @@ impl Reader {
     /// # Errors
     /// The object lacks a map, or has it in another form: a damaged build.
     pub fn new(loaded: Loaded) -> Result<Self, KernelError> {
+        let mut loaded = loaded;
+        let sockets = SocketReader::new(&mut loaded)?;
         let mut ebpf = loaded.ebpf;
         let map_fds = ebpf.maps().filter_map(|(_, map)| raw_fd(map)).collect();
         Ok(Self {
@@ -102,7 +104,7 @@ impl Reader {
             control: take(&mut ebpf, "SNAPSHOT_CONTROL")?,
             clock: take(&mut ebpf, "SNAPSHOT_CLOCK")?,
             iterators: Iterators::new(),
-            sockets: SocketReader::new(&mut ebpf, &loaded.hooks, loaded.own_netns)?,
+            sockets,
             map_fds,
             is_first: true,
             ebpf,

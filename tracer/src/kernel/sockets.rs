@@ -11,10 +11,13 @@ use aya::{
     programs::BtfTracePoint,
 };
 use bytes::{Bytes, BytesMut};
-use tracer_common::tcp::{CLOSE_WAIT, Counted, LISTEN, Matrix, Moves, PAIRS, STATES, SYN_RECV};
+use tracer_common::tcp::{
+    CLOSE_WAIT, Counted, LISTEN, Matrix, Moves, PAIRS, RESET_REASONS, STATES, SYN_RECV,
+};
 
 use super::{
     iterator::Iterators,
+    loader::Loaded,
     openings::OpeningReader,
     probes::{DESCRIPTOR_ITERATOR, TCP_STATES, WAITING_ITERATOR},
     reader::{drain, take},
@@ -22,7 +25,7 @@ use super::{
 use crate::{
     decode::tcp::{ActorWords, PortWords},
     error::KernelError,
-    snapshot::HookState,
+    text::Text,
 };
 
 /// `Counted` as plain words.
@@ -50,6 +53,8 @@ pub struct RawSockets {
     pub holders: Option<Bytes>,
     /// `OpeningRecord`s.
     pub openings: Bytes,
+    /// Resets sent since the start, by the kernel's name of the reason.
+    pub resets: Vec<(Text, u64)>,
     /// Transitions that neither hook was run for: a softirq came in on the same CPU
     /// between the kernel's check and the hook's first or last instruction.
     pub missed: u64,
@@ -66,6 +71,8 @@ pub(super) struct SocketReader {
     seeds: RingBuf<MapData>,
     control: Array<MapData, u64>,
     openings: OpeningReader,
+    resets: PerCpuArray<MapData, u64>,
+    reset_reasons: std::collections::HashMap<u32, Text>,
     own_netns: u32,
     /// Whether each of the programs is there.
     counts: bool,
@@ -76,11 +83,13 @@ pub(super) struct SocketReader {
 }
 
 impl SocketReader {
-    pub(super) fn new(
-        ebpf: &mut Ebpf,
-        hooks: &[HookState],
-        own_netns: u32,
-    ) -> Result<Self, KernelError> {
+    pub(super) fn new(loaded: &mut Loaded) -> Result<Self, KernelError> {
+        let Loaded {
+            ebpf,
+            hooks,
+            own_netns,
+            reset_reasons,
+        } = loaded;
         let is_there = |name| -> bool {
             hooks
                 .iter()
@@ -97,7 +106,9 @@ impl SocketReader {
             seeds: take(ebpf, "SEEDS")?,
             control: take(ebpf, "TCP_CONTROL")?,
             openings: OpeningReader::new(ebpf, hooks)?,
-            own_netns,
+            resets: take(ebpf, "RESETS")?,
+            reset_reasons: std::mem::take(reset_reasons),
+            own_netns: *own_netns,
             counts: is_there(TCP_STATES),
             finds_waiting: is_there(WAITING_ITERATOR),
             finds_holders: is_there(DESCRIPTOR_ITERATOR),
@@ -154,6 +165,7 @@ impl SocketReader {
             waiting,
             holders,
             openings: self.openings.read(),
+            resets: self.read_resets()?,
             missed: missed(ebpf).saturating_sub(counted[NESTED]),
         })
     }
@@ -190,6 +202,23 @@ impl SocketReader {
     pub(super) fn forget_actor(&mut self, key: u64) {
         // One that is not there is as good.
         let _ = self.actors.remove(&key);
+    }
+
+    fn read_resets(&self) -> Result<Vec<(Text, u64)>, KernelError> {
+        let mut resets = Vec::new();
+        // Without names there is no reason to be read.
+        for (number, name) in &self.reset_reasons {
+            let Some(index) = Some(*number).filter(|number| *number < RESET_REASONS) else {
+                continue;
+            };
+            let cpus = self
+                .resets
+                .get(&index, 0)
+                .map_err(|e| KernelError::bpf("reading", "RESETS", &e))?;
+            resets.push((name.clone(), cpus.iter().sum()));
+        }
+        resets.retain(|(_, count)| *count > 0);
+        Ok(resets)
     }
 
     /// `Counted`, of all CPUs together.

@@ -274,8 +274,10 @@ pub(crate) fn tcp() -> TcpBreakdown {
             connections_reset: 1,
             retransmitted: 1_240,
             accept_queue_full: 5,
+            resets_sent: 4,
             ..TcpCounters::default()
         },
+        resets: vec![("NO_SOCKET".into(), 3), ("TCP_ABORT_ON_DATA".into(), 1)],
         actors: actors(1),
         ports: ports(),
         close_wait: close_wait(),

@@ -17,6 +17,7 @@ pub(super) struct Tcp<'a> {
     closed: u64,
     transitions: Vec<Transition>,
     counters: Counters,
+    resets_by_reason: Vec<Reset<'a>>,
     actors: Vec<Actor<'a>>,
     ports: Vec<Port<'a>>,
     close_wait: Vec<CloseWait<'a>>,
@@ -37,6 +38,7 @@ impl<'a> From<&'a snapshot::TcpBreakdown> for Tcp<'a> {
             closed: tcp.closed(),
             transitions: tcp.transitions.iter().map(Transition::from).collect(),
             counters: tcp.counters.into(),
+            resets_by_reason: tcp.resets.iter().map(Reset::from).collect(),
             actors: tcp.actors.iter().map(Actor::from).collect(),
             ports: tcp.ports.iter().map(Port::from).collect(),
             close_wait: tcp.close_wait.iter().map(CloseWait::from).collect(),
@@ -48,6 +50,22 @@ impl<'a> From<&'a snapshot::TcpBreakdown> for Tcp<'a> {
                 by_peer: time_wait.closed_first_by_peer,
             },
             advice: time_wait.advice,
+        }
+    }
+}
+
+/// Resets of a reason.
+#[derive(Serialize)]
+struct Reset<'a> {
+    reason: &'a str,
+    count: u64,
+}
+
+impl<'a> From<&'a (Text, u64)> for Reset<'a> {
+    fn from((reason, count): &'a (Text, u64)) -> Self {
+        Self {
+            reason: reason.as_str(),
+            count: *count,
         }
     }
 }

@@ -208,6 +208,10 @@ pub(super) fn tcp() -> impl Strategy<Value = TcpBreakdown> {
                     closed_first_by_peer: 0,
                     advice,
                 },
+                resets: actors
+                    .iter()
+                    .map(|actor| (actor.comm.clone(), count))
+                    .collect(),
                 actors,
                 ports,
                 close_wait,

@@ -11,7 +11,10 @@ use super::{
     tcp_lists::{actors, close_wait, count, heading, ports, time_wait},
     tcp_transitions, words,
 };
-use crate::snapshot::{NamespaceStates, TcpBreakdown, TcpCounters, TcpState};
+use crate::{
+    snapshot::{NamespaceStates, TcpBreakdown, TcpState},
+    text::Text,
+};
 
 /// Blanks before a table.
 const INDENT: usize = 2;
@@ -202,7 +205,7 @@ fn sockets(tcp: &TcpBreakdown, interval_ns: u64, span: Span, room: usize) -> Sec
         Span::Run => "SOCKETS at the end",
     };
     let mut head = states(heading, tcp, others, interval_ns, room);
-    head.extend(counters(&tcp.counters, interval_ns, room));
+    head.extend(counters(tcp, interval_ns, room));
     Section::new("SOCKETS", head)
 }
 
@@ -226,7 +229,8 @@ fn namespaces(tcp: &TcpBreakdown, room: usize) -> Section {
 }
 
 /// The kernel's counters that are not zero.
-fn counters(counters: &TcpCounters, interval_ns: u64, room: usize) -> Vec<Line> {
+fn counters(tcp: &TcpBreakdown, interval_ns: u64, room: usize) -> Vec<Line> {
+    let counters = &tcp.counters;
     let counts = [
         ("accept queue full", counters.accept_queue_full),
         ("handshakes failed", counters.handshakes_failed),
@@ -238,9 +242,14 @@ fn counters(counters: &TcpCounters, interval_ns: u64, room: usize) -> Vec<Line> 
         ("SYNs sent again", counters.handshakes_retransmitted),
     ];
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
-    let parts: Vec<_> = counts
+    let mut parts: Vec<_> = counts
         .map(|(words, count)| Line::plain(format!("{words} {}", grouped(count))))
         .collect();
+    if !tcp.resets.is_empty() {
+        let reason = |(reason, count): &(Text, u64)| format!("{reason} {}", grouped(*count));
+        let reasons: Vec<_> = tcp.resets.iter().map(reason).collect();
+        parts.push(Line::plain(format!("reset for {}", reasons.join(", "))));
+    }
     if parts.is_empty() {
         return Vec::new();
     }

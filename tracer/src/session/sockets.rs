@@ -183,6 +183,7 @@ impl Sockets {
             waiting,
             holders: holders.map(|holders| holders.readings),
             openings,
+            resets: raw.resets,
             unnamed: self.openings.unnamed,
             namespaces: self.counters(&raw.moves),
             populations: raw.moves.iter().map(tcp::population).collect(),

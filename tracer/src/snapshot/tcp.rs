@@ -50,6 +50,9 @@ pub struct TcpBreakdown {
     pub transitions: Vec<Transition>,
     /// What the kernel's own counters say of the interval, namespaces together.
     pub counters: TcpCounters,
+    /// Resets sent in the interval by the kernel's reason, the most first; empty where
+    /// it says none.
+    pub resets: Vec<(Text, u64)>,
     /// Who opened and who closed connections, the busiest first.
     pub actors: Vec<Actor>,
     /// Connections by the port that they are to, the busiest first.

@@ -73,7 +73,9 @@ pub struct TcpReading {
     pub holders: Option<Vec<HolderReading>>,
     /// Connections that suspected processes opened.
     pub openings: Vec<OpeningReading>,
-    /// Those that nobody had the time to name, since the start.
+    /// Resets sent since the start, by reason.
+    pub resets: Vec<(Text, u64)>,
+    /// Those openings that nobody had the time to name, since the start.
     pub unnamed: u64,
     /// The namespaces that are known.
     pub namespaces: Vec<NamespaceReading>,
@@ -110,6 +112,7 @@ struct Sums {
     actors: HashMap<ActorKey, ActorReading>,
     ports: HashMap<PortId, PortReading>,
     counters: HashMap<u32, TcpCounters>,
+    resets: HashMap<Text, u64>,
     missed: u64,
     unopened: u64,
     unnamed: u64,
@@ -124,6 +127,7 @@ impl Default for Sums {
             actors: HashMap::new(),
             ports: HashMap::new(),
             counters: HashMap::new(),
+            resets: HashMap::new(),
             missed: 0,
             unopened: 0,
             unnamed: 0,
@@ -147,6 +151,7 @@ impl Sums {
             counters: counters
                 .map(|namespace| (namespace.netns.inode, namespace.counters))
                 .collect(),
+            resets: reading.resets.iter().cloned().collect(),
             missed: reading.missed,
             unopened: reading.unopened,
             unnamed: reading.unnamed,
@@ -163,6 +168,7 @@ impl TcpAggregate {
         sums.matrix = [0; PAIRS];
         sums.actors.clear();
         sums.ports.clear();
+        sums.resets.clear();
         Self {
             options,
             populations: Populations::default(),
@@ -292,6 +298,7 @@ impl TcpAggregate {
             namespaces,
             transitions,
             counters: self.counters(before),
+            resets: self.resets(before),
             actors: self.actors(before),
             ports: self.ports(before),
             close_wait: self
@@ -341,6 +348,17 @@ impl TcpAggregate {
             add_difference(&mut sum, now, &before);
         }
         sum
+    }
+
+    fn resets(&self, before: &Sums) -> Vec<(Text, u64)> {
+        let since = |(reason, now): (&Text, &u64)| {
+            let before = before.resets.get(reason).copied().unwrap_or(0);
+            (reason.clone(), now.saturating_sub(before))
+        };
+        let mut resets: Vec<(Text, u64)> = self.latest.resets.iter().map(since).collect();
+        resets.retain(|(_, count)| *count > 0);
+        resets.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+        resets
     }
 
     fn actors(&self, before: &Sums) -> Vec<Actor> {

@@ -41,6 +41,7 @@ fn nothing() -> TcpReading {
         waiting: Vec::new(),
         holders: None,
         openings: Vec::new(),
+        resets: Vec::new(),
         unnamed: 0,
         namespaces: Vec::new(),
         missed: 0,
