@@ -8,10 +8,10 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsRawFd as _, OwnedFd},
     process,
-    sync::mpsc,
+    sync::mpsc::{self, Receiver, SyncSender},
     thread,
 };
 
@@ -265,18 +265,21 @@ fn pair(kind: Kind, family: Family, targets: &[Target], ends: &Ends) -> io::Resu
             }
             (Listener::Hears(listener), _) => {
                 let (begin, begun) = mpsc::sync_channel(UNDER_WAY);
+                let (acknowledge, acknowledged) = mpsc::sync_channel(0);
                 thread::scope(|scope| {
                     let server = scope.spawn(move || {
                         // Ends when the client has ended.
-                        begun.iter().try_for_each(|()| serve(kind, listener))
+                        begun
+                            .iter()
+                            .try_for_each(|()| serve(kind, listener, &acknowledged))
                     });
                     for _ in 0..target.count {
                         if begin.send(()).is_err() {
                             break;
                         }
-                        connect(kind, target.address)?;
+                        connect(kind, target.address, &acknowledge)?;
                     }
-                    drop(begin);
+                    drop((begin, acknowledge));
                     server.join().expect("no panic")
                 })?;
             }
@@ -286,8 +289,9 @@ fn pair(kind: Kind, family: Family, targets: &[Target], ends: &Ends) -> io::Resu
     Ok(())
 }
 
-/// The client's part of a connection.
-fn connect(kind: Kind, to: SocketAddr) -> io::Result<()> {
+/// The client's part of a connection. It says when its FIN was acknowledged, where the
+/// server waits for that.
+fn connect(kind: Kind, to: SocketAddr, acknowledged: &SyncSender<()>) -> io::Result<()> {
     let mut stream = match TcpStream::connect(to) {
         // It came before the call was over.
         Err(error) if kind == Kind::ServerResets && is_reset(&error) => return Ok(()),
@@ -297,6 +301,15 @@ fn connect(kind: Kind, to: SocketAddr) -> io::Result<()> {
         Kind::ClientResets => socket::reset_at_close(&stream),
         Kind::ServerCloses => until_fin(&mut stream),
         Kind::ServerResets => until_reset(&mut stream),
+        Kind::WaiterResets => {
+            stream.shutdown(Shutdown::Write)?;
+            while socket::state(&stream)? != "FIN_WAIT2" {
+                thread::yield_now();
+            }
+            // Without a server there is nobody to wait for either.
+            let _ = acknowledged.send(());
+            until_reset(&mut stream)
+        }
         Kind::Unread => {
             stream.write_all(b"u")?;
             until_reset(&mut stream)
@@ -306,7 +319,7 @@ fn connect(kind: Kind, to: SocketAddr) -> io::Result<()> {
 }
 
 /// The server's part of it.
-fn serve(kind: Kind, listener: &TcpListener) -> io::Result<()> {
+fn serve(kind: Kind, listener: &TcpListener, acknowledged: &Receiver<()>) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
     match kind {
         Kind::ClientCloses => until_fin(&mut stream),
@@ -316,6 +329,7 @@ fn serve(kind: Kind, listener: &TcpListener) -> io::Result<()> {
             until_fin(&mut stream)?;
             // The FIN is acknowledged now, and not by the reset.
             socket::set(&stream, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1)?;
+            acknowledged.recv().map_err(io::Error::other)?;
             socket::reset_at_close(&stream)
         }
         Kind::Unread => stream.peek(&mut [0]).map(drop),
