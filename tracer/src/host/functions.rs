@@ -1,8 +1,9 @@
 //! The functions of a process's user stack: unwound by the tables in the process's own
 //! files (`.eh_frame`), so that it needs no frame pointers, and named by their symbols.
 //!
-//! All of this reads files that any user can have made. None is mapped here, and no
-//! more is read of one than its headers and its tables.
+//! All of this reads files that any user can have made. Of those that are read here no
+//! more is read than the headers and the tables; the symbols are read by blazesym, which
+//! maps a file: one that is cut short just then ends tracer with SIGBUS.
 
 use std::{collections::HashMap, fs, fs::File, ops::Range, path::PathBuf};
 
@@ -26,6 +27,8 @@ const FRAMES: usize = 32;
 const LARGEST_TABLE: u64 = 64 << 20;
 /// The smallest page.
 const PAGE: u64 = 4096;
+/// So many names of a process are kept.
+const NAMES: usize = 4096;
 /// Of so many processes the tables are kept.
 const PROCESSES: usize = 16;
 
@@ -40,6 +43,8 @@ struct Image {
     mappings: Vec<Mapping>,
     /// By begin of a mapping: what is between addresses in the file and in the process.
     bases: HashMap<u64, u64>,
+    /// Functions by address.
+    names: HashMap<u64, Text>,
     unwinder: UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>,
     cache: CacheNative<MayAllocateDuringUnwind>,
 }
@@ -70,9 +75,10 @@ impl Functions {
     /// there for every system call. One without a symbol is told by its file and the
     /// address in it. Empty when the process has gone.
     pub fn of(&mut self, pid: u32, stack: &UserStack) -> Vec<Text> {
-        let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
+        let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else {
             return Vec::new();
         };
+        let maps = String::from_utf8_lossy(&maps);
         let mappings: Vec<Mapping> = maps.lines().filter_map(mapping).collect();
         let is_new = self
             .processes
@@ -88,31 +94,13 @@ impl Functions {
             return Vec::new();
         };
         let addresses = image.unwind(stack);
-        let names = self.names(pid, &addresses);
-        let image = &self.processes[&pid];
-        let frames: Vec<Text> = addresses
+        image.name(&self.symbolizer, pid, &addresses);
+        let names = addresses
             .iter()
-            .zip(names)
-            .map(|(address, name)| match name {
-                Some(name) => Text::from_bytes(name.as_bytes()),
-                None => image.place(*address),
-            })
-            .collect();
+            .filter_map(|address| image.names.get(address));
+        let frames: Vec<Text> = names.cloned().collect();
         let own = frames.iter().position(|name| !is_wrapper(name.as_str()));
         frames.into_iter().skip(own.unwrap_or(0)).collect()
-    }
-
-    fn names(&self, pid: u32, addresses: &[u64]) -> Vec<Option<String>> {
-        let mut process = Process::new(pid.into());
-        process.debug_syms = false;
-        let found = self
-            .symbolizer
-            .symbolize(&Source::Process(process), Input::AbsAddr(addresses));
-        let Ok(found) = found else {
-            return vec![None; addresses.len()];
-        };
-        let name = |symbol: &Symbolized<'_>| symbol.as_sym().map(|sym| sym.name.to_string());
-        found.iter().map(name).collect()
     }
 }
 
@@ -129,6 +117,7 @@ impl Image {
         Self {
             mappings,
             bases,
+            names: HashMap::new(),
             unwinder,
             cache: CacheNative::new(),
         }
@@ -156,6 +145,43 @@ impl Image {
             addresses.push(frame.address_for_lookup());
         }
         addresses
+    }
+
+    /// Looks up the names of those addresses that have none yet.
+    fn name(&mut self, symbolizer: &Symbolizer, pid: u32, addresses: &[u64]) {
+        if self.names.len() > NAMES {
+            self.names.clear();
+        }
+        let new = addresses
+            .iter()
+            .copied()
+            .filter(|address| !self.names.contains_key(address));
+        let (known, others): (Vec<u64>, Vec<u64>) =
+            new.partition(|address| self.may_be_named(*address));
+        let mut process = Process::new(pid.into());
+        process.debug_syms = false;
+        let found = symbolizer.symbolize(&Source::Process(process), Input::AbsAddr(&known));
+        let found = found.unwrap_or_default();
+        for (i, address) in known.iter().enumerate() {
+            let name = match found.get(i).and_then(Symbolized::as_sym) {
+                Some(symbol) => Text::from_bytes(symbol.name.as_bytes()),
+                None => self.place(*address),
+            };
+            self.names.insert(*address, name);
+        }
+        for address in others {
+            self.names.insert(address, self.place(address));
+        }
+    }
+
+    /// Whether it is in a file that is known to be a program's, or in none (code that
+    /// was made at run time). What else is mapped can be a device.
+    fn may_be_named(&self, address: u64) -> bool {
+        let mapping = self
+            .mappings
+            .iter()
+            .find(|mapping| mapping.range.contains(&address));
+        mapping.is_none_or(|mapping| self.bases.contains_key(&mapping.range.start))
     }
 
     /// A file, and an address in it as its own symbols would have it.
@@ -214,6 +240,9 @@ fn module(pid: u32, mapping: &Mapping) -> Option<Module<Vec<u8>>> {
     let Range { start, end } = mapping.range;
     // The file itself, wherever it is mounted, also when it has been deleted.
     let path = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+    if !fs::metadata(&path).ok()?.is_file() {
+        return None;
+    }
     let cache = ReadCache::new(File::open(path).ok()?);
     let file = object::File::parse(&cache).ok()?;
     let base = base(&file, mapping)?;
