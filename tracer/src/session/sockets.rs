@@ -84,13 +84,16 @@ impl Sockets {
     /// # Errors
     /// The kernel does not list them. The hook is told that it is over all the same.
     pub(super) fn seed(&mut self, reader: &mut Reader) -> anyhow::Result<Seeds> {
-        self.count(reader, Seeds::default())
+        let (seeds, listed) = self.count(reader, Seeds::default())?;
+        self.is_uncountable = listed.is_err();
+        listed.map(|()| seeds)
     }
 
-    /// Counts them anew, when it is time.
+    /// Counts them anew, when it is time. Where that fails it is tried again later, and
+    /// what is known stays.
     ///
     /// # Errors
-    /// As [`Self::seed`], or the kernel refuses to read its maps.
+    /// The kernel refuses to read its maps.
     pub(super) fn recount(&mut self, reader: &mut Reader) -> anyhow::Result<Option<Seeds>> {
         if self.is_uncountable || clock::monotonic() < self.recount_at {
             return Ok(None);
@@ -113,19 +116,24 @@ impl Sockets {
             uncertain,
             ..Seeds::default()
         };
-        self.count(reader, begin).map(Some)
+        let (seeds, listed) = self.count(reader, begin)?;
+        Ok(listed.is_ok().then_some(seeds))
     }
 
-    fn count(&mut self, reader: &mut Reader, begin: Seeds) -> anyhow::Result<Seeds> {
+    /// The sockets, and whether the kernel has listed them.
+    fn count(
+        &mut self,
+        reader: &mut Reader,
+        begin: Seeds,
+    ) -> anyhow::Result<(Seeds, anyhow::Result<()>)> {
         let began = clock::monotonic();
         let mut seeds = begin;
         let listed = self.list_all(&mut seeds);
         seeds.transitions = tcp::seeds(&reader.seeds()).readings;
         reader.end_seeding()?;
-        self.is_uncountable = listed.is_err();
         let now = clock::monotonic();
         self.recount_at = now + RECOUNT_AFTER.max(now.since_ns(began) * TIMES_ITS_LENGTH);
-        listed.map(|()| seeds)
+        Ok((seeds, listed))
     }
 
     /// Every socket that there is.

@@ -7,6 +7,8 @@ use crate::{decode::opening::Opening, text::Text};
 
 /// So many are kept before those that are not in CLOSE_WAIT are forgotten.
 const KEPT: usize = 4096;
+/// So many of a process say where it opens sockets.
+const ENOUGH: usize = 64;
 
 /// A connection that a suspected process opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,12 @@ impl Openings {
                 self.known.insert(reading.opening.socket, reading.clone());
             }
         }
+    }
+
+    /// Whether so many are known of a process that there is no need for more.
+    pub(super) fn are_enough(&self, pid: u32) -> bool {
+        let of_it = self.known.values().filter(|known| known.opening.pid == pid);
+        of_it.count() >= ENOUGH
     }
 
     /// Where a socket was opened. An address can come again: then the ports differ, or

@@ -310,6 +310,12 @@ fn where_a_socket_was_opened_is_its_own_also_when_its_address_comes_again() {
     assert_eq!(stacks, [0, 0, 0, 0, 2], "one of which it is known is shown");
     let events = world.events();
     assert_eq!(events[0].stack, row.stack);
+    // It is watched until it is known well where it opens sockets.
+    assert_eq!(world.aggregate.suspects(), [7]);
+    let many = (100..200).map(|socket| opening(socket, world.now, "handle"));
+    let many = many.collect();
+    world.read(S / 10, many);
+    assert!(world.aggregate.suspects().is_empty());
     // Another connection comes to be at the address of socket 6.
     world.close(6);
     world.after(S);

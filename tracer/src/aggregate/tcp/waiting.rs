@@ -327,6 +327,7 @@ impl WaitingTable {
         suspects.sort_by_key(|(pid, began)| (std::cmp::Reverse(*began), *pid));
         suspects
             .into_iter()
+            .filter(|(pid, _)| !self.openings.are_enough(*pid))
             .take(SUSPECTS)
             .map(|(pid, _)| pid)
             .collect()
