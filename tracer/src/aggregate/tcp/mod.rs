@@ -1,11 +1,13 @@
 //! TCP sockets: (state, reading) -> state -> model.
 //!
-//! `population.rs` counts sockets by state, `waiting.rs` tells leaks from sockets that
-//! are merely closed late, `closers.rs` puts TIME_WAIT on who closed first. All sums of
+//! `population.rs` counts sockets by state, `waiting.rs` and `history.rs` tell leaks from
+//! sockets that are merely closed late, `closers.rs` puts TIME_WAIT on who closed first. All sums of
 //! the kernel side are since its start; what is shown of an interval is a difference.
 
 mod alarms;
 mod closers;
+mod hertz;
+mod history;
 mod listeners;
 mod openings;
 mod population;
@@ -13,6 +15,8 @@ mod waiting;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_counts;
 
 use std::collections::HashMap;
 
@@ -25,11 +29,7 @@ use self::{
     alarms::Alarms, closers::Closers, listeners::Listeners, population::Populations,
     waiting::WaitingTable,
 };
-pub use self::{
-    openings::OpeningReading,
-    population::Seeds,
-    waiting::{Hertz, LeakOptions},
-};
+pub use self::{hertz::Hertz, history::LeakOptions, openings::OpeningReading, population::Seeds};
 use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{

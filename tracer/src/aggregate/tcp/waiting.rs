@@ -1,13 +1,16 @@
-//! Sockets in CLOSE_WAIT by process, and which processes leak.
+//! Sockets in CLOSE_WAIT by process.
 //!
-//! A socket is looked at once it waits for a while ([`Socket::is_long`]): what is
-//! closed within moments is no matter. A process leaks when the number of those grows,
-//! one is older than `--leak-age`, and none was ever closed that had waited about as
-//! long as its oldest: a program that closes late, but always closes, does not leak.
+//! A socket is looked at once it waits for a while: what is closed within moments is no
+//! matter. `history.rs` says which processes leak.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
-use super::{TcpReading, openings::Openings};
+use super::{
+    TcpReading,
+    hertz::Hertz,
+    history::{History, LeakOptions, Moment, Number},
+    openings::Openings,
+};
 use crate::{
     clock::MonotonicNs,
     decode::{
@@ -20,87 +23,14 @@ use crate::{
 
 /// A second, in ns.
 const SECOND: u64 = 1_000_000_000;
-/// Growth is over this long at most, in ns.
-const WINDOW_NS: u64 = 60 * SECOND;
 /// Nobody is looked up more often than this, in ns: it is a walk over all descriptors.
 const LOOK_UP_NS: u64 = SECOND;
 /// Holders change (a socket is passed on, a process ends): looked up anew after this.
 const LOOK_UP_AGAIN_NS: u64 = 30 * SECOND;
-/// Growth is over this long at least, in s.
-const LEAST_GROWTH_S: f64 = 0.5;
 /// Samples of a process.
 const SAMPLES: usize = 5;
-/// Where a process opens connections is watched for so long at most, in ns.
-const SUSPECTED_NS: u64 = 60 * SECOND;
 /// So many processes at a time.
 const SUSPECTS: usize = 16;
-/// A process that closes late is remembered for so long, in ns.
-const REMEMBERED_NS: u64 = 600 * SECOND;
-/// A process whose oldest socket is not this many times older than the longest that
-/// it closed is late, and does not leak.
-const TIMES_OLDER: u64 = 3;
-
-/// When a socket is taken for leaked.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LeakOptions {
-    /// `--leak-age`, in ns.
-    pub leak_age_ns: u64,
-}
-
-impl LeakOptions {
-    /// From this age on a socket is looked at.
-    fn long_ns(self) -> u64 {
-        SECOND.min(self.leak_age_ns / 2)
-    }
-
-    /// From this age on of a socket its process is suspected.
-    fn suspicious_ns(self) -> u64 {
-        self.long_ns().max(self.leak_age_ns / 4)
-    }
-}
-
-/// The length of a jiffy.
-#[derive(Clone, Copy, Debug)]
-pub struct Hertz {
-    began: (MonotonicNs, u64),
-    jiffy_ns: Option<u64>,
-    now_jiffies: u64,
-}
-
-impl Hertz {
-    /// `CONFIG_HZ` of any kernel.
-    const KNOWN: [u64; 5] = [100, 250, 300, 1000, 1024];
-    /// Below this many jiffies two of them cannot be told apart.
-    const ENOUGH: u64 = 20;
-
-    pub(super) fn new(clock: &ClockReading) -> Self {
-        Self {
-            began: (clock.now, clock.jiffies),
-            jiffy_ns: None,
-            now_jiffies: clock.jiffies,
-        }
-    }
-
-    pub(super) fn learn(&mut self, clock: &ClockReading) {
-        self.now_jiffies = clock.jiffies;
-        let (at, jiffies) = self.began;
-        let (ns, jiffies) = (
-            clock.now.since_ns(at),
-            clock.jiffies.saturating_sub(jiffies),
-        );
-        if self.jiffy_ns.is_none() && jiffies >= Self::ENOUGH && ns > 0 {
-            let hz = (u128::from(jiffies) * u128::from(SECOND) / u128::from(ns)) as u64;
-            let nearest = Self::KNOWN
-                .into_iter()
-                .min_by_key(|known| known.abs_diff(hz));
-            self.jiffy_ns = nearest.map(|hz| SECOND / hz);
-        }
-    }
-
-    fn ns(&self, jiffies: u64) -> u64 {
-        jiffies.saturating_mul(self.jiffy_ns.unwrap_or(0))
-    }
-}
 
 /// A socket in CLOSE_WAIT, and who holds it.
 #[derive(Clone, Debug)]
@@ -143,7 +73,7 @@ impl Socket {
             stack: Vec::new(),
             timer: Timer {
                 kind: reading.timer,
-                due_ns: hertz.ns(reading.due_jiffies.saturating_sub(hertz.now_jiffies)),
+                due_ns: hertz.until_ns(reading.due_jiffies),
                 retransmits: reading.retransmits.into(),
                 probes: reading.probes.into(),
             },
@@ -160,42 +90,6 @@ enum Owner {
     Nobody,
     /// It has a descriptor, and none was found.
     Unknown,
-}
-
-/// A process's sockets that wait for long.
-#[derive(Clone, Copy, Debug, Default)]
-struct Number {
-    all: u64,
-    /// Of those, the ones from before tracer's start.
-    from_before: u64,
-    /// When the first of the others had waited for long.
-    first_long: Option<MonotonicNs>,
-}
-
-/// What is known of a process's sockets over time.
-#[derive(Debug, Default)]
-struct History {
-    began: MonotonicNs,
-    /// Growth is counted from this moment and this number on.
-    grows_from: (MonotonicNs, u64),
-    /// Numbers of sockets, the latest last.
-    numbers: VecDeque<(MonotonicNs, u64)>,
-    /// The longest that it let a socket wait and closed it nevertheless, in ns.
-    closed_after_ns: u64,
-    closed: u64,
-    /// When it closed the last of those.
-    closed_at: MonotonicNs,
-}
-
-impl History {
-    /// Whether it closes late, as far as a socket of this age can tell.
-    fn is_late(&self, oldest_ns: u64) -> bool {
-        self.closed > 0 && oldest_ns < self.closed_after_ns.saturating_mul(TIMES_OLDER)
-    }
-
-    fn has_sockets(&self) -> bool {
-        self.numbers.back().is_some_and(|(_, number)| *number > 0)
-    }
 }
 
 /// A process with sockets in CLOSE_WAIT, as far as it is computed.
@@ -289,9 +183,7 @@ impl WaitingTable {
             if let Some(history) = self.histories.get_mut(&owner(socket))
                 && age >= options.long_ns()
             {
-                history.closed += 1;
-                history.closed_at = now;
-                history.closed_after_ns = history.closed_after_ns.max(age);
+                history.note_closed(now, age);
             }
         }
         self.now = now;
@@ -317,8 +209,7 @@ impl WaitingTable {
             if age >= options.suspicious_ns()
                 && let Owner::Process(pid, _) = owner
                 && let Some(history) = self.histories.get(&owner)
-                && !history.is_late(age)
-                && self.now.since_ns(history.began) < SUSPECTED_NS
+                && history.is_suspicious(self.now, age)
             {
                 suspects.insert(pid, history.began);
             }
@@ -376,30 +267,15 @@ impl WaitingTable {
             }
         }
         let now = self.now;
-        self.histories.retain(|owner, history| {
-            let is_remembered =
-                history.closed > 0 && now.since_ns(history.closed_at) < REMEMBERED_NS;
-            is_remembered || numbers.contains_key(owner)
-        });
+        self.histories
+            .retain(|owner, history| numbers.contains_key(owner) || history.is_remembered(now));
         for owner in self.histories.keys() {
             numbers.entry(*owner).or_default();
         }
         for (owner, number) in numbers {
-            let history = self.histories.entry(owner).or_insert_with(|| History {
-                began: self.now,
-                // Neither those from before the start nor the first is growth.
-                grows_from: (
-                    number.first_long.unwrap_or(self.now),
-                    number.from_before + u64::from(number.first_long.is_some()),
-                ),
-                ..History::default()
-            });
-            history.numbers.push_back((self.now, number.all));
-            while let Some((at, _)) = history.numbers.front()
-                && self.now.since_ns(*at) > WINDOW_NS
-            {
-                history.numbers.pop_front();
-            }
+            let history = self.histories.entry(owner);
+            let history = history.or_insert_with(|| History::new(now, &number));
+            history.note(now, number.all);
         }
     }
 
@@ -462,53 +338,21 @@ impl WaitingTable {
         hertz: Hertz,
     ) -> Process {
         let oldest_ns = sockets.first().map_or(0, |s| s.age(now, hertz).0);
-        let nothing = History::default();
-        let history = self.histories.get(&id).unwrap_or(&nothing);
-        let growth_per_s = growth(history);
-        let aged = sockets
-            .iter()
-            .filter(|s| s.age(now, hertz).0 >= options.leak_age_ns)
-            .count() as u64;
-        let began_here = sockets.iter().any(|s| s.reading.since.is_some());
-        let is_late = history.is_late(oldest_ns);
-        let seconds = |ns: u64| format!("{:.1} s", ns as f64 / SECOND as f64);
-        let (leaks, why) = if id == Owner::Nobody {
-            let why = "no process has accepted them: they wait in the accept queue";
-            (false, why.to_owned())
-        } else if id == Owner::Unknown {
-            (false, "who holds them was not found".to_owned())
-        } else if is_late {
-            let after = seconds(history.closed_after_ns);
-            (
-                false,
-                format!(
-                    "closes late, not never: {} closed after up to {after}",
-                    history.closed
-                ),
-            )
-        } else if aged == 0 {
-            (
-                false,
-                format!("none is older than {} yet", seconds(options.leak_age_ns)),
-            )
-        } else if !began_here || growth_per_s < 0.0 {
-            (false, "held, and their number does not grow".to_owned())
-        } else {
-            let none = match history.closed {
-                0 => "none was closed".to_owned(),
-                closed => format!(
-                    "only {closed} were closed, after up to {}",
-                    seconds(history.closed_after_ns)
-                ),
-            };
-            (
-                true,
-                format!(
-                    "{aged} wait for longer than {}, {none} in the {} that tracer looks",
-                    seconds(options.leak_age_ns),
-                    seconds(now.since_ns(history.began)),
-                ),
-            )
+        let history = self.histories.get(&id);
+        let is_aged = |s: &&&Socket| s.age(now, hertz).0 >= options.leak_age_ns;
+        let moment = Moment {
+            now,
+            oldest_ns,
+            aged: sockets.iter().filter(is_aged).count() as u64,
+            began_here: sockets.iter().any(|s| s.reading.since.is_some()),
+        };
+        let (leaks, why) = match (id, history) {
+            (Owner::Process(..), Some(history)) => history.verdict(options, &moment),
+            (Owner::Nobody, _) => {
+                let why = "no process has accepted them: they wait in the accept queue";
+                (false, why.to_owned())
+            }
+            _ => (false, "who holds them was not found".to_owned()),
         };
         let holder = sockets.iter().find_map(|socket| socket.holder.as_ref());
         Process {
@@ -519,7 +363,7 @@ impl WaitingTable {
             comm: holder.map_or_else(Text::default, |holder| holder.comm.clone()),
             sockets: sockets.len() as u64,
             oldest_ns,
-            growth_per_s,
+            growth_per_s: history.map_or(0.0, History::growth_per_s),
             leaks,
             why,
             stack: self.openings.usual(sockets),
@@ -565,22 +409,4 @@ fn owner(socket: &Socket) -> Owner {
         None if socket.reading.has_file => Owner::Unknown,
         None => Owner::Nobody,
     }
-}
-
-/// How many more each second.
-fn growth(history: &History) -> f64 {
-    let (Some(&front), Some(&(to, last))) = (history.numbers.front(), history.numbers.back())
-    else {
-        return 0.0;
-    };
-    let (from, first) = if front.0 == history.began {
-        history.grows_from
-    } else {
-        front
-    };
-    let seconds = to.since_ns(from) as f64 / SECOND as f64;
-    if seconds < LEAST_GROWTH_S {
-        return 0.0;
-    }
-    (last as f64 - first as f64) / seconds
 }
