@@ -34,6 +34,11 @@ pub fn may_lose(reason: &str) -> u64 {
     if reason == "kernel_sample" {
         return host_or_guest(0, 3);
     }
+    if reason == "tcp_transition_unseen" {
+        // The kernel of a host was seen that runs no program for two transitions in
+        // ten thousand; no guest's does that.
+        return host_or_guest(20, 0);
+    }
     let is_refused = matches!(reason, "waking_without_slot" | "task_storage");
     if is_refused && version() < (6, 2) {
         3

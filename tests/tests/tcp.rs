@@ -263,6 +263,21 @@ fn a_leak_is_told_with_process_descriptor_and_peer() {
     }
 }
 
+/// The walk over descriptors finds them too while tables change under it: threads of the
+/// process open and close, its table grows, and processes come and go.
+#[test]
+fn a_leak_is_told_though_descriptor_tables_change() {
+    let rate = host_or_guest("200", "20");
+    let mut storm = Workload::ready(&["storm", rate, "1", "20000"]);
+    let mut tracer = Tracer::start(&LEAK_ARGS);
+    let count = host_or_guest("80", "60");
+    let mut workload = Workload::ready(&["tcp-leak", "shuffled", count, "10", "5"]);
+    tracer.snapshot_after(wall_ns());
+    storm.go();
+    let (said, meanwhile) = tracer.during(|| leaked(&mut workload));
+    assert_leak(&mut tracer, "shuffled", &said, &meanwhile);
+}
+
 /// The same of a program in Python, whose threads accept: its interpreter keeps no frame
 /// pointers.
 #[test]

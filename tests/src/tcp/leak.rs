@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::{
     helper::Helper,
     must, name,
+    shuffle::shuffle,
     socket::{self, Family},
 };
 use crate::{
@@ -43,6 +44,7 @@ const THREADS: usize = 4;
 /// many bytes that nobody reads. VARIANT:
 /// - `plain`: one thread accepts.
 /// - `threads`: four threads do, none of them the first one.
+/// - `shuffled`: others open and close descriptors all the time.
 /// - `before`: all is over when it says `ready`.
 /// - `passed`: each socket is passed to another process right after it was accepted;
 ///   that one keeps it.
@@ -57,6 +59,11 @@ pub fn leak(variant: &str, count: u64, rate: u64, unread: u64) {
     name(LEAKER);
     match variant {
         "plain" | "before" => leak.accepted(1, variant == "before"),
+        "shuffled" => {
+            must("descriptors", socket::allow_descriptors(count + 10_000));
+            shuffle(count as i32 + 1000);
+            leak.accepted(1, false);
+        }
         "threads" => leak.accepted(THREADS, false),
         "passed" => leak.passed(),
         "connected" => leak.connected(),

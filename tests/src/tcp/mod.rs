@@ -23,6 +23,7 @@ pub mod states;
 mod at_once;
 mod helper;
 mod netlink;
+mod shuffle;
 
 use std::{ffi::CString, io, os::unix::ffi::OsStrExt as _, path::Path, ptr};
 

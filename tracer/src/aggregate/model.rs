@@ -380,12 +380,17 @@ impl LoadAggregate {
             lost(
                 "tcp_opening_unnamed",
                 self.tcp.as_ref().map_or(0, TcpAggregate::unnamed),
-                "the functions that opened a connection were not looked up: the files of its process are slow",
+                "the functions that opened a connection are not known: its process has gone, or its files are slow",
             ),
             lost(
                 "tcp_transition_missed",
                 self.tcp.as_ref().map_or(0, TcpAggregate::missed),
                 "an interrupt came into the hook on the same CPU: a transition is not counted",
+            ),
+            lost(
+                "tcp_transition_unseen",
+                self.tcp.as_ref().map_or(0, TcpAggregate::unseen),
+                "a socket was found in another state when all were counted anew: the kernel ran no hook for a transition; states are right again",
             ),
             lost(
                 "tcp_namespaces_unopened",

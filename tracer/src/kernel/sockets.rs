@@ -206,19 +206,31 @@ impl SocketReader {
 
     fn read_resets(&self) -> Result<Vec<(Text, u64)>, KernelError> {
         let mut resets = Vec::new();
-        // Without names there is no reason to be read.
-        for (number, name) in &self.reset_reasons {
-            let Some(index) = Some(*number).filter(|number| *number < RESET_REASONS) else {
-                continue;
-            };
+        // A kernel without names does not tell the reason.
+        let most = if self.reset_reasons.is_empty() {
+            0
+        } else {
+            RESET_REASONS
+        };
+        for index in 0..most {
             let cpus = self
                 .resets
                 .get(&index, 0)
                 .map_err(|e| KernelError::bpf("reading", "RESETS", &e))?;
-            resets.push((name.clone(), cpus.iter().sum()));
+            let count: u64 = cpus.iter().sum();
+            if count > 0 {
+                resets.push((self.reset_reason(index), count));
+            }
         }
-        resets.retain(|(_, count)| *count > 0);
         Ok(resets)
+    }
+
+    /// What the kernel calls a reason, or its number; the last is for all from there on.
+    fn reset_reason(&self, index: u32) -> Text {
+        let name = self.reset_reasons.get(&index);
+        name.filter(|_| index < RESET_REASONS - 1)
+            .cloned()
+            .unwrap_or_else(|| Text::from_bytes(format!("REASON_{index}").as_bytes()))
     }
 
     /// `Counted`, of all CPUs together.

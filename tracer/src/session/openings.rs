@@ -18,7 +18,7 @@ const WAITING: usize = 4;
 #[derive(Default)]
 pub(super) struct Openings {
     worker: Option<Worker>,
-    /// Openings that the thread was too busy for.
+    /// Openings that the thread was too busy for, or whose process had gone.
     pub(super) unnamed: u64,
 }
 
@@ -40,7 +40,10 @@ impl Openings {
             }
         }
         let named = self.worker.iter().flat_map(|worker| worker.from.try_iter());
-        named.collect()
+        let (named, unnamed): (Vec<_>, Vec<_>) =
+            named.partition(|opening| !opening.stack.is_empty());
+        self.unnamed += unnamed.len() as u64;
+        named
     }
 }
 

@@ -75,7 +75,7 @@ pub struct TcpReading {
     pub openings: Vec<OpeningReading>,
     /// Resets sent since the start, by reason.
     pub resets: Vec<(Text, u64)>,
-    /// Those openings that nobody had the time to name, since the start.
+    /// Openings that could not be named, since the start.
     pub unnamed: u64,
     /// The namespaces that are known.
     pub namespaces: Vec<NamespaceReading>,
@@ -261,12 +261,17 @@ impl TcpAggregate {
         self.latest.missed
     }
 
+    /// Transitions that the kernel ran no hook for, at the least.
+    pub fn unseen(&self) -> u64 {
+        self.populations.unseen()
+    }
+
     /// Network namespaces that could not be opened.
     pub fn unopened(&self) -> u64 {
         self.latest.unopened
     }
 
-    /// Openings that nobody had the time to name.
+    /// Openings that could not be named.
     pub fn unnamed(&self) -> u64 {
         self.latest.unnamed
     }

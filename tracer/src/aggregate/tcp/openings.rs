@@ -15,7 +15,7 @@ const ENOUGH: usize = 64;
 pub struct OpeningReading {
     /// Which.
     pub opening: Opening,
-    /// In which function, innermost first; empty where it was not found.
+    /// In which function, innermost first.
     pub stack: Vec<Text>,
 }
 
@@ -30,7 +30,7 @@ impl Openings {
         if self.known.len() + openings.len() > KEPT {
             self.known.retain(|socket, _| waiting.contains_key(socket));
         }
-        for reading in openings.iter().filter(|reading| !reading.stack.is_empty()) {
+        for reading in openings {
             if self.known.len() < KEPT {
                 self.known.insert(reading.opening.socket, reading.clone());
             }

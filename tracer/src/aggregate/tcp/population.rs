@@ -39,6 +39,7 @@ pub(super) struct Populations {
     base: HashMap<u32, [i64; STATES]>,
     now: HashMap<u32, Population>,
     time_wait: HashMap<u32, u64>,
+    unseen: u64,
 }
 
 impl Populations {
@@ -64,6 +65,12 @@ impl Populations {
     /// Sockets of a namespace in TIME_WAIT; `None` when nobody could be asked.
     pub(super) fn time_wait(&self, inode: u32) -> Option<u64> {
         self.time_wait.get(&inode).copied()
+    }
+
+    /// Sockets that a later count found in another state than the hook had told, so at
+    /// least as many transitions that it was not run for.
+    pub(super) fn unseen(&self) -> u64 {
+        self.unseen
     }
 
     fn of(&self, inode: u32) -> Population {
@@ -113,18 +120,24 @@ impl Populations {
             for state in [CLOSE, TIME_WAIT] {
                 base[state as usize] = 0;
             }
-            let is_other = self
-                .base
-                .get(netns)
-                .is_none_or(|known| difference(known, &base) > 2 * seeds.uncertain);
-            if is_other {
+            let unseen = match self.base.get(netns) {
+                Some(known) => moved(known, &base).saturating_sub(seeds.uncertain),
+                None => 0,
+            };
+            if unseen > 0 || !self.base.contains_key(netns) {
+                self.unseen += unseen;
                 self.base.insert(*netns, base);
             }
         }
     }
 }
 
-fn difference(one: &[i64; STATES], other: &[i64; STATES]) -> u64 {
-    let pairs = one.iter().zip(other);
-    pairs.map(|(one, other)| one.abs_diff(*other)).sum()
+/// The least number of sockets that went from one state to another, came or went.
+fn moved(before: &[i64; STATES], after: &[i64; STATES]) -> u64 {
+    let (mut came, mut left) = (0, 0);
+    for (before, after) in before.iter().zip(after) {
+        came += after.saturating_sub(*before).max(0).cast_unsigned();
+        left += before.saturating_sub(*after).max(0).cast_unsigned();
+    }
+    came.max(left)
 }
