@@ -9,6 +9,7 @@
 pub mod block;
 pub mod fold;
 pub mod lost;
+pub mod oom;
 pub mod sched;
 pub mod task;
 pub mod tcp;

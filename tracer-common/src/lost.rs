@@ -36,5 +36,7 @@ pub const WAITING: u32 = 13;
 pub const SEED_RING: u32 = 14;
 /// The ring of openings was full: it is not known where a socket was opened.
 pub const OPENING_RING: u32 = 15;
+/// The ring of kills was full: who was killed is not told, unless the kernel's log has it.
+pub const KILL_RING: u32 = 16;
 /// Number of counters.
-pub const COUNTERS: u32 = 16;
+pub const COUNTERS: u32 = 17;

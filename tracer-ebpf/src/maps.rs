@@ -13,6 +13,7 @@ use tracer_common::{
     block::{self, EpisodeRecord, StackEntry},
     fold::FoldRecord,
     lost,
+    oom::KillRecord,
     sched::BlockedTotals,
     task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
     tcp::{
@@ -172,6 +173,10 @@ pub(crate) static SUSPECTS: HashMap<u32, u64, { tcp::SUSPECTS as usize }> = Hash
 /// Where they opened connections.
 #[btf_map]
 pub(crate) static OPENINGS: RingBuf<OpeningRecord, { 512 << 10 }> = RingBuf::new();
+
+/// Processes that are killed.
+#[btf_map]
+pub(crate) static KILLS: RingBuf<KillRecord, { 256 << 10 }> = RingBuf::new();
 
 /// Counters of `tracer_common::lost`.
 #[btf_map]

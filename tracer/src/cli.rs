@@ -12,6 +12,7 @@ Examples:
   sudo tracer run --by cgroup --interval 5s    which service the load comes from
   sudo tracer run --by cause                   what tasks are blocked by
   sudo tracer tcp                              sockets: leaks, TIME_WAIT, who closed first
+  sudo tracer oom                              who was killed for memory, and who is next
   sudo tracer run --format json --duration 1m  JSON Lines, for a program
   sudo tracer events --min-block 100ms         long blocks and leaked sockets, one by one
   sudo tracer doctor                           what this kernel and these rights allow
@@ -41,12 +42,22 @@ pub enum Command {
     /// Show the TCP sockets alone: states, transitions, CLOSE_WAIT leaks, TIME_WAIT
     #[command(after_help = TCP_EXAMPLES)]
     Tcp(TcpArgs),
+    /// Show memory alone: who was killed and why, who is next, which cgroups are full
+    #[command(after_help = OOM_EXAMPLES)]
+    Oom(OomArgs),
     /// Tell of blocked tasks one by one, as they are woken or while they hang, and of leaked sockets
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
     /// Tell what this kernel and these rights allow, and what to do about it
     Doctor(DoctorArgs),
 }
+
+const OOM_EXAMPLES: &str = "\
+Examples:
+  sudo tracer oom                      kills as they happen, past ones, and who is next
+  sudo tracer oom --next               who would be killed now: one look, then the end
+  sudo tracer oom --next --format json | jq '.oom.next[0]'
+  sudo tracer events                   kills one by one, among other events";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -171,6 +182,18 @@ pub struct TcpArgs {
     /// Show transitions as a grid, from which state to which
     #[arg(long)]
     pub matrix: bool,
+}
+
+/// Options of `tracer oom`.
+#[derive(Args, Debug)]
+pub struct OomArgs {
+    /// Those of `tracer run`
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// Show once who would be killed next, on the host and in each cgroup with a limit
+    #[arg(long)]
+    pub next: bool,
 }
 
 /// Options of `tracer events`.
@@ -364,7 +387,7 @@ mod tests {
     fn help() {
         let mut command = Cli::command().term_width(100);
         insta::assert_snapshot!("help", command.render_help());
-        for name in ["run", "tcp", "doctor"] {
+        for name in ["run", "tcp", "oom", "doctor"] {
             let sub = command.find_subcommand_mut(name).expect(name);
             insta::assert_snapshot!(format!("help-{name}"), sub.render_help());
         }

@@ -158,6 +158,7 @@ impl<'a> Run<'a> {
         let jiffies = clock.jiffies(at) - step.late_ticks;
         let lag = if step.own_cpu_lags { 1 } else { 0 };
         Reading {
+            oom: Default::default(),
             clock: ClockReading {
                 now: moment(at),
                 jiffies,

@@ -14,6 +14,7 @@ pub mod groups;
 mod itemise;
 pub mod load;
 mod model;
+pub mod oom;
 pub mod processes;
 pub mod samples;
 pub mod tasks;
@@ -31,6 +32,7 @@ use self::{
     blocked::Longest,
     groups::{GroupKey, Groups},
     load::Averages,
+    oom::{OomAggregate, OomReading},
     processes::ProcessId,
     samples::{Sample, Samples},
     tasks::TaskTable,
@@ -82,6 +84,8 @@ pub struct Reading {
     pub names: NewNames,
     /// TCP sockets; `None` where there is no hook on them.
     pub tcp: Option<TcpReading>,
+    /// Memory and kills.
+    pub oom: OomReading,
 }
 
 /// What the aggregation is asked for.
@@ -126,6 +130,7 @@ pub struct LoadAggregate {
     exits: Balance,
     undecodable: u64,
     tcp: Option<TcpAggregate>,
+    oom: OomAggregate,
     interval: Interval,
     totals: RunTotals,
 }
@@ -194,6 +199,7 @@ impl LoadAggregate {
                 .tcp
                 .as_ref()
                 .map(|tcp| TcpAggregate::new(options.leaks, &first.clock, tcp)),
+            oom: OomAggregate::default(),
             interval: Interval {
                 began: now,
                 samples: Vec::new(),
@@ -266,6 +272,25 @@ impl LoadAggregate {
         if let (Some(tcp), Some(reading_of_tcp)) = (&mut self.tcp, &reading.tcp) {
             tcp.observe(&reading.clock, reading.wall, reading_of_tcp);
         }
+        self.observe_kills((now, reading.wall), &reading.oom);
+    }
+
+    /// Takes in what was read of memory and kills alone.
+    pub fn observe_kills(&mut self, now: (MonotonicNs, WallNs), reading: &OomReading) {
+        let users = &self.options.users;
+        self.oom.observe(now, self.began, users, reading);
+    }
+
+    /// Kills that can be told at a time.
+    pub fn kills(&mut self, now: MonotonicNs) -> Vec<Event> {
+        let kills = self.oom.take_kills(now, &self.options.users);
+        let event = |kill| Event::Kill(Box::new(kill));
+        kills.into_iter().map(event).collect()
+    }
+
+    /// When the next kill can be told.
+    pub fn next_kill_due(&self) -> Option<MonotonicNs> {
+        self.oom.settles_at()
     }
 
     /// What the next reading of sockets should bring, and what may be forgotten.

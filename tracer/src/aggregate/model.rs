@@ -65,6 +65,7 @@ impl LoadAggregate {
             devices,
             lengths: self.lengths(),
             tcp: self.tcp_of_interval(),
+            oom: self.oom.snapshot(&self.options.users),
             lost: self.lost(),
             hooks_in_force,
             own,
@@ -140,6 +141,7 @@ impl LoadAggregate {
             tcp: self.tcp.as_ref().map_or_else(TcpBreakdown::default, |tcp| {
                 tcp.summary(|pid, cgroup| self.cgroup_of(pid, cgroup))
             }),
+            oom: self.oom.summary(&self.options.users),
             lost: self.lost(),
             own,
         }
@@ -396,6 +398,21 @@ impl LoadAggregate {
                 "tcp_namespaces_unopened",
                 self.tcp.as_ref().map_or(0, TcpAggregate::unopened),
                 "a network namespace that could not be opened: its sockets from before the start, its TIME_WAIT and its counters are not known",
+            ),
+            lost(
+                "kill_ring_full",
+                counter(lost::KILL_RING),
+                "more processes were killed than the ring holds: who it was is not told, unless the kernel's log has it",
+            ),
+            lost(
+                "kernel_log_overwritten",
+                self.oom.log_lost(),
+                "the kernel's log was overwritten before it was read: of a kill less is known",
+            ),
+            lost(
+                "memory_cgroups_unread",
+                self.oom.cgroups_unread(),
+                "more memory cgroups than are looked at, or one that cannot be read: those that are full may not be listed",
             ),
             lost(
                 "kernel_sample",

@@ -5,6 +5,7 @@ pub mod block;
 mod bytes;
 pub mod clock;
 pub mod fold;
+pub mod oom;
 pub mod opening;
 pub mod task;
 pub mod tcp;

@@ -1,5 +1,5 @@
 //! Readings from outside BPF: the averages, the host's facts, names of cgroups,
-//! users and block devices, the mounts, network namespaces with their TCP sockets,
+//! users and block devices, memory and the cgroups that limit it, the kernel's log, the mounts, network namespaces with their TCP sockets,
 //! counters and settings, tracer's own cost.
 
 pub mod capabilities;
@@ -7,7 +7,9 @@ pub mod cgroups;
 pub mod devices;
 pub mod facts;
 pub mod functions;
+pub mod kmsg;
 pub mod load;
+pub mod memory;
 pub mod mounts;
 pub mod namespaces;
 pub mod netstat;

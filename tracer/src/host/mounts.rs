@@ -126,7 +126,7 @@ impl<'a> Line<'a> {
 
 /// Undoes the kernel's escapes: a backslash and three octal digits for a byte
 /// (`mangle_path`, fs/seq_file.c). Anything else stays as it is.
-fn unescape(escaped: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(escaped: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(escaped.len());
     let mut rest = escaped;
     loop {

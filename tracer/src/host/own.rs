@@ -1,6 +1,6 @@
 //! What tracer itself takes.
 
-use std::{fs, mem};
+use std::{fs, io, mem};
 
 /// CPU time of this process so far, in ns.
 pub fn cpu_ns() -> u64 {
@@ -20,9 +20,29 @@ pub fn rss_bytes() -> u64 {
         .nth(1)
         .and_then(|f| f.parse().ok())
         .unwrap_or(0);
+    pages * page_bytes()
+}
+
+/// Size of a page, in bytes.
+pub fn page_bytes() -> u64 {
     // SAFETY: no preconditions.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    pages * u64::try_from(page_bytes).unwrap_or(4096)
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096)
+}
+
+/// Keeps this process's memory from being taken away when the host runs out of it, so
+/// that a kill is told although there is none.
+///
+/// # Errors
+/// The kernel refuses (without CAP_IPC_LOCK).
+pub fn lock_memory() -> io::Result<()> {
+    // What was mapped and never used takes no memory.
+    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // SAFETY: no memory is touched.
+    match unsafe { libc::mlockall(flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Puts this process before others that wait for a CPU: the host one looks at is

@@ -159,6 +159,12 @@ impl Btf {
         Some(bits / 8)
     }
 
+    /// Size of a struct in bytes.
+    pub fn size(&self, root: &str) -> Option<u32> {
+        let at = self.resolve(*self.structs.get(root.as_bytes())?)?;
+        self.word(at + 8)
+    }
+
     /// Value of a name in an enum of the kernel: `("cgroup_subsys_id", "cpu_cgrp_id")`.
     pub fn enum_value(&self, name: &str, constant: &str) -> Option<u32> {
         let mut values = self.enum_values(name)?;

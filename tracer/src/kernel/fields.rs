@@ -2,7 +2,7 @@
 //! kernel keeps it. Offsets are resolved from BTF at start and frozen into the
 //! object as read-only data, so one object serves all kernels.
 
-use tracer_common::NO_FIELD;
+use tracer_common::{NO_FIELD, oom::PAGE_KINDS};
 
 use super::btf::Btf;
 use crate::error::KernelError;
@@ -41,7 +41,7 @@ const NO_DELAYED: &str = "nothing: before 6.12 no sleeping task stays queued";
 const NO_OPENINGS: &str = "where sockets of a leak were opened (another architecture than x86-64)";
 const NO_LIMITS: &str = "throttled is counted as waiting (a kernel without CONFIG_CFS_BANDWIDTH)";
 
-/// Every field but the cgroup's, which `resolve` adds.
+/// Every field but those that `resolve` adds: the cgroup's, and the counters of pages.
 pub const FIELDS: &[Field] = &[
     // 5.14 renamed `state`.
     needed(
@@ -168,6 +168,16 @@ pub const FIELDS: &[Field] = &[
     optional("REGS_PC", &[("pt_regs", &["ip"])], NO_OPENINGS),
     optional("REGS_SP", &[("pt_regs", &["sp"])], NO_OPENINGS),
     optional("REGS_FP", &[("pt_regs", &["bp"])], NO_OPENINGS),
+    needed("TASK_MM", &[("task_struct", &["mm"])]),
+    needed("TASK_LEADER", &[("task_struct", &["group_leader"])]),
+    needed("TASK_PARENT", &[("task_struct", &["real_parent"])]),
+    needed("TASK_SIGNAL", &[("task_struct", &["signal"])]),
+    needed("TASK_VFORK_DONE", &[("task_struct", &["vfork_done"])]),
+    needed("SIGNAL_SCORE_ADJ", &[("signal_struct", &["oom_score_adj"])]),
+    needed("SIGINFO_CODE", &[("kernel_siginfo", &["si_code"])]),
+    needed("MM_PAGE_TABLES", &[("mm_struct", &["pgtables_bytes"])]),
+    needed("MM_TOTAL", &[("mm_struct", &["total_vm"])]),
+    needed("SUBSYSTEM_CGROUP", &[("cgroup_subsys_state", &["cgroup"])]),
     needed("FILE_PRIVATE", &[("file", &["private_data"])]),
     needed("SOCKET_SOCK", &[("socket", &["sk"])]),
     needed("SOCK_FAMILY", &[("sock", &["__sk_common", "skc_family"])]),
@@ -249,6 +259,10 @@ pub const STRUCTS: &[&str] = &[
     "cred",
     "css_set",
     "cgroup_subsys_state",
+    "signal_struct",
+    "kernel_siginfo",
+    "mm_struct",
+    "percpu_counter",
     "cgroup",
     "kernfs_node",
     "task_group",
@@ -305,7 +319,47 @@ pub fn resolve(btf: &Btf, version: CgroupVersion) -> Result<Vec<(&'static str, u
         offsets.push((field.name, offset));
     }
     offsets.extend(cgroup_fields(btf, version)?);
+    offsets.extend(page_counters(btf)?);
+    let memory = subsystem(btf, "memory_cgrp_id");
+    offsets.push(("CSS_SET_MEMORY", memory.unwrap_or(NO_FIELD)));
     Ok(offsets)
+}
+
+/// Counters of pages, in the kernel's order (include/linux/mm_types_task.h).
+const PAGE_COUNTERS: [&str; PAGE_KINDS] = [
+    "MM_FILE_PAGES",
+    "MM_ANON_PAGES",
+    "MM_SWAP_ENTRIES",
+    "MM_SHMEM_PAGES",
+];
+
+/// `mm_struct.rss_stat`: plain numbers up to 6.1, from 6.2 on counters of which each CPU
+/// keeps a part for itself.
+fn page_counters(btf: &Btf) -> Result<[(&'static str, u32); PAGE_KINDS], KernelError> {
+    let plain = || Some((btf.offset("mm_struct", &["rss_stat", "count"])?, WORD));
+    let by_cpu = || {
+        let first = btf.offset("mm_struct", &["rss_stat"])?;
+        let count = btf.offset("percpu_counter", &["count"])?;
+        Some((first + count, btf.size("percpu_counter")?))
+    };
+    let (first, stride) = plain().or_else(by_cpu).ok_or_else(|| KernelError::Field {
+        paths: describe(&[("mm_struct", &["rss_stat"])]),
+    })?;
+    let mut at = first;
+    Ok(PAGE_COUNTERS.map(|name| {
+        let counter = (name, at);
+        at += stride;
+        counter
+    }))
+}
+
+/// Size of a pointer and of a long.
+const WORD: u32 = size_of::<u64>() as u32;
+
+/// Where a task's `css_set` has its place in the hierarchy of a controller.
+fn subsystem(btf: &Btf, id: &str) -> Option<u32> {
+    let index = btf.enum_value("cgroup_subsys_id", id)?;
+    Some(btf.offset("css_set", &["subsys"])? + index * WORD)
 }
 
 /// The way from a task's `css_set` to its cgroup.
@@ -321,17 +375,10 @@ fn cgroup_fields(
     let (first, then) = match version {
         CgroupVersion::V2 => (need("css_set", &["dfl_cgrp"])?, NO_FIELD),
         CgroupVersion::V1 => {
-            let index = btf
-                .enum_value("cgroup_subsys_id", "cpu_cgrp_id")
-                .ok_or_else(|| KernelError::Field {
-                    paths: "enum cgroup_subsys_id: cpu_cgrp_id".into(),
-                })?;
-            let pointer = size_of::<u64>() as u32;
-            let subsystems = need("css_set", &["subsys"])?;
-            (
-                subsystems + index * pointer,
-                need("cgroup_subsys_state", &["cgroup"])?,
-            )
+            let state = subsystem(btf, "cpu_cgrp_id").ok_or_else(|| KernelError::Field {
+                paths: "css_set.subsys, enum cgroup_subsys_id: cpu_cgrp_id".into(),
+            })?;
+            (state, need("cgroup_subsys_state", &["cgroup"])?)
         }
     };
     Ok([("CSS_SET_CGROUP", first), ("CSS_CGROUP", then)])

@@ -7,6 +7,7 @@ pub mod btf;
 pub mod fields;
 mod iterator;
 pub mod loader;
+mod oom;
 mod openings;
 pub mod probes;
 pub mod reader;

@@ -54,6 +54,8 @@ pub const TASK_ITERATOR: &str = "each_task";
 pub const WAITING_ITERATOR: &str = "each_waiting";
 /// The iterator over descriptors.
 pub const DESCRIPTOR_ITERATOR: &str = "each_descriptor";
+/// The iterator over the memory of processes.
+pub const MEMORY_ITERATOR: &str = "each_memory";
 /// The hook on connections that suspected processes open.
 pub const OPENINGS: &str = "sys_exit";
 /// The hook on resets.
@@ -162,6 +164,33 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "the kernel's counters, without a reason",
         without: "why resets are sent",
+    },
+    Probe {
+        name: MEMORY_ITERATOR,
+        hook: Hook::Iterator("task"),
+        purpose: "the memory of every process: who the out-of-memory killer would take next",
+        since: "5.8",
+        required: false,
+        fallback: "none",
+        without: "who is next, and who else was big when a process was killed",
+    },
+    Probe {
+        name: "signal_generate",
+        hook: Hook::Tracepoint("signal_generate"),
+        purpose: "SIGKILL: by whom it is sent; tells a kill from a process that was on its way out",
+        since: "5.5",
+        required: false,
+        fallback: "none",
+        without: "kills by processes such as systemd-oomd, and processes that die with one that shares their memory",
+    },
+    Probe {
+        name: "mark_victim",
+        hook: Hook::Tracepoint("mark_victim"),
+        purpose: "victims of the out-of-memory killer, and whose wish for memory triggered it",
+        since: "6.8, and stable series of 2024",
+        required: false,
+        fallback: "the kernel's log (/dev/kmsg)",
+        without: "kills within 100 ms, and those that the kernel's log leaves out",
     },
     Probe {
         name: OPENINGS,

@@ -2,6 +2,7 @@
 //! Nothing is interpreted here.
 
 use std::{
+    io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     thread,
     time::Duration,
@@ -25,6 +26,7 @@ use tracer_common::{
 use super::{
     iterator::Iterators,
     loader::Loaded,
+    oom::KillReader,
     probes::TASK_ITERATOR,
     sockets::{RawSockets, SocketReader},
 };
@@ -80,6 +82,7 @@ pub struct Reader {
     clock: Array<MapData, ClockWords>,
     iterators: Iterators,
     sockets: SocketReader,
+    kills: KillReader,
     map_fds: Vec<i32>,
     is_first: bool,
 }
@@ -93,6 +96,7 @@ impl Reader {
         let mut loaded = loaded;
         let sockets = SocketReader::new(&mut loaded)?;
         let mut ebpf = loaded.ebpf;
+        let kills = KillReader::new(&mut ebpf, &loaded.hooks)?;
         let map_fds = ebpf.maps().filter_map(|(_, map)| raw_fd(map)).collect();
         Ok(Self {
             exits: take(&mut ebpf, "EXITS")?,
@@ -105,6 +109,7 @@ impl Reader {
             clock: take(&mut ebpf, "SNAPSHOT_CLOCK")?,
             iterators: Iterators::new(),
             sockets,
+            kills,
             map_fds,
             is_first: true,
             ebpf,
@@ -175,6 +180,27 @@ impl Reader {
     /// Whether there is a hook on transitions of TCP sockets.
     pub fn counts_sockets(&self) -> bool {
         self.sockets.counts()
+    }
+
+    /// `KillRecord`s since the last time.
+    pub fn kills(&mut self) -> Bytes {
+        self.kills.kills()
+    }
+
+    /// A descriptor that is readable once somebody was killed.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn wakes_at_kills(&self) -> io::Result<OwnedFd> {
+        self.kills.wakes()
+    }
+
+    /// A `MemoryRecord` for each process; `None` without the iterator.
+    ///
+    /// # Errors
+    /// The kernel refuses to run it.
+    pub fn memory(&mut self) -> Result<Option<Bytes>, KernelError> {
+        self.kills.memory(&mut self.ebpf, &mut self.iterators)
     }
 
     /// Transitions of TCP sockets since the start, one by one.

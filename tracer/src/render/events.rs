@@ -3,6 +3,7 @@
 use super::{
     Render, TextOptions,
     line::{Line, Style, right},
+    oom,
     quantity::{age, bytes, grouped, rate},
     sections::{self, cause, task},
     summary, tcp,
@@ -10,7 +11,7 @@ use super::{
     words,
 };
 use crate::snapshot::{
-    BlockedEvent, BlockedEventKind, DeadPeer, Event, LeakEvent, ResetStorm, Snapshot, Start,
+    BlockedEvent, BlockedEventKind, DeadPeer, Event, Kill, LeakEvent, ResetStorm, Snapshot, Start,
     Summary, Waker,
 };
 
@@ -63,6 +64,7 @@ impl Render for EventsRenderer {
             Event::Leak(event) => (leak(event), event.stack.as_slice()),
             Event::ResetStorm(event) => (reset_storm(event), Default::default()),
             Event::DeadPeer(event) => (dead_peer(event), Default::default()),
+            Event::Kill(kill) => (killed(kill), kill.stack.as_slice()),
         };
         let indent = " ".repeat(INDENT);
         let frames = stack.iter().filter(|_| self.options.stacks);
@@ -136,6 +138,19 @@ fn dead_peer(event: &DeadPeer) -> Line {
     );
     if let Some(netns) = tcp::foreign(&event.netns) {
         line.push(Style::Plain, format!("   {netns}"));
+    }
+    line
+}
+
+/// A process that was killed; what it had is its length.
+fn killed(kill: &Kill) -> Line {
+    let mut line = Line::plain(format!("{}  ", clock_ms(kill.time)));
+    let size = right(&bytes(kill.victim.rss_bytes()), LENGTH_ROOM);
+    line.push(oom::style(kill), format!("{:<8}{size}", oom::verb(kill)));
+    line.push(Style::Bold, format!("  {}", oom::process(&kill.victim)));
+    line.push(Style::Plain, format!("   {}", oom::why(kill)));
+    for words in oom::with_it(kill) {
+        line.push(Style::Plain, format!("   {words}"));
     }
     line
 }

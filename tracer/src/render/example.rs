@@ -1,6 +1,9 @@
 //! A host in trouble, as a model: what the tests of the outputs show.
 
-use super::example_tcp::{tcp, tcp_of_run};
+use super::{
+    example_oom::oom,
+    example_tcp::{tcp, tcp_of_run},
+};
 use crate::{
     clock::{MonotonicNs, WallNs},
     snapshot::{
@@ -27,6 +30,7 @@ pub(crate) fn start() -> Start {
         rows: Rows::Groups,
         subject: Subject::All,
         matrix: false,
+        next: false,
         hooks: vec![
             HookState {
                 name: "sched_switch",
@@ -374,6 +378,7 @@ pub(crate) fn snapshot() -> Snapshot {
         devices: devices(),
         lengths: lengths(),
         tcp: tcp(),
+        oom: oom(),
         lost: lost(),
         hooks_in_force: (3, 4),
         own: own(),
@@ -407,6 +412,7 @@ pub(crate) fn summary() -> Summary {
         sample_error: 1.0 / 6.0,
         exited: 43,
         tcp: tcp_of_run(),
+        oom: oom(),
         lost: lost(),
         own: own(),
     }

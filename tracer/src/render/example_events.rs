@@ -1,6 +1,9 @@
 //! Events as the tests of all renderers show them.
 
-use super::example_tcp::{alarms, leaks};
+use super::{
+    example_oom,
+    example_tcp::{alarms, leaks},
+};
 use crate::{
     clock::WallNs,
     snapshot::{BlockedEvent, BlockedEventKind, Event, Link, Role, Waker},
@@ -19,7 +22,14 @@ pub(crate) fn events() -> Vec<Event> {
     blocked
         .chain(leaks().into_iter().map(Event::Leak))
         .chain(alarms())
+        .chain(kills())
         .collect()
+}
+
+fn kills() -> impl Iterator<Item = Event> {
+    let kills = example_oom::others().into_iter();
+    let kills = kills.chain([example_oom::of_cgroup()]);
+    kills.map(|kill| Event::Kill(Box::new(kill)))
 }
 
 fn blocked() -> Vec<BlockedEvent> {

@@ -11,6 +11,7 @@ use super::{
     Render,
     json_blocked::{Blocked, BlockedEvent, CauseRow, DeviceRow, Lengths, Queue},
     json_load::{Group, Load, TaskMean},
+    json_oom::{Kill, Oom},
     json_tcp::Tcp,
     json_tcp_events::{DeadPeer, LeakEvent, ResetStorm},
     time::rfc3339,
@@ -74,6 +75,7 @@ enum Event<'a> {
     Leak(LeakEvent<'a>),
     ResetStorm(ResetStorm<'a>),
     DeadPeer(DeadPeer<'a>),
+    Kill(Kill<'a>),
 }
 
 impl<'a> From<&'a snapshot::Event> for Event<'a> {
@@ -83,6 +85,7 @@ impl<'a> From<&'a snapshot::Event> for Event<'a> {
             snapshot::Event::Leak(event) => Self::Leak(event.into()),
             snapshot::Event::ResetStorm(event) => Self::ResetStorm(event.into()),
             snapshot::Event::DeadPeer(event) => Self::DeadPeer(event.into()),
+            snapshot::Event::Kill(kill) => Self::Kill((&**kill).into()),
         }
     }
 }
@@ -174,6 +177,7 @@ struct Snapshot<'a> {
     devices: Vec<DeviceRow<'a>>,
     lengths: Vec<Lengths<'a>>,
     tcp: Tcp<'a>,
+    oom: Oom<'a>,
     lost: BTreeMap<&'a str, u64>,
     #[serde(rename = "self")]
     own: OwnCost,
@@ -210,6 +214,7 @@ impl<'a> From<&'a snapshot::Snapshot> for Box<Snapshot<'a>> {
             devices: snapshot.devices.iter().map(DeviceRow::from).collect(),
             lengths: snapshot.lengths.iter().map(Lengths::from).collect(),
             tcp: (&snapshot.tcp).into(),
+            oom: (&snapshot.oom).into(),
             lost: by_reason(&snapshot.lost),
             own: snapshot.own.into(),
         })
@@ -249,6 +254,7 @@ struct Totals<'a> {
     devices: Vec<DeviceRow<'a>>,
     lengths: Vec<Lengths<'a>>,
     tcp: Tcp<'a>,
+    oom: Oom<'a>,
     kernel_samples: u64,
     kernel_samples_named: u64,
     kernel_sample_error: Number,
@@ -289,6 +295,7 @@ impl<'a> From<&'a snapshot::Summary> for End<'a> {
                 devices: summary.devices.iter().map(DeviceRow::from).collect(),
                 lengths: summary.lengths.iter().map(Lengths::from).collect(),
                 tcp: (&summary.tcp).into(),
+                oom: (&summary.oom).into(),
                 kernel_samples: summary.samples,
                 kernel_samples_named: summary.samples_named,
                 kernel_sample_error: Number(summary.sample_error),

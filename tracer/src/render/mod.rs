@@ -10,9 +10,12 @@ mod grid;
 pub mod json;
 mod json_blocked;
 mod json_load;
+mod json_oom;
 mod json_tcp;
 mod json_tcp_events;
 mod line;
+mod oom;
+mod oom_page;
 mod quantity;
 mod sections;
 mod summary;
@@ -31,13 +34,19 @@ mod example;
 #[cfg(test)]
 mod example_events;
 #[cfg(test)]
+mod example_oom;
+#[cfg(test)]
 mod example_tcp;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod properties_oom;
+#[cfg(test)]
 mod properties_tcp;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_oom;
 #[cfg(test)]
 mod tests_tcp;
 

@@ -13,6 +13,7 @@ use super::{
     example,
     json::JsonRenderer,
     line,
+    properties_oom::{kill, oom},
     properties_tcp::{leak, tcp},
     text::TextRenderer,
 };
@@ -198,7 +199,7 @@ fn group() -> impl Strategy<Value = Group> {
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
     let averages = [number(), number(), number()];
-    let lists = (vec(group(), 0..30), why(), tcp());
+    let lists = (vec(group(), 0..30), why(), (tcp(), oom()));
     (
         lists,
         averages,
@@ -208,8 +209,9 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         any::<u64>(),
     )
         .prop_map(
-            |((groups, why, tcp), averages, mean, cpus, leaked, number)| Snapshot {
+            |((groups, why, (tcp, oom)), averages, mean, cpus, leaked, number)| Snapshot {
                 tcp,
+                oom,
                 interval_ns: number,
                 uptime_s: number,
                 cpus,
@@ -255,6 +257,7 @@ fn summary_of(snapshot: &Snapshot) -> Summary {
         devices: snapshot.devices.clone(),
         lengths: snapshot.lengths.clone(),
         tcp: snapshot.tcp.clone(),
+        oom: snapshot.oom.clone(),
         ..example::summary()
     }
 }
@@ -279,12 +282,12 @@ proptest! {
         color in any::<bool>(),
         stacks in any::<bool>(),
         rows in prop_oneof![Just(Rows::Groups), Just(Rows::Causes), Just(Rows::Devices)],
-        subject in prop_oneof![Just(Subject::All), Just(Subject::Load), Just(Subject::Tcp)],
-        matrix in any::<bool>(),
+        subject in prop_oneof![Just(Subject::All), Just(Subject::Load), Just(Subject::Tcp), Just(Subject::Oom)],
+        [matrix, next] in any::<[bool; 2]>(),
     ) {
         let options = TextOptions { color, width, height, page, stacks };
         let mut renderer = TextRenderer::new(options);
-        let start = renderer.start(&Start { rows, subject, matrix, ..example::start() });
+        let start = renderer.start(&Start { rows, subject, matrix, next, ..example::start() });
         let tick = renderer.snapshot(&snapshot);
         let end = renderer.end(&summary_of(&snapshot));
         let [start, tick, end] = [start, tick, end].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -302,16 +305,17 @@ proptest! {
     }
 
     #[test]
-    fn an_event_is_a_line(leak in leak(), width in 0..200_u16) {
-        let leak = Event::Leak(leak);
-        let mut renderer = EventsRenderer::new(TextOptions { width, ..TextOptions::default() });
-        let text = String::from_utf8(renderer.event(&leak)).unwrap();
-        let line = text.strip_suffix('\n').unwrap();
-        assert!(!line.contains(char::is_control), "{line:?}");
-        assert!(width == 0 || line::width(line) <= width.into(), "{line}");
-        let json = JsonRenderer::new().event(&leak);
-        let json: Value = serde_json::from_slice(&json).unwrap();
-        assert_eq!(json["event"], "close_wait_leak");
+    fn an_event_is_a_line(leak in leak(), kill in kill(), width in 0..200_u16) {
+        for event in [Event::Leak(leak), Event::Kill(Box::new(kill))] {
+            let mut renderer = EventsRenderer::new(TextOptions { width, ..TextOptions::default() });
+            let text = String::from_utf8(renderer.event(&event)).unwrap();
+            let line = text.strip_suffix('\n').unwrap();
+            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(width == 0 || line::width(line) <= width.into(), "{line}");
+            let json = JsonRenderer::new().event(&event);
+            let json: Value = serde_json::from_slice(&json).unwrap();
+            assert!(json["event"].is_string());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{
     line::{Line, Style, right, width, wrap},
+    oom, oom_page,
     quantity::{age, counted, grouped, tasks},
     sections::{flow, left_out, lengths, mean, own_cost, task},
     table::{self, GroupLines},
@@ -22,9 +23,19 @@ pub(super) fn lines(summary: &Summary, start: Option<&Start>, columns: usize) ->
         Subject::All => {
             let mut lines = of_load(summary, by, columns);
             lines.extend(of_tcp(summary, columns));
+            lines.push(Line::default());
+            lines.extend(oom::section(&summary.oom, columns));
             lines
         }
         Subject::Load => of_load(summary, by, columns),
+        Subject::Oom if start.is_some_and(|start| start.next) => return Vec::new(),
+        Subject::Oom => {
+            let mut lines = head(summary, Vec::new(), columns);
+            let sections = oom_page::sections(&summary.oom, columns);
+            lines.push(Line::default());
+            lines.extend(tcp_page::fit(sections, usize::MAX));
+            lines
+        }
         Subject::Tcp => {
             let mut lines = head(summary, Vec::new(), columns);
             let (tcp, run_ns) = (&summary.tcp, summary.duration_ns);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Render, TextOptions, docs, events::EventsRenderer, example, example_events::events,
-    json::JsonRenderer, table, tcp_page, text::TextRenderer, turned as turned_table,
+    json::JsonRenderer, oom_page, table, tcp_page, text::TextRenderer, turned as turned_table,
 };
 use crate::{
     figures::FIGURES,
@@ -351,7 +351,10 @@ fn every_path_is_a_figure_and_every_figure_a_path() {
 #[test]
 fn every_column_is_a_figure() {
     let headings = table::headings().chain(turned_table::headings());
-    for (heading, path) in headings.chain(tcp_page::headings()) {
+    for (heading, path) in headings
+        .chain(tcp_page::headings())
+        .chain(oom_page::headings())
+    {
         assert!(
             FIGURES.iter().any(|figure| figure.path == path),
             "{heading}: {path}"

@@ -6,10 +6,10 @@
 use super::{
     Render, TextOptions,
     line::Line,
-    sections, summary,
+    oom, oom_page, sections, summary,
     table::{self, GroupLines, Table},
     tcp,
-    tcp_page::{self, Span},
+    tcp_page::{self, Section, Span},
     turned,
 };
 use crate::snapshot::{Rows, Snapshot, Start, Subject, Summary};
@@ -101,6 +101,7 @@ impl TextRenderer {
         let rows = self.rows();
         let mut lines = match self.subject() {
             Subject::Tcp => self.about_tcp(snapshot),
+            Subject::Oom => self.about_memory(snapshot),
             Subject::All | Subject::Load => self.about_load(snapshot),
         };
         if self.options.page
@@ -120,13 +121,26 @@ impl TextRenderer {
     }
 
     fn about_tcp(&self, snapshot: &Snapshot) -> Vec<Line> {
+        let matrix = self.start.as_ref().is_some_and(|start| start.matrix);
+        let (tcp, interval_ns) = (&snapshot.tcp, snapshot.interval_ns);
+        let lists = tcp_page::sections(tcp, interval_ns, Span::Tick, matrix, self.columns());
+        self.lists(snapshot, lists)
+    }
+
+    fn about_memory(&self, snapshot: &Snapshot) -> Vec<Line> {
+        let only_next = self.start.as_ref().is_some_and(|start| start.next);
+        let lists = match only_next {
+            true => oom_page::who_is_next(&snapshot.oom, self.columns()).into(),
+            false => oom_page::sections(&snapshot.oom, self.columns()),
+        };
+        self.lists(snapshot, lists)
+    }
+
+    /// Lists between the host's line and tracer's own.
+    fn lists(&self, snapshot: &Snapshot, lists: Vec<Section>) -> Vec<Line> {
         let (columns, rows) = (self.columns(), self.rows());
-        let start = self.start.as_ref();
-        let matrix = start.is_some_and(|start| start.matrix);
-        let mut lines = sections::host(start, snapshot, columns);
+        let mut lines = sections::host(self.start.as_ref(), snapshot, columns);
         let footer = sections::footer(snapshot, columns);
-        let interval_ns = snapshot.interval_ns;
-        let lists = tcp_page::sections(&snapshot.tcp, interval_ns, Span::Tick, matrix, columns);
         let free = rows.saturating_sub(lines.len() + footer.len() + 2);
         lines.push(Line::default());
         lines.extend(tcp_page::fit(lists, free));
@@ -165,7 +179,9 @@ impl TextRenderer {
             let (tcp, interval_ns) = (&snapshot.tcp, snapshot.interval_ns);
             footer.extend(tcp::section("TCP", tcp, interval_ns, columns, room));
             footer.push(Line::default());
-            blank_lines += 1;
+            footer.extend(oom::section(&snapshot.oom, columns));
+            footer.push(Line::default());
+            blank_lines += 2;
         }
         footer.extend(own);
 

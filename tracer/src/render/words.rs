@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use super::quantity::counted;
-use crate::snapshot::{GroupBy, Rows, Side, Start, TcpState, TimerKind, Verdict};
+use crate::snapshot::{
+    GroupBy, KillKind, KillScope, Rows, Side, Start, TcpState, TimerKind, Verdict,
+};
 
 /// The verdict's fixed word.
 pub(super) fn verdict(verdict: Verdict) -> &'static str {
@@ -134,5 +136,25 @@ mod tests {
     fn a_leak_is_explained_in_both_directions() {
         assert!(leaked(1).starts_with("The kernel counts 1 task too many"));
         assert!(leaked(-3).starts_with("The kernel counts 3 tasks too few"));
+    }
+}
+
+/// The fixed word of a kill; its event's name too.
+pub(super) fn kill(kind: KillKind) -> &'static str {
+    match kind {
+        KillKind::Oom => "oom_kill",
+        KillKind::Exiting => "oom_exiting",
+        KillKind::Signal => "sigkill",
+    }
+}
+
+/// The fixed word of what was out of memory.
+pub(super) fn scope(scope: KillScope) -> &'static str {
+    match scope {
+        KillScope::Host => "host",
+        KillScope::Memcg => "memcg",
+        KillScope::Cpuset => "cpuset",
+        KillScope::MemoryPolicy => "policy",
+        KillScope::Sysrq => "sysrq",
     }
 }

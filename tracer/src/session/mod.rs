@@ -2,6 +2,7 @@
 //! the time is over or a signal comes; then the summary.
 
 mod cost;
+mod memory;
 mod naming;
 mod openings;
 mod output;
@@ -15,7 +16,10 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, error::ErrorKind};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use self::{
     cost::CostMeter,
@@ -25,13 +29,15 @@ use self::{
 };
 use crate::{
     aggregate::{LoadAggregate, Options, Reading, tcp::LeakOptions},
-    cli::{By, Cli, EventsArgs, LoadArgs, RunArgs, TcpArgs, WatchArgs},
+    cli::{By, Cli, EventsArgs, Format, LoadArgs, OomArgs, RunArgs, TcpArgs, WatchArgs},
     clock::{self, MonotonicNs},
     host::{facts, own, users::Users},
     kernel::{probes::PROBES, symbols::Symbols},
     snapshot::{Event, Start, Subject},
 };
 
+/// The first snapshot of who only wants to look once.
+const AT_ONCE: Duration = Duration::from_millis(1);
 /// How often `tracer events` looks.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -68,6 +74,32 @@ pub fn tcp(args: &TcpArgs) -> anyhow::Result<ExitCode> {
     watch(setup, Pictures::default())
 }
 
+/// The same, of which a text shows memory alone; with `--next` once, at once.
+///
+/// # Errors
+/// As [`run`].
+pub fn oom(args: &OomArgs) -> anyhow::Result<ExitCode> {
+    let of_run = Setup::of_run(&args.run);
+    let (interval, count) = match args.next {
+        true => (AT_ONCE, Some(1)),
+        false => (of_run.interval, of_run.count),
+    };
+    // One look is no page.
+    let format = match args.run.format {
+        Format::Auto if args.next => Format::Text,
+        format => format,
+    };
+    let setup = Setup {
+        subject: Subject::Oom,
+        next: args.next,
+        interval,
+        count,
+        output: Output::new(format, args.run.watch.stacks),
+        ..of_run
+    };
+    watch(setup, Pictures::default())
+}
+
 /// Tells of events until the end that the arguments or a signal set.
 ///
 /// # Errors
@@ -82,6 +114,7 @@ pub fn events(args: &EventsArgs) -> anyhow::Result<ExitCode> {
         pid: args.pid,
         subject: Subject::All,
         matrix: false,
+        next: false,
         shows: Shows::Events,
         output: Output::of_events(args.format, args.watch.stacks),
     };
@@ -124,6 +157,7 @@ struct Setup<'a> {
     pid: Option<u32>,
     subject: Subject,
     matrix: bool,
+    next: bool,
     shows: Shows,
     output: Output,
 }
@@ -146,6 +180,7 @@ impl<'a> Setup<'a> {
             pid: args.pid,
             subject: Subject::All,
             matrix: false,
+            next: false,
             shows: Shows::Snapshots,
             output: Output::new(args.format, args.watch.stacks),
         }
@@ -201,6 +236,7 @@ impl Session {
             rows: setup.by.into(),
             subject: setup.subject,
             matrix: setup.matrix,
+            next: setup.next,
             hooks,
             notes: notes(&source),
         };
@@ -266,8 +302,25 @@ impl Session {
             blocked = self.aggregate.woken(reading);
         }
         blocked.extend(self.aggregate.still_blocked(before));
+        let blocked = blocked.into_iter().map(Event::Blocked);
         let sockets = self.aggregate.socket_events();
-        for event in blocked.into_iter().map(Event::Blocked).chain(sockets) {
+        let kills = self.aggregate.kills(reading.clock.now);
+        self.tell_all(blocked.chain(sockets).chain(kills))
+    }
+
+    /// Takes in who was killed, and tells what can be told; whether somebody still reads
+    /// the output.
+    fn tell_kills(&mut self) -> anyhow::Result<bool> {
+        let reading = self.source.read_kills()?;
+        let now = clock::monotonic();
+        self.aggregate
+            .observe_kills((now, clock::wall_at(now)), &reading);
+        let kills = self.aggregate.kills(now);
+        self.tell_all(kills.into_iter())
+    }
+
+    fn tell_all(&mut self, events: impl Iterator<Item = Event>) -> anyhow::Result<bool> {
+        for event in events {
             if self.shows == Shows::Events {
                 if self.is_enough() {
                     break;
@@ -284,6 +337,10 @@ impl Session {
     /// Reads and shows until the end; whether somebody still reads the output.
     async fn watch(&mut self, end: &mut Ending) -> anyhow::Result<bool> {
         let mut tick = self.began + self.interval_ns;
+        let kills = self.source.wakes_at_kills()?;
+        // SAFETY: the descriptor is owned, and shows itself.
+        let kills = unsafe { AsyncFd::register_with_interest(kills, Interest::READABLE) }
+            .context("cannot wait for kills")?;
         loop {
             let last = self.until.is_some_and(|until| until <= tick);
             let tick_at = if last {
@@ -291,12 +348,20 @@ impl Session {
             } else {
                 tick
             };
-            let wake = self
-                .aggregate
-                .next_sample_due()
-                .map_or(tick_at, |due| due.min(tick_at));
+            let dues = [
+                self.aggregate.next_sample_due(),
+                self.aggregate.next_kill_due(),
+            ];
+            let wake = dues.into_iter().flatten().fold(tick_at, MonotonicNs::min);
             tokio::select! {
                 () = end.wait() => return Ok(true),
+                ready = kills.readable() => {
+                    ready.context("cannot wait for kills")?.clear_ready();
+                    let is_open = self.tell_kills()?;
+                    if is_open && !self.is_enough() {
+                        continue;
+                    }
+                }
                 () = tokio::time::sleep_until(clock::deadline(wake).into()) => {}
             }
             let reading = self.read()?;
@@ -365,6 +430,11 @@ fn notes(source: &Source) -> Vec<String> {
     if let Some(error) = source.unseeded() {
         notes.push(format!(
             "TCP sockets from before the start are not counted: {error:#}"
+        ));
+    }
+    if let Some(error) = source.no_log() {
+        notes.push(format!(
+            "kills from before the start are not known, nor whose limit was reached: {error:#}"
         ));
     }
     notes

@@ -63,9 +63,32 @@ enum Lookup {
 }
 
 impl Naming {
-    /// Reads the kernel's symbols now.
+    /// Waits for the kernel's symbols.
     pub(super) fn load_symbols(&mut self) {
-        self.symbols = Symbols::read().map_or(Lookup::Missing, Lookup::Ready);
+        self.symbols.wait();
+    }
+
+    /// Begins to read the kernel's symbols; whether they are there.
+    pub(super) fn want_symbols(&mut self) -> bool {
+        self.symbols.want();
+        matches!(self.symbols, Lookup::Ready(_) | Lookup::Missing)
+    }
+
+    /// Names of functions, now: waits for the symbols.
+    pub(super) fn functions(&mut self, frames: impl Iterator<Item = u64>) -> Vec<(u64, Text)> {
+        let frames: HashSet<u64> = frames.collect();
+        if frames.is_empty() {
+            return Vec::new();
+        }
+        self.symbols.wait();
+        let name = |frame: u64| match &self.symbols {
+            Lookup::Ready(symbols) => function(symbols, frame),
+            _ => Text::from("?"),
+        };
+        frames
+            .into_iter()
+            .map(|frame| (frame, name(frame)))
+            .collect()
     }
 
     /// Leaves of a task's file only what it can be blocked at.
@@ -202,6 +225,17 @@ fn alone() -> Vec<(Cause, Mount)> {
 }
 
 impl Lookup {
+    /// Does not come back before it is decided whether there are any.
+    fn wait(&mut self) {
+        self.want();
+        if let Self::Reading(receiver) = self {
+            *self = match receiver.recv() {
+                Ok(Ok(symbols)) => Self::Ready(symbols),
+                Ok(Err(_)) | Err(_) => Self::Missing,
+            };
+        }
+    }
+
     fn want(&mut self) {
         match self {
             Self::NotWanted => {

@@ -1,13 +1,16 @@
 //! Everything that is read, put together as one reading.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::Context as _;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_common::lost;
 
-use super::{naming::Naming, nanoseconds, sockets::Sockets};
+use super::{memory::Memory, naming::Naming, nanoseconds, sockets::Sockets};
 use crate::{
     aggregate::{
         Reading,
+        oom::OomReading,
         tcp::{Seeds, TcpReading},
     },
     cli::WatchArgs,
@@ -50,12 +53,18 @@ pub(super) struct Source {
     cgroups: Cgroups,
     naming: Naming,
     sockets: Sockets,
+    memory: Memory,
+    /// Why the kernel's log cannot be read.
+    no_log: Option<anyhow::Error>,
+    is_locked: bool,
     /// The sockets from before the start, until they are in a reading.
     seeds: Option<Seeds>,
     /// Why they are not known.
     unseeded: Option<anyhow::Error>,
     /// Episodes that the ring had refused by the last reading.
     episodes_refused: u64,
+    /// Bytes of kills that were none, until they are in a reading.
+    undecodable: usize,
     in_force: usize,
     latest: ClockReading,
 }
@@ -84,7 +93,11 @@ impl Source {
             Ok(seeds) => (seeds, None),
             Err(error) => (None, Some(error)),
         };
+        let (memory, no_log) = Memory::new();
         let source = Self {
+            memory,
+            no_log,
+            is_locked: false,
             in_force: hooks.iter().filter(|hook| hook.why.is_none()).count(),
             seeds,
             unseeded,
@@ -93,6 +106,7 @@ impl Source {
             cgroups,
             naming: Naming::default(),
             episodes_refused: 0,
+            undecodable: 0,
             latest: ClockReading::default(),
         };
         Ok((source, hooks))
@@ -101,6 +115,35 @@ impl Source {
     /// Why the sockets from before the start are not known, if they are not.
     pub(super) fn unseeded(&self) -> Option<&anyhow::Error> {
         self.unseeded.as_ref()
+    }
+
+    /// Why the kernel's log cannot be read, if it cannot.
+    pub(super) fn no_log(&self) -> Option<&anyhow::Error> {
+        self.no_log.as_ref()
+    }
+
+    /// A descriptor that is readable once somebody was killed.
+    pub(super) fn wakes_at_kills(&self) -> std::io::Result<OwnedFd> {
+        self.reader.wakes_at_kills()
+    }
+
+    /// What there is of kills, and nothing else.
+    pub(super) fn read_kills(&mut self) -> anyhow::Result<OomReading> {
+        let (reading, undecodable) = self.memory.reading(&mut self.reader, &mut self.naming)?;
+        self.undecodable += undecodable;
+        Ok(reading)
+    }
+
+    /// Has what a kill needs at hand: the names of functions, and memory that cannot be
+    /// taken away.
+    fn prepare_for_kills(&mut self) {
+        if self.is_locked || !self.naming.want_symbols() {
+            return;
+        }
+        self.is_locked = true;
+        if let Err(error) = own::lock_memory() {
+            log::warn!("tracer's memory cannot be locked: {error}");
+        }
     }
 
     /// Waits for the names of kernel functions.
@@ -119,6 +162,8 @@ impl Source {
     /// What changed since the last reading, or every task.
     pub(super) fn read(&mut self, wants: Wants) -> anyhow::Result<Reading> {
         let is_complete = wants.every_task;
+        self.prepare_for_kills();
+        let oom = self.read_kills()?;
         // Before the tasks, which can take longer than the kernel takes from a sample
         // to the averages: so they are of the moment the reading stands for.
         let averages = load::read().context("cannot read the load averages")?;
@@ -174,6 +219,7 @@ impl Source {
                 + exits.undecodable
                 + folds.undecodable
                 + episodes.undecodable
+                + std::mem::take(&mut self.undecodable)
                 + undecodable.unwrap_or(0)) as u64,
             tasks: tasks.readings,
             exits: exits.readings,
@@ -188,6 +234,7 @@ impl Source {
             episodes: episodes.readings,
             names,
             tcp,
+            oom,
         })
     }
 

@@ -5,12 +5,17 @@
 //! bytes. [`crate::figures`] says of each figure what it is and where it comes from.
 
 mod blocked;
+mod oom;
 mod tcp;
 mod tcp_events;
 
 pub use self::blocked::{
     BlockedEvent, BlockedEventKind, BlockedStack, BlockedTask, CauseLengths, CauseRow, CauseShare,
     DeviceRow, LENGTH_BUCKETS, Link, LongEpisode, Queue, Role, Waiter, Waker,
+};
+pub use self::oom::{
+    Candidate, CgroupMemory, HostMemory, Kill, KillKind, KillScope, Named, OomBreakdown,
+    ProcessMemory,
 };
 pub use self::tcp::{
     Actor, CloseWait, Closer, NamespaceStates, Netns, Port, Side, StateCount, TcpBreakdown,
@@ -40,6 +45,8 @@ pub struct Start {
     pub subject: Subject,
     /// Whether transitions are shown as a grid, and not as a list.
     pub matrix: bool,
+    /// Whether of memory only those are shown who are next.
+    pub next: bool,
     /// Each probe, and whether it is in force.
     pub hooks: Vec<HookState>,
     /// What is worth knowing of this host before any figure, a sentence each.
@@ -106,6 +113,8 @@ pub enum Subject {
     Load,
     /// TCP sockets alone.
     Tcp,
+    /// Memory alone: kills, and who is next.
+    Oom,
 }
 
 /// Something notable.
@@ -119,6 +128,8 @@ pub enum Event {
     ResetStorm(ResetStorm),
     /// A peer that does not answer.
     DeadPeer(DeadPeer),
+    /// A process that was killed.
+    Kill(Box<Kill>),
 }
 
 /// One tick.
@@ -148,6 +159,8 @@ pub struct Snapshot {
     pub lengths: Vec<CauseLengths>,
     /// TCP sockets.
     pub tcp: TcpBreakdown,
+    /// Memory, kills, and who is next.
+    pub oom: OomBreakdown,
     /// What was lost since the start, by reason; every reason, zeros too.
     pub lost: Vec<Lost>,
     /// Probes in force, of how many.
@@ -316,6 +329,8 @@ pub struct Summary {
     pub lengths: Vec<CauseLengths>,
     /// TCP sockets at the end; its interval is the whole run.
     pub tcp: TcpBreakdown,
+    /// Memory at the end, and kills of the run.
+    pub oom: OomBreakdown,
     /// Kernel samples taken during the run.
     pub samples: u64,
     /// Of those, how many had every task named.

@@ -1,0 +1,210 @@
+//! Processes that are killed, with who did it, and the memory of every process.
+//!
+//! The out-of-memory killer runs in the task that wanted memory: `current` is the
+//! trigger, never the victim.
+
+use core::{ffi::c_void, mem, ptr};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns, bpf_seq_write,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use tracer_common::{
+    lost,
+    oom::{
+        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, SIGNALLED_BY_KERNEL,
+        SIGNALLED_BY_PROCESS,
+    },
+    task::PF_KTHREAD,
+};
+
+use crate::{
+    field::{
+        CGROUP_NODE, CRED_UID, CSS_SET_MEMORY, MM_ANON_PAGES, MM_FILE_PAGES, MM_PAGE_TABLES,
+        MM_SHMEM_PAGES, MM_SWAP_ENTRIES, MM_TOTAL, NODE_ID, Object, SIGINFO_CODE, SIGNAL_SCORE_ADJ,
+        SUBSYSTEM_CGROUP, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_MM,
+        TASK_PARENT, TASK_SIGNAL, TASK_START, TASK_TGID, TASK_TID, TASK_VFORK_DONE, field, has,
+    },
+    maps::{KILLS, count},
+    task::IterMeta,
+};
+
+/// include/uapi/asm-generic/signal.h.
+const SIGKILL: u64 = 9;
+/// `TRACE_SIGNAL_DELIVERED`, include/trace/events/signal.h.
+const DELIVERED: u64 = 0;
+/// `SEND_SIG_NOINFO` and `SEND_SIG_PRIV` are addresses that point at nothing
+/// (include/linux/sched/signal.h).
+const SEND_SIG_NOINFO: u64 = 0;
+const SEND_SIG_PRIV: u64 = 1;
+/// A signal that the kernel sends has a positive code (include/uapi/asm-generic/siginfo.h).
+const SI_USER: i32 = 0;
+
+/// `mark_victim(task, uid)`.
+#[btf_tracepoint(function = "mark_victim")]
+pub(crate) fn mark_victim(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the argument is a task_struct.
+    unsafe { report(&ctx, ctx.arg(0), MARKED) };
+    0
+}
+
+/// `signal_generate(sig, info, task, group, result)`.
+#[btf_tracepoint(function = "signal_generate")]
+pub(crate) fn signal_generate(ctx: BtfTracePointContext) -> i32 {
+    let (signal, result): (u64, u64) = (ctx.arg(0), ctx.arg(4));
+    if signal as u32 as u64 != SIGKILL || result as u32 as u64 != DELIVERED {
+        return 0;
+    }
+    let info: Object = ctx.arg(1);
+    let kind = match info as u64 {
+        SEND_SIG_PRIV => SIGNALLED_BY_KERNEL,
+        SEND_SIG_NOINFO => SIGNALLED_BY_PROCESS,
+        // SAFETY: neither of the two that point at nothing, so a kernel_siginfo.
+        _ if unsafe { field::<i32>(info, &SIGINFO_CODE) } > SI_USER => SIGNALLED_BY_KERNEL,
+        _ => SIGNALLED_BY_PROCESS,
+    };
+    // SAFETY: the argument is a task_struct.
+    unsafe { report(&ctx, ctx.arg(2), kind) };
+    0
+}
+
+/// # Safety
+///
+/// `victim` must come to the verifier as a task_struct.
+#[inline(always)]
+unsafe fn report(ctx: &BtfTracePointContext, victim: Object, kind: u32) {
+    // SAFETY: the caller's word; current is a task_struct.
+    unsafe {
+        let current: Object = bpf_get_current_task_btf().cast_const().cast();
+        let mm: Object = field(victim, &TASK_MM);
+        let killer: u32 = field(current, &TASK_TGID);
+        // A kernel thread has no memory; who ends itself is not killed, but who wants
+        // memory can be the victim.
+        let is_own = killer == field(victim, &TASK_TGID);
+        if mm.is_null() || is_own && kind == SIGNALLED_BY_PROCESS {
+            return;
+        }
+        let Some(mut room) = KILLS.reserve(0) else {
+            count(lost::KILL_RING);
+            return;
+        };
+        let record: *mut KillRecord = room.as_mut_ptr();
+        let r = &mut *record;
+        r.at_ns = bpf_ktime_get_ns();
+        fill(victim, mm, &mut r.victim);
+        r.killer_cgroup = memory_cgroup(current);
+        r.killer_tgid = killer;
+        r.killer_tid = field(current, &TASK_TID);
+        r.killer_comm = field(current, &TASK_COMM);
+        r.kind = kind;
+        r.depth = 0;
+        if kind != SIGNALLED_BY_PROCESS {
+            let bytes = size_of::<[u64; KILLER_FRAMES]>() as u32;
+            let taken = bpf_get_stack(ctx.as_ptr(), (&raw mut r.frames).cast(), bytes, 0);
+            if taken > 0 {
+                r.depth = taken as u32 / size_of::<u64>() as u32;
+            }
+        }
+        // This one wakes user space: it is rare, and somebody waits to be told.
+        room.submit(0);
+    }
+}
+
+/// `struct bpf_iter__task`, kernel/bpf/task_iter.c.
+#[repr(C)]
+struct IterTask {
+    meta: *mut IterMeta,
+    task: *mut c_void,
+}
+
+/// Visits one task, and writes the memory of its process, once a process.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+extern "C" fn each_memory(ctx: *mut IterTask) -> i32 {
+    // SAFETY: the kernel passes a valid context; a task is NULL at the end.
+    let (task, meta) = unsafe { ((*ctx).task as Object, (*ctx).meta) };
+    if task.is_null() {
+        return 0;
+    }
+    // SAFETY: task is a task_struct, seq is the iterator's own.
+    unsafe {
+        let mm: Object = field(task, &TASK_MM);
+        if mm.is_null() || field::<u32>(task, &TASK_FLAGS) & PF_KTHREAD != 0 {
+            return 0;
+        }
+        let (tgid, tid): (u32, u32) = (field(task, &TASK_TGID), field(task, &TASK_TID));
+        if tgid != tid {
+            // A first thread that has ended has no memory, and the process still has.
+            let leader: Object = field(task, &TASK_LEADER);
+            if !field::<Object>(leader, &TASK_MM).is_null() {
+                return 0;
+            }
+        }
+        let mut record = MemoryRecord::default();
+        fill(task, mm, &mut record);
+        bpf_seq_write(
+            (*meta).seq.cast(),
+            ptr::from_mut(&mut record).cast(),
+            mem::size_of::<MemoryRecord>() as u32,
+        );
+    }
+    0
+}
+
+/// Writes all of a record.
+///
+/// # Safety
+///
+/// `task` and `mm` must come to the verifier as a task_struct and an mm_struct.
+#[inline(always)]
+unsafe fn fill(task: Object, mm: Object, r: &mut MemoryRecord) {
+    // SAFETY: the caller's word; a NULL on the way reads as 0.
+    unsafe {
+        r.start_ns = field(task, &TASK_START);
+        r.cgroup = memory_cgroup(task);
+        r.mm = mm as u64;
+        r.pages = [
+            field(mm, &MM_FILE_PAGES),
+            field(mm, &MM_ANON_PAGES),
+            field(mm, &MM_SWAP_ENTRIES),
+            field(mm, &MM_SHMEM_PAGES),
+        ];
+        r.page_table_bytes = field(mm, &MM_PAGE_TABLES);
+        r.total_pages = field(mm, &MM_TOTAL);
+        r.tgid = field(task, &TASK_TGID);
+        r.tid = field(task, &TASK_TID);
+        let cred: Object = field(task, &TASK_CRED);
+        r.uid = field(cred, &CRED_UID);
+        let signal: Object = field(task, &TASK_SIGNAL);
+        r.score_adj = field::<i16>(signal, &SIGNAL_SCORE_ADJ).into();
+        r.flags = 0;
+        if !field::<Object>(task, &TASK_VFORK_DONE).is_null() {
+            let parent: Object = field(task, &TASK_PARENT);
+            if field::<u64>(parent, &TASK_MM) == r.mm {
+                r.flags = IN_VFORK;
+            }
+        }
+        r.reserved = 0;
+        r.comm = field(task, &TASK_COMM);
+    }
+}
+
+/// The cgroup that a task's memory is charged to.
+#[inline(always)]
+unsafe fn memory_cgroup(task: Object) -> u64 {
+    if !has(&CSS_SET_MEMORY) {
+        return 0;
+    }
+    // SAFETY: the caller's word; a NULL on the way reads as 0.
+    unsafe {
+        let set: Object = field(task, &TASK_CGROUPS);
+        let state: Object = field(set, &CSS_SET_MEMORY);
+        let cgroup: Object = field(state, &SUBSYSTEM_CGROUP);
+        let node: Object = field(cgroup, &CGROUP_NODE);
+        field(node, &NODE_ID)
+    }
+}

@@ -1,0 +1,380 @@
+//! What hooks and the kernel's log say of a kill, put together.
+//!
+//! The out-of-memory killer first writes its report to the log, then sends SIGKILL,
+//! then marks the victim, then writes a last line, then sends SIGKILL to who shares the
+//! victim's memory (`oom_kill_process`, `__oom_kill_process`, mm/oom_kill.c). All of it
+//! is done by the task that wanted memory.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::View;
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    decode::oom::{KillKind as Seen, KillReading},
+    host::kmsg::{Constraint, LoggedKill},
+    snapshot::{Candidate, Kill, KillKind, KillScope, Named, ProcessMemory},
+    text::Text,
+};
+
+/// So long after a kill it is told: by then the log has its last line.
+pub(super) const SETTLE_NS: u64 = 20_000_000;
+/// What belongs to a kill comes within this time.
+const TOGETHER_NS: u64 = 1_000_000_000;
+/// The log has a clock of its own (`local_clock`, kernel/sched/clock.c).
+const CLOCKS_APART_NS: u64 = 2_000_000_000;
+/// So many kills are remembered.
+const REMEMBERED: usize = 256;
+/// So many are shown as the latest.
+const RECENT: usize = 20;
+/// So many signals wait for their kill.
+const SIGNALS: usize = 1024;
+
+/// Kills, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Kills {
+    known: VecDeque<Known>,
+    /// SIGKILLs of the kernel's that may belong to a kill.
+    signals: VecDeque<KillReading>,
+    next_id: u64,
+    killed: u64,
+    signalled: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: u64,
+    at: MonotonicNs,
+    tid: u32,
+    /// The task that did it; 0 where only the log tells.
+    killer_tid: u32,
+    mm: u64,
+    is_logged: bool,
+    is_told: bool,
+    is_shown: bool,
+    kill: Kill,
+}
+
+impl Known {
+    fn is_near(&self, at: MonotonicNs, apart_ns: u64) -> bool {
+        self.at.since_ns(at).max(at.since_ns(self.at)) <= apart_ns
+    }
+
+    fn is_by(&self, reading: &KillReading) -> bool {
+        self.kill.kind != KillKind::Signal
+            && self.killer_tid == reading.killer_tid
+            && self.is_near(reading.at, TOGETHER_NS)
+    }
+}
+
+impl Kills {
+    /// A hook has seen something.
+    pub(super) fn see(
+        &mut self,
+        reading: &KillReading,
+        time: WallNs,
+        functions: &HashMap<u64, &Text>,
+        view: View<'_>,
+    ) {
+        match reading.kind {
+            Seen::SignalledByKernel => self.see_signal(reading),
+            Seen::SignalledByProcess => {
+                self.signalled += 1;
+                self.add(reading, KillKind::Signal, time, Vec::new(), view);
+            }
+            Seen::Marked => {
+                let name = |frame: &u64| {
+                    let name = functions.get(frame);
+                    name.map_or_else(|| Text::from("?"), |name| (*name).clone())
+                };
+                let stack: Vec<Text> = reading.frames.iter().map(name).collect();
+                self.see_mark(reading, time, stack, view);
+            }
+        }
+    }
+
+    fn see_signal(&mut self, reading: &KillReading) {
+        let victim = &reading.victim;
+        let shares = |known: &&mut Known| {
+            known.is_by(reading) && known.mm == victim.mm && known.kill.victim.pid != victim.pid
+        };
+        if let Some(known) = self.known.iter_mut().rev().find(shares) {
+            known.kill.sharing.push(named(reading));
+            return;
+        }
+        if self.signals.len() == SIGNALS {
+            self.signals.pop_front();
+        }
+        self.signals.push_back(reading.clone());
+    }
+
+    fn see_mark(&mut self, reading: &KillReading, time: WallNs, stack: Vec<Text>, view: View<'_>) {
+        // The first of a group is visited once more with the others.
+        let is_it =
+            |known: &Known| known.is_by(reading) && known.kill.victim.pid == reading.victim.pid;
+        if self.known.iter().any(is_it) {
+            return;
+        }
+        let was_sent = |signal: &KillReading| {
+            signal.killer_tid == reading.killer_tid
+                && signal.victim.pid == reading.victim.pid
+                && reading.at.since_ns(signal.at) <= TOGETHER_NS
+        };
+        let is_killed = self.signals.iter().any(was_sent);
+        self.signals
+            .retain(|signal| reading.at.since_ns(signal.at) <= TOGETHER_NS);
+        if is_killed {
+            self.killed += 1;
+        }
+        let of_group = stack.iter().any(|f| f.as_str() == "mem_cgroup_scan_tasks");
+        if of_group
+            && is_killed
+            && let Some(first) = self
+                .known
+                .iter_mut()
+                .rev()
+                .find(|known| known.is_by(reading))
+        {
+            first.kill.group.push(named(reading));
+            return;
+        }
+        let kind = if is_killed {
+            KillKind::Oom
+        } else {
+            KillKind::Exiting
+        };
+        self.add(reading, kind, time, stack, view);
+    }
+
+    fn add(
+        &mut self,
+        reading: &KillReading,
+        kind: KillKind,
+        time: WallNs,
+        stack: Vec<Text>,
+        view: View<'_>,
+    ) {
+        let known = Known {
+            id: self.next_id,
+            at: reading.at,
+            tid: reading.victim.tid,
+            killer_tid: reading.killer_tid,
+            mm: reading.victim.mm,
+            // Of a signal the log says nothing.
+            is_logged: kind == KillKind::Signal,
+            is_told: false,
+            is_shown: false,
+            kill: Kill {
+                time,
+                kind,
+                victim: view.process(&reading.victim),
+                trigger: Some(Named {
+                    pid: reading.killer_pid,
+                    comm: reading.killer_comm.clone(),
+                }),
+                trigger_cgroup: view.names.get(&reading.killer_cgroup).cloned(),
+                scope: scope_of(&stack),
+                stack,
+                ..Kill::default()
+            },
+        };
+        self.push(known);
+    }
+
+    fn push(&mut self, known: Known) {
+        self.next_id += 1;
+        if self.known.len() == REMEMBERED {
+            self.known.pop_front();
+        }
+        self.known.push_back(known);
+    }
+
+    /// The kernel's log has a kill.
+    pub(super) fn read(
+        &mut self,
+        logged: &LoggedKill,
+        at: MonotonicNs,
+        time: WallNs,
+        is_past: bool,
+        page_bytes: u64,
+    ) {
+        let is_it = |known: &&mut Known| {
+            let kill = &known.kill;
+            kill.kind != KillKind::Signal
+                && known.is_near(at, CLOCKS_APART_NS)
+                && (known.tid == logged.pid
+                    || kill.victim.pid == logged.pid
+                    || kill.group.iter().any(|member| member.pid == logged.pid))
+        };
+        if let Some(known) = self.known.iter_mut().rev().find(is_it) {
+            let is_first = known.tid == logged.pid || known.kill.victim.pid == logged.pid;
+            if is_first && !known.is_logged {
+                known.is_logged = true;
+                learn(&mut known.kill, logged);
+            }
+            return;
+        }
+        if !is_past {
+            self.killed += 1;
+        }
+        let mut kill = of_log(logged, time, page_bytes);
+        kill.is_past = is_past;
+        learn(&mut kill, logged);
+        self.push(Known {
+            id: self.next_id,
+            at,
+            tid: logged.pid,
+            killer_tid: 0,
+            mm: 0,
+            is_logged: true,
+            is_told: false,
+            is_shown: false,
+            kill,
+        });
+    }
+
+    pub(super) fn oldest_untold(&self) -> Option<MonotonicNs> {
+        let mut known = self.known.iter();
+        known.find(|known| !known.is_told).map(|known| known.at)
+    }
+
+    /// Identities of those that can be told now; they count as told.
+    pub(super) fn take_settled(&mut self, now: MonotonicNs) -> Vec<u64> {
+        let settled = |known: &&mut Known| {
+            !known.is_told && (known.is_logged || now.since_ns(known.at) >= SETTLE_NS)
+        };
+        let settled = self.known.iter_mut().filter(settled);
+        settled
+            .map(|known| {
+                known.is_told = true;
+                known.id
+            })
+            .collect()
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Kill> {
+        let known = self.known.iter().find(|known| known.id == id);
+        known.map(|known| &known.kill)
+    }
+
+    pub(super) fn complete(&mut self, id: u64, points: Option<u32>, others: Vec<Candidate>) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.id == id) {
+            known.kill.points = points;
+            // The log's list is of the very moment, a past one is of the log alone.
+            if known.kill.others.is_empty() && !known.kill.is_past {
+                known.kill.others = others;
+            }
+        }
+    }
+
+    /// Those that were told and not yet shown in a snapshot.
+    pub(super) fn take_interval(&mut self) -> Vec<Kill> {
+        let new = self
+            .known
+            .iter_mut()
+            .filter(|known| known.is_told && !known.is_shown);
+        new.map(|known| {
+            known.is_shown = true;
+            known.kill.clone()
+        })
+        .collect()
+    }
+
+    pub(super) fn of_run(&self) -> Vec<Kill> {
+        let told = self.known.iter().filter(|known| !known.kill.is_past);
+        told.map(|known| known.kill.clone()).collect()
+    }
+
+    pub(super) fn recent(&self) -> Vec<Kill> {
+        let mut latest: Vec<_> = self.known.iter().collect();
+        latest.sort_by_key(|known| std::cmp::Reverse(known.at));
+        latest.truncate(RECENT);
+        latest.into_iter().map(|known| known.kill.clone()).collect()
+    }
+
+    /// Killed for memory, and by a signal of another process.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.killed, self.signalled)
+    }
+}
+
+fn named(reading: &KillReading) -> Named {
+    Named {
+        pid: reading.victim.pid,
+        comm: reading.victim.comm.clone(),
+    }
+}
+
+/// What was out of memory, by the functions on the way to the killer.
+fn scope_of(stack: &[Text]) -> Option<KillScope> {
+    let has = |function: &str| stack.iter().any(|frame| frame.as_str() == function);
+    if has("mem_cgroup_out_of_memory") {
+        Some(KillScope::Memcg)
+    } else if has("moom_callback") {
+        Some(KillScope::Sysrq)
+    } else if has("out_of_memory") {
+        Some(KillScope::Host)
+    } else {
+        None
+    }
+}
+
+/// What only the log knows.
+fn learn(kill: &mut Kill, logged: &LoggedKill) {
+    let constraint = logged.constraint.map(|constraint| match constraint {
+        Constraint::None => KillScope::Host,
+        Constraint::Memcg => KillScope::Memcg,
+        Constraint::Cpuset => KillScope::Cpuset,
+        Constraint::MemoryPolicy => KillScope::MemoryPolicy,
+    });
+    kill.scope = if logged.is_sysrq() {
+        Some(KillScope::Sysrq)
+    } else {
+        constraint.or(kill.scope)
+    };
+    kill.memcg = logged.oom_memcg.clone();
+    kill.limit_bytes = logged.limit_bytes;
+    kill.usage_bytes = logged.usage_bytes;
+    kill.order = logged.trigger.as_ref().map(|trigger| trigger.order);
+}
+
+/// A kill that only the log tells of.
+fn of_log(logged: &LoggedKill, time: WallNs, page_bytes: u64) -> Kill {
+    let trigger = logged.trigger.as_ref();
+    let others = logged.tasks.iter().filter(|task| task.pid != logged.pid);
+    let others = others.map(|task| Candidate {
+        process: ProcessMemory {
+            pid: task.pid,
+            comm: task.comm.clone(),
+            anon_rss_bytes: task.rss_pages.saturating_mul(page_bytes),
+            swap_bytes: Some(task.swap_pages.saturating_mul(page_bytes)),
+            page_table_bytes: task.page_table_bytes,
+            oom_score_adj: task.oom_score_adj,
+            ..ProcessMemory::default()
+        },
+        oom_score: 0,
+    });
+    Kill {
+        time,
+        kind: KillKind::Oom,
+        is_from_log: true,
+        victim: ProcessMemory {
+            pid: logged.pid,
+            comm: logged.comm.clone(),
+            user: None,
+            cgroup: logged.task_memcg.clone(),
+            anon_rss_bytes: logged.anon_rss_bytes,
+            file_rss_bytes: logged.file_rss_bytes,
+            shmem_rss_bytes: logged.shmem_rss_bytes,
+            swap_bytes: None,
+            page_table_bytes: logged.page_table_bytes,
+            oom_score_adj: logged.oom_score_adj,
+        },
+        trigger: trigger.map(|trigger| Named {
+            pid: trigger.pid.unwrap_or(0),
+            comm: trigger.comm.clone(),
+        }),
+        stack: trigger.map_or_else(Vec::new, |trigger| trigger.stack.clone()),
+        others: others.collect(),
+        ..Kill::default()
+    }
+}

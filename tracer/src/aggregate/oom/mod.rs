@@ -1,0 +1,299 @@
+//! Kills for memory, and who is next: (state, reading) -> state -> model.
+//!
+//! `kills.rs` puts together what hooks and the kernel's log say of a kill, `next.rs`
+//! ranks processes as the kernel would.
+
+mod kills;
+mod next;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use self::{
+    kills::{Kills, SETTLE_NS},
+    next::{Room, candidate, rank},
+};
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    decode::oom::{KillReading, MemoryReading},
+    host::{kmsg::LoggedKill, users::Users},
+    snapshot::{Candidate, CgroupMemory, HostMemory, Kill, KillScope, OomBreakdown, ProcessMemory},
+    text::Text,
+};
+
+/// So many of the host may be next in a list.
+const NEXT_LISTED: usize = 10;
+/// So many cgroups are in a list.
+const CGROUPS_LISTED: usize = 20;
+/// So many that were big beside a victim are told.
+const OTHERS_LISTED: usize = 10;
+
+/// A cgroup with a limit of memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitedCgroup {
+    /// Its path.
+    pub path: Text,
+    /// The limit.
+    pub limit_bytes: u64,
+    /// What is charged to it.
+    pub usage_bytes: u64,
+    /// What the limit lets it have besides in swap.
+    pub swap_bytes: u64,
+    /// Processes in it that were killed for memory.
+    pub oom_kills: Option<u64>,
+    /// All of it dies when one of it is chosen.
+    pub is_killed_whole: bool,
+}
+
+/// What was read of memory and kills.
+#[derive(Clone, Debug, Default)]
+pub struct OomReading {
+    /// Size of a page.
+    pub page_bytes: u64,
+    /// What the hooks saw, in order.
+    pub kills: Vec<KillReading>,
+    /// Names of functions in the kills' stacks.
+    pub functions: Vec<(u64, Text)>,
+    /// What the kernel's log says, in order.
+    pub logged: Vec<LoggedKill>,
+    /// Records of the kernel's log that were overwritten before they were read, since
+    /// the start.
+    pub log_lost: u64,
+    /// Every process with its memory, when it was asked for.
+    pub processes: Option<Vec<MemoryReading>>,
+    /// The host's memory.
+    pub host: Option<HostMemory>,
+    /// Cgroups with a limit, when they were asked for.
+    pub cgroups: Option<Vec<LimitedCgroup>>,
+    /// Cgroups that there was no room to read, as of then.
+    pub cgroups_unread: u64,
+    /// Names of cgroups that were not known before.
+    pub cgroup_names: Vec<(u64, Text)>,
+}
+
+/// All that is known of memory and kills.
+#[derive(Debug, Default)]
+pub struct OomAggregate {
+    kills: Kills,
+    page_bytes: u64,
+    host: Option<HostMemory>,
+    processes: Vec<MemoryReading>,
+    cgroups: Vec<LimitedCgroup>,
+    names: HashMap<u64, Text>,
+    log_lost: u64,
+    cgroups_unread: u64,
+}
+
+impl OomAggregate {
+    /// Takes a reading in. What the log has from before `began` is past.
+    pub fn observe(
+        &mut self,
+        (now, wall): (MonotonicNs, WallNs),
+        began: MonotonicNs,
+        users: &Users,
+        reading: &OomReading,
+    ) {
+        self.page_bytes = reading.page_bytes.max(1);
+        self.names.extend(reading.cgroup_names.iter().cloned());
+        self.host = reading.host.or(self.host);
+        if let Some(processes) = &reading.processes {
+            self.processes.clone_from(processes);
+        }
+        if let Some(cgroups) = &reading.cgroups {
+            self.cgroups.clone_from(cgroups);
+        }
+        self.log_lost = reading.log_lost;
+        self.cgroups_unread = self.cgroups_unread.max(reading.cgroups_unread);
+        let view = View {
+            page_bytes: self.page_bytes,
+            names: &self.names,
+            users,
+        };
+        let functions: HashMap<u64, &Text> = reading
+            .functions
+            .iter()
+            .map(|(at, name)| (*at, name))
+            .collect();
+        for kill in &reading.kills {
+            let age = now.since_ns(kill.at);
+            let time = WallNs(wall.0.saturating_sub(age));
+            self.kills.see(kill, time, &functions, view);
+        }
+        for logged in &reading.logged {
+            let at = MonotonicNs(logged.at_us.saturating_mul(1000));
+            let time = WallNs(wall.0.saturating_sub(now.since_ns(at)));
+            self.kills
+                .read(logged, at, time, at < began, self.page_bytes);
+        }
+    }
+
+    /// When the next kill can be told, with all that is to be had of it.
+    pub fn settles_at(&self) -> Option<MonotonicNs> {
+        self.kills.oldest_untold().map(|at| at + SETTLE_NS)
+    }
+
+    /// Kills that can be told by now and were not yet.
+    pub fn take_kills(&mut self, now: MonotonicNs, users: &Users) -> Vec<Kill> {
+        let settled = self.kills.take_settled(now);
+        for at in &settled {
+            let Some(kill) = self.kills.get(*at) else {
+                continue;
+            };
+            let (points, others) = self.beside(kill, users);
+            self.kills.complete(*at, points, others);
+        }
+        let told = settled.iter().filter_map(|at| self.kills.get(*at));
+        told.filter(|kill| !kill.is_past).cloned().collect()
+    }
+
+    /// Ends the interval.
+    pub fn snapshot(&mut self, users: &Users) -> OomBreakdown {
+        OomBreakdown {
+            kills: self.kills.take_interval(),
+            ..self.summary(users)
+        }
+    }
+
+    /// The whole run.
+    pub fn summary(&self, users: &Users) -> OomBreakdown {
+        let (killed, signalled) = self.kills.counts();
+        OomBreakdown {
+            memory: self.host,
+            kills: self.kills.of_run(),
+            recent: self.kills.recent(),
+            killed,
+            signalled,
+            next: self.next(|_| true, self.room_of_host(), NEXT_LISTED, users),
+            cgroups: self.limited(users),
+            cgroups_total: self.cgroups.len() as u64,
+        }
+    }
+
+    /// Records of the kernel's log that nobody read.
+    pub fn log_lost(&self) -> u64 {
+        self.log_lost
+    }
+
+    /// The most cgroups that there was no room to read.
+    pub fn cgroups_unread(&self) -> u64 {
+        self.cgroups_unread
+    }
+
+    /// What was out of memory, and who else was big there.
+    fn beside(&self, kill: &Kill, users: &Users) -> (Option<u32>, Vec<Candidate>) {
+        let (within, room): (Option<&Text>, _) = match (kill.scope, &kill.memcg) {
+            (Some(KillScope::Memcg), Some(path)) => (Some(path), self.room_of_cgroup(path, kill)),
+            (Some(KillScope::Memcg), None) | (None, _) => return (None, Vec::new()),
+            (Some(_), _) => (None, self.room_of_host()),
+        };
+        let is_within = |process: &MemoryReading| {
+            process.pid != kill.victim.pid
+                && within.is_none_or(|path| self.is_within(process, path))
+        };
+        let others = self.next(is_within, room, OTHERS_LISTED, users);
+        let victim = MemoryReading {
+            anon_pages: kill.victim.rss_bytes() / self.page_bytes,
+            swap_pages: kill.victim.swap_bytes.unwrap_or(0) / self.page_bytes,
+            page_table_bytes: kill.victim.page_table_bytes,
+            score_adj: kill.victim.oom_score_adj,
+            ..MemoryReading::default()
+        };
+        let badness = room.badness(&victim, self.page_bytes);
+        let is_known = room.pages > 1;
+        (is_known.then(|| room.score(badness)), others)
+    }
+
+    fn room_of_host(&self) -> Room {
+        let host = self.host.unwrap_or_default();
+        let bytes = host.total_bytes.saturating_add(host.swap_total_bytes);
+        Room::of_bytes(bytes, self.page_bytes)
+    }
+
+    fn room_of_cgroup(&self, path: &Text, kill: &Kill) -> Room {
+        let known = self.cgroups.iter().find(|cgroup| cgroup.path == *path);
+        let bytes = match known {
+            Some(cgroup) => cgroup.limit_bytes.saturating_add(cgroup.swap_bytes),
+            None => kill.limit_bytes.unwrap_or(0),
+        };
+        Room::of_bytes(bytes, self.page_bytes)
+    }
+
+    /// Whether a process is in a cgroup or in one below it.
+    fn is_within(&self, process: &MemoryReading, path: &Text) -> bool {
+        let its = self.names.get(&process.cgroup).map(Text::as_str);
+        let below = its.and_then(|its| its.strip_prefix(path.as_str().trim_end_matches('/')));
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    fn next(
+        &self,
+        is_among: impl Fn(&MemoryReading) -> bool,
+        room: Room,
+        most: usize,
+        users: &Users,
+    ) -> Vec<Candidate> {
+        let view = View {
+            page_bytes: self.page_bytes,
+            names: &self.names,
+            users,
+        };
+        let among = self.processes.iter().filter(|process| is_among(process));
+        let ranked = rank(among, room, self.page_bytes).into_iter().take(most);
+        ranked
+            .map(|one| candidate(one, room, |process| view.process(process)))
+            .collect()
+    }
+
+    /// The fullest cgroups, and who is next in each.
+    fn limited(&self, users: &Users) -> Vec<CgroupMemory> {
+        let ratio =
+            |cgroup: &LimitedCgroup| cgroup.usage_bytes as f64 / cgroup.limit_bytes.max(1) as f64;
+        let mut fullest: Vec<_> = self.cgroups.iter().collect();
+        fullest.sort_by(|a, b| ratio(b).total_cmp(&ratio(a)).then(a.path.cmp(&b.path)));
+        let model = |cgroup: &LimitedCgroup| {
+            let bytes = cgroup.limit_bytes.saturating_add(cgroup.swap_bytes);
+            let room = Room::of_bytes(bytes, self.page_bytes);
+            let is_within = |process: &MemoryReading| self.is_within(process, &cgroup.path);
+            CgroupMemory {
+                path: cgroup.path.clone(),
+                limit_bytes: cgroup.limit_bytes,
+                usage_bytes: cgroup.usage_bytes,
+                used_ratio: ratio(cgroup),
+                left_bytes: cgroup.limit_bytes.saturating_sub(cgroup.usage_bytes),
+                is_killed_whole: cgroup.is_killed_whole,
+                oom_kills: cgroup.oom_kills,
+                next: self.next(is_within, room, 1, users).pop(),
+            }
+        };
+        let fullest = fullest.into_iter().take(CGROUPS_LISTED);
+        fullest.map(model).collect()
+    }
+}
+
+/// What makes a model of a process.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    page_bytes: u64,
+    names: &'a HashMap<u64, Text>,
+    users: &'a Users,
+}
+
+impl View<'_> {
+    fn process(self, process: &MemoryReading) -> ProcessMemory {
+        let bytes = |pages: u64| pages.saturating_mul(self.page_bytes);
+        ProcessMemory {
+            pid: process.pid,
+            comm: process.comm.clone(),
+            user: Some(self.users.name(process.uid)),
+            cgroup: self.names.get(&process.cgroup).cloned(),
+            anon_rss_bytes: bytes(process.anon_pages),
+            file_rss_bytes: bytes(process.file_pages),
+            shmem_rss_bytes: bytes(process.shmem_pages),
+            swap_bytes: Some(bytes(process.swap_pages)),
+            page_table_bytes: process.page_table_bytes,
+            oom_score_adj: process.score_adj,
+        }
+    }
+}

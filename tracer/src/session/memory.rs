@@ -1,0 +1,158 @@
+//! Memory and kills, as one reading: the kernel side's part, the kernel's log, the
+//! host's memory and the cgroups that limit it.
+
+use std::collections::HashSet;
+
+use anyhow::Context as _;
+
+use super::naming::Naming;
+use crate::{
+    aggregate::oom::{LimitedCgroup, OomReading},
+    clock::{self, MonotonicNs},
+    decode::oom::{self, KillKind, MemoryReading},
+    host::{
+        kmsg::KernelLog,
+        memory::{self, MemoryCgroup, MemoryCgroups},
+        own,
+    },
+    kernel::reader::Reader,
+    snapshot::HostMemory,
+};
+
+/// The memory of every process is looked at after this time, in ns.
+const LOOK_AFTER: u64 = 10_000_000_000;
+/// Who was killed is still there at first.
+const LOOK_AFTER_KILL: u64 = 1_000_000_000;
+/// And after so many times as long as the last look took: it takes that part of a CPU.
+const TIMES_ITS_LENGTH: u64 = 500;
+
+/// Memory and kills of the host.
+pub(super) struct Memory {
+    log: Option<KernelLog>,
+    cgroups: MemoryCgroups,
+    page_bytes: u64,
+    named: HashSet<u64>,
+    look_at: MonotonicNs,
+    log_lost: u64,
+}
+
+impl Memory {
+    /// Opens the kernel's log; why that cannot be is the second.
+    pub(super) fn new() -> (Self, Option<anyhow::Error>) {
+        let log = KernelLog::open().context("cannot read the kernel's log (/dev/kmsg)");
+        let (log, why) = match log {
+            Ok(log) => (Some(log), None),
+            Err(why) => (None, Some(why)),
+        };
+        let memory = Self {
+            log,
+            cgroups: MemoryCgroups::new(),
+            page_bytes: own::page_bytes(),
+            named: HashSet::new(),
+            look_at: MonotonicNs(0),
+            log_lost: 0,
+        };
+        (memory, why)
+    }
+
+    /// What there is since the last reading, and how many bytes of it were none.
+    ///
+    /// # Errors
+    /// The kernel refuses to show the memory of processes.
+    pub(super) fn reading(
+        &mut self,
+        reader: &mut Reader,
+        naming: &mut Naming,
+    ) -> anyhow::Result<(OomReading, usize)> {
+        // The log first: of what it tells the hook has told before.
+        let logged = self.log.as_mut().map(KernelLog::read);
+        let (logged, lost) = logged.unwrap_or_default();
+        self.log_lost += lost;
+        let kills = oom::kills(&reader.kills());
+        let mut undecodable = kills.undecodable;
+        let is_marked = kills
+            .readings
+            .iter()
+            .any(|kill| kill.kind == KillKind::Marked);
+        let now = clock::monotonic();
+        let host = memory::host().ok();
+        let (mut processes, mut cgroups) = (None, None);
+        if is_marked || !logged.is_empty() || now >= self.look_at {
+            let decoded = reader.memory()?.as_ref().map(oom::memory);
+            undecodable += decoded.as_ref().map_or(0, |decoded| decoded.undecodable);
+            processes = decoded.map(|decoded| decoded.readings);
+            let limited = self.cgroups.read();
+            let swap_bytes = host.map_or(0, |host| host.swap_total_bytes);
+            let limited = limited.into_iter();
+            cgroups = Some(
+                limited
+                    .filter_map(|cgroup| limit(cgroup, swap_bytes))
+                    .collect(),
+            );
+            let took = clock::monotonic().since_ns(now);
+            let after = if is_marked {
+                LOOK_AFTER_KILL
+            } else {
+                LOOK_AFTER
+            };
+            self.look_at = now + after.max(took * TIMES_ITS_LENGTH);
+        }
+        let frames = kills.readings.iter().flat_map(|kill| &kill.frames);
+        let functions = naming.functions(frames.copied());
+        let seen = kills.readings.iter().map(|kill| kill.victim.cgroup);
+        let killers = kills.readings.iter().map(|kill| kill.killer_cgroup);
+        let all = processes.iter().flatten();
+        let all = all.map(|process: &MemoryReading| process.cgroup);
+        let ids: HashSet<u64> = seen.chain(killers).chain(all).collect();
+        let reading = OomReading {
+            page_bytes: self.page_bytes,
+            functions,
+            logged,
+            log_lost: self.log_lost,
+            host: host.map(host_memory),
+            cgroups,
+            cgroups_unread: (self.cgroups.left_out() + self.cgroups.unreadable()) as u64,
+            cgroup_names: self.names(ids),
+            processes,
+            kills: kills.readings,
+        };
+        Ok((reading, undecodable))
+    }
+
+    /// Names of cgroups that have none yet.
+    fn names(&mut self, ids: HashSet<u64>) -> Vec<(u64, crate::text::Text)> {
+        let new = ids.into_iter().filter(|id| *id != 0);
+        let new: Vec<u64> = new.filter(|id| !self.named.contains(id)).collect();
+        let named = new.into_iter().filter_map(|id| {
+            let name = self.cgroups.by_id(id)?;
+            self.named.insert(id);
+            Some((id, name))
+        });
+        named.collect()
+    }
+}
+
+/// `mem_cgroup_get_max`, mm/memcontrol.c: what there is no swap for does not count.
+fn limit(cgroup: MemoryCgroup, host_swap_bytes: u64) -> Option<LimitedCgroup> {
+    Some(LimitedCgroup {
+        limit_bytes: cgroup.limit_bytes?,
+        path: cgroup.path,
+        usage_bytes: cgroup.usage_bytes,
+        swap_bytes: cgroup
+            .swap_limit_bytes
+            .unwrap_or(u64::MAX)
+            .min(host_swap_bytes),
+        oom_kills: cgroup.oom_kills,
+        is_killed_whole: cgroup.oom_group,
+    })
+}
+
+fn host_memory(host: memory::HostMemory) -> HostMemory {
+    HostMemory {
+        total_bytes: host.total_bytes,
+        available_bytes: host.available_bytes,
+        swap_total_bytes: host.swap_total_bytes,
+        swap_free_bytes: host.swap_free_bytes,
+        oom_kills: host.oom_kills,
+    }
+}
