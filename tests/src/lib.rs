@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod kernel;
 pub mod known;
 pub mod limits;
+pub mod memory;
 pub mod pace;
 pub mod provoke;
 pub mod schedstat;

@@ -15,6 +15,7 @@ use std::{
 
 use tests::{
     blocking::{self, block},
+    memory::workloads as memory,
     pace::{paced, say},
     tcp, throughput,
     time::{clock_ns, monotonic_ns, wall_ns},
@@ -62,7 +63,9 @@ fn main() {
             let file = File::create(word(1)).expect("a file to write");
             paced(|| write_once(file));
         }
-        "eat" => paced(|| eat(number(1))),
+        "eat" => paced(|| memory::eat(number(1))),
+        "eat-threads" => memory::of_threads(number(1)),
+        "eat-shared" => memory::shared(number(1)),
         "crowd" => {
             (0..number(1)).for_each(|_| sleeping_process());
             paced(|| {});
@@ -177,13 +180,6 @@ fn write_once(mut file: File) {
     let begin = monotonic_ns();
     file.write_all(b"x").expect("a byte");
     say(&(monotonic_ns() - begin).to_string());
-}
-
-/// Takes so many MiB of memory, for good.
-fn eat(mib: u64) {
-    // Piece by piece: the kernel refuses at once what it could never give.
-    let memory: Vec<Vec<u8>> = (0..mib).map(|_| vec![1; 1 << 20]).collect();
-    std::hint::black_box(&memory);
 }
 
 /// Spins in `threads` threads for `ms`.

@@ -115,6 +115,26 @@ pub(super) fn address(address: SocketAddr) -> String {
     }
 }
 
+/// The fixed word of a kill; its event's name too.
+pub(super) fn kill(kind: KillKind) -> &'static str {
+    match kind {
+        KillKind::Oom => "oom_kill",
+        KillKind::Exiting => "oom_exiting",
+        KillKind::Signal => "sigkill",
+    }
+}
+
+/// The fixed word of what was out of memory.
+pub(super) fn scope(scope: KillScope) -> &'static str {
+    match scope {
+        KillScope::Host => "host",
+        KillScope::Memcg => "memcg",
+        KillScope::Cpuset => "cpuset",
+        KillScope::MemoryPolicy => "policy",
+        KillScope::Sysrq => "sysrq",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{address, leaked};
@@ -136,25 +156,5 @@ mod tests {
     fn a_leak_is_explained_in_both_directions() {
         assert!(leaked(1).starts_with("The kernel counts 1 task too many"));
         assert!(leaked(-3).starts_with("The kernel counts 3 tasks too few"));
-    }
-}
-
-/// The fixed word of a kill; its event's name too.
-pub(super) fn kill(kind: KillKind) -> &'static str {
-    match kind {
-        KillKind::Oom => "oom_kill",
-        KillKind::Exiting => "oom_exiting",
-        KillKind::Signal => "sigkill",
-    }
-}
-
-/// The fixed word of what was out of memory.
-pub(super) fn scope(scope: KillScope) -> &'static str {
-    match scope {
-        KillScope::Host => "host",
-        KillScope::Memcg => "memcg",
-        KillScope::Cpuset => "cpuset",
-        KillScope::MemoryPolicy => "policy",
-        KillScope::Sysrq => "sysrq",
     }
 }

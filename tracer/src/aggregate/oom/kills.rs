@@ -16,7 +16,8 @@ use crate::{
     text::Text,
 };
 
-/// So long after a kill it is told: by then the log has its last line.
+/// So long after a kill it is told: by then the log has its last line, and who dies with
+/// the victim was sent a signal.
 pub(super) const SETTLE_NS: u64 = 20_000_000;
 /// What belongs to a kill comes within this time.
 const TOGETHER_NS: u64 = 1_000_000_000;
@@ -57,6 +58,11 @@ struct Known {
 impl Known {
     fn is_near(&self, at: MonotonicNs, apart_ns: u64) -> bool {
         self.at.since_ns(at).max(at.since_ns(self.at)) <= apart_ns
+    }
+
+    /// Whether nothing can come that belongs to it.
+    fn is_whole(&self) -> bool {
+        self.kill.kind == KillKind::Signal || self.kill.is_past
     }
 
     fn is_by(&self, reading: &KillReading) -> bool {
@@ -159,8 +165,7 @@ impl Kills {
             tid: reading.victim.tid,
             killer_tid: reading.killer_tid,
             mm: reading.victim.mm,
-            // Of a signal the log says nothing.
-            is_logged: kind == KillKind::Signal,
+            is_logged: false,
             is_told: false,
             is_shown: false,
             kill: Kill {
@@ -234,13 +239,14 @@ impl Kills {
 
     pub(super) fn oldest_untold(&self) -> Option<MonotonicNs> {
         let mut known = self.known.iter();
-        known.find(|known| !known.is_told).map(|known| known.at)
+        let waits = |known: &&Known| !known.is_told && !known.is_whole();
+        known.find(waits).map(|known| known.at)
     }
 
     /// Identities of those that can be told now; they count as told.
     pub(super) fn take_settled(&mut self, now: MonotonicNs) -> Vec<u64> {
         let settled = |known: &&mut Known| {
-            !known.is_told && (known.is_logged || now.since_ns(known.at) >= SETTLE_NS)
+            !known.is_told && (known.is_whole() || now.since_ns(known.at) >= SETTLE_NS)
         };
         let settled = self.known.iter_mut().filter(settled);
         settled

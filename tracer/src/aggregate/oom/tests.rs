@@ -147,7 +147,8 @@ fn a_kill_is_told_once_with_what_the_log_adds() {
         }]),
         ..OomReading::default()
     };
-    let told = world.read(MS, reading);
+    assert!(world.read(MS, reading).is_empty(), "others may die with it");
+    let told = world.kills(20 * MS, Vec::new());
     let [kill] = told.as_slice() else {
         panic!("{told:?}");
     };

@@ -1,0 +1,318 @@
+//! Kills for memory, held against the kernel's own counters.
+
+use std::process;
+
+use serde_json::Value;
+use tests::{
+    assert_near,
+    memory::MemoryCgroup,
+    provoke::Workload,
+    skip,
+    tcp::seen::list,
+    time::{eventually, host_or_guest, parse_utc, wall_ns},
+    tracer::{Tracer, number, run},
+};
+
+const MIB: f64 = (1 << 20) as f64;
+/// A kill is told within so many ms; the CPUs of guests are emulated, several at once.
+const LATEST_MS: (f64, f64) = (100.0, 2_000.0);
+/// Snapshots within which an event must come.
+const SOON: usize = 20;
+
+/// The next kill of a kind, and how long after it it was told, in ms.
+fn kill(tracer: &mut Tracer, kind: &str) -> (Value, f64) {
+    let event = tracer.event(kind, SOON);
+    let told_ns = wall_ns();
+    let at_ns = parse_utc(event["time"].as_str().expect("a time")).expect("UTC");
+    (event, told_ns.saturating_sub(at_ns) as f64 / 1e6)
+}
+
+fn assert_told_soon(told_ms: f64) {
+    let (on_host, in_guest) = LATEST_MS;
+    let latest = host_or_guest(on_host, in_guest);
+    println!("told {told_ms:.1} ms after the kill");
+    assert!(told_ms <= latest, "told after {told_ms} ms");
+}
+
+fn anon_mib(process: &Value) -> f64 {
+    number(&process["anon_rss_bytes"]) / MIB
+}
+
+fn pids(named: &Value) -> Vec<u64> {
+    let pid = |one: &Value| one["pid"].as_u64().expect("a pid");
+    list(named).iter().map(pid).collect()
+}
+
+/// Holds tracer's count against the cgroup's own.
+fn assert_counted(tracer: &mut Tracer, cgroup: &MemoryCgroup) {
+    let snapshot = tracer.snapshot_after(wall_ns());
+    let killed = number(&snapshot.0["oom"]["killed"]);
+    assert_near("kills", killed, cgroup.oom_kills() as f64, 0.0);
+}
+
+macro_rules! cgroup {
+    ($test:literal, $mib:expr) => {
+        match MemoryCgroup::new("tracer-oom", $mib) {
+            Ok(cgroup) => cgroup,
+            Err(e) => skip!($test, "no cgroup with a limit of memory: {e}"),
+        }
+    };
+}
+
+/// A large process that does nothing is the victim, a small one that wants memory the
+/// trigger.
+#[test]
+fn victim_and_trigger_are_told_apart() {
+    let cgroup = cgroup!("victim_and_trigger_are_told_apart", 96);
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.snapshot();
+    let victim = cgroup.holder(64, 0);
+    let mut trigger = cgroup.workload(&["eat", "50"]);
+    trigger.go();
+    let (event, told_ms) = kill(&mut tracer, "oom_kill");
+    println!("{event}");
+    assert_told_soon(told_ms);
+    assert_eq!(trigger.line(), "done", "it got its memory");
+    assert_eq!(event["pid"], victim.pid());
+    assert_eq!(event["comm"], "provoke");
+    assert_eq!(event["cgroup"], cgroup.name);
+    assert_eq!(event["trigger"]["pid"], trigger.pid());
+    assert_eq!(event["trigger"]["cgroup"], cgroup.name);
+    assert_eq!(
+        (&event["scope"], &event["past"]),
+        (&"memcg".into(), &false.into())
+    );
+    assert_eq!(event["memcg"], cgroup.name);
+    assert_near(
+        "limit in MiB",
+        number(&event["limit_bytes"]) / MIB,
+        96.0,
+        0.0,
+    );
+    // What the program has besides; each CPU keeps up to 32 pages of the count.
+    assert_near("anonymous MiB", anon_mib(&event), 64.0, 2.0);
+    // (1000 + 1000 * 65/96) * 2/3, with its pages of files and tables.
+    assert_near("points", number(&event["points"]), 1_115.0, 30.0);
+    let functions = list(&event["stack"]);
+    assert!(
+        functions.contains(&"mem_cgroup_out_of_memory".into()),
+        "{functions:?}"
+    );
+    assert_eq!(pids(&event["others"]), [u64::from(trigger.pid())]);
+    assert_counted(&mut tracer, &cgroup);
+}
+
+/// One that needs more than there is, of one thread and of many: one kill, of itself.
+#[test]
+fn a_process_of_many_threads_is_one_kill() {
+    let cgroup = cgroup!("a_process_of_many_threads_is_one_kill", 48);
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.snapshot();
+    for mode in ["eat", "eat-threads"] {
+        let mut eater = cgroup.workload(&[mode, "200"]);
+        eater.go();
+        let (event, told_ms) = kill(&mut tracer, "oom_kill");
+        assert_told_soon(told_ms);
+        assert_eq!(
+            (&event["pid"], &event["trigger"]["pid"]),
+            (&eater.pid().into(), &eater.pid().into())
+        );
+        assert_eq!(eater.line(), "", "it is killed, and says no more");
+        assert_eq!(pids(&event["group"]), [] as [u64; 0]);
+        assert_eq!(pids(&event["sharing"]), [] as [u64; 0]);
+    }
+    assert_counted(&mut tracer, &cgroup);
+}
+
+/// A second process that shares the victim's memory dies with it; no event of the
+/// kernel's says so.
+#[test]
+fn who_shares_the_memory_dies_with_it() {
+    let cgroup = cgroup!("who_shares_the_memory_dies_with_it", 48);
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.snapshot();
+    let mut eater = cgroup.workload(&["eat-shared", "200"]);
+    eater.go();
+    let twin: u64 = eater.line().parse().expect("a pid");
+    let (event, _) = kill(&mut tracer, "oom_kill");
+    let both = [u64::from(eater.pid()), twin];
+    let victim = event["pid"].as_u64().expect("a pid");
+    // They are worth the same.
+    assert!(both.contains(&victim), "{event}");
+    let other: Vec<u64> = both.into_iter().filter(|pid| *pid != victim).collect();
+    assert_eq!(pids(&event["sharing"]), other);
+    assert_counted(&mut tracer, &cgroup);
+}
+
+/// With `memory.oom.group` all of a cgroup die, as one kill.
+#[test]
+fn a_cgroup_is_killed_whole() {
+    let cgroup = cgroup!("a_cgroup_is_killed_whole", 64);
+    if let Err(e) = cgroup.kill_whole() {
+        skip!("a_cgroup_is_killed_whole", "{e}");
+    }
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.snapshot();
+    let mut others = [cgroup.holder(4, 0), cgroup.holder(8, 0)];
+    let mut eater = cgroup.workload(&["eat", "200"]);
+    eater.go();
+    let (event, _) = kill(&mut tracer, "oom_kill");
+    assert_eq!(event["pid"], eater.pid());
+    let mut expected: Vec<u64> = others.iter().map(|other| other.pid().into()).collect();
+    let mut group = pids(&event["group"]);
+    group.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(group, expected);
+    for other in &mut others {
+        assert_eq!(other.line(), "", "it is killed");
+    }
+    let snapshot = tracer.snapshot_after(wall_ns());
+    let killed = number(&snapshot.0["oom"]["killed"]);
+    println!("{killed} killed, the cgroup counts {}", cgroup.oom_kills());
+    // The kernel visits the first one once more with the others, and counts it again if
+    // its memory is still there (`oom_kill_memcg_member`, mm/oom_kill.c).
+    assert_near("kills", killed, 3.0, 0.0);
+    assert!((3..=4).contains(&cgroup.oom_kills()));
+}
+
+/// A SIGKILL of another process is no kill of the kernel's; one to oneself is none.
+#[test]
+fn a_sigkill_is_put_on_who_sent_it() {
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.snapshot();
+    let victim = Workload::ready(&["eat", "8"]);
+    let pid = victim.pid();
+    // Its end is a SIGKILL.
+    drop(victim);
+    let (event, told_ms) = kill(&mut tracer, "sigkill");
+    assert_told_soon(told_ms);
+    assert_eq!(
+        (&event["pid"], &event["trigger"]["pid"]),
+        (&pid.into(), &process::id().into())
+    );
+    assert_eq!(event["scope"], Value::Null);
+    let snapshot = tracer.snapshot_after(wall_ns());
+    assert_eq!(snapshot.0["oom"]["killed"], 0);
+}
+
+/// Kills from before the start are in the kernel's log.
+#[test]
+fn past_kills_are_marked() {
+    let cgroup = cgroup!("past_kills_are_marked", 32);
+    let before_ns = wall_ns();
+    let mut eater = cgroup.workload(&["eat", "200"]);
+    let pid = eater.pid();
+    eater.go();
+    assert_eq!(eater.line(), "", "it is killed");
+    let after_ns = wall_ns();
+    assert!(eventually(5.0, || cgroup.oom_kills() == 1));
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    let snapshot = tracer.snapshot();
+    let kills = list(&snapshot.0["oom"]["kills"]);
+    let is_it = |kill: &&Value| kill["pid"] == pid;
+    let kill = kills.iter().rfind(is_it).expect("it is in the log");
+    assert_eq!(
+        (&kill["past"], &kill["from_log"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(
+        (&kill["memcg"], &kill["scope"]),
+        (&cgroup.name.as_str().into(), &"memcg".into())
+    );
+    let at_ns = parse_utc(kill["time"].as_str().expect("a time")).expect("UTC");
+    // The log has a clock of its own.
+    let slack = 2_000_000_000;
+    assert!(
+        (before_ns - slack..after_ns + slack).contains(&at_ns),
+        "{kill}"
+    );
+    assert_near("anonymous MiB", anon_mib(kill), 31.0, 2.0);
+    assert_eq!(snapshot.0["oom"]["killed"], 0, "not since the start");
+    assert!(
+        list(&tracer.snapshot().0["oom"]["kills"]).is_empty(),
+        "told once"
+    );
+}
+
+/// The score is that of /proc/PID/oom_score.
+#[test]
+fn scores_are_the_kernels() {
+    let mut large = Workload::ready(&["eat", "200"]);
+    large.go();
+    assert_eq!(large.line(), "done");
+    let snapshot = next();
+    let listed = list(&snapshot["oom"]["next"]);
+    assert!(listed.iter().any(|row| row["pid"] == large.pid()));
+    let mut compared = 0;
+    for row in listed {
+        let file = format!("/proc/{}/oom_score", row["pid"]);
+        let Ok(score) = std::fs::read_to_string(file) else {
+            // It is over; tracer itself, for one.
+            continue;
+        };
+        let score: f64 = score.trim().parse().expect("a number");
+        // It may have got or given back some memory meanwhile.
+        assert_near(
+            &row["comm"].to_string(),
+            number(&row["oom_score"]),
+            score,
+            1.0,
+        );
+        compared += 1;
+    }
+    assert!(compared >= 2);
+}
+
+/// What `tracer oom --next` says now.
+fn next() -> Value {
+    let (status, text, _) = run(&["oom", "--next", "--format", "json"]);
+    assert!(status.success());
+    let mut lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines
+        .find(|line| line["type"] == "snapshot")
+        .expect("a snapshot")
+}
+
+/// The one that is named next is the one that the kernel then kills.
+#[test]
+fn who_is_next_is_who_is_killed() {
+    let cases = host_or_guest(20, 5);
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.snapshot();
+    let mut right = 0;
+    for case in 0..cases {
+        let cgroup = cgroup!("who_is_next_is_who_is_killed", 96);
+        // Some by their size, some by their score: both in an order that changes.
+        let (a, b) = (case % 5, case % 3);
+        let sizes = [12 + 5 * a, 20 + 4 * b, 44 - 5 * a - 4 * b];
+        let scores = [(case * 137) % 400, (case * 61) % 300, (case * 29) % 500];
+        let sizes_and_scores = sizes.into_iter().zip(scores);
+        let holders: Vec<Workload> = sizes_and_scores
+            .map(|(mib, adj)| cgroup.holder(mib, adj as i32))
+            .collect();
+        let snapshot = next();
+        let is_it = |row: &&Value| row["path"] == cgroup.name;
+        let row = list(&snapshot["oom"]["cgroups"]).iter().find(is_it);
+        let named = row.expect("the cgroup")["next"]["pid"].as_u64();
+        let mut trigger = cgroup.workload(&["eat", "40"]);
+        trigger.go();
+        // The case before may have had a second victim.
+        let event = loop {
+            let (event, _) = kill(&mut tracer, "oom_kill");
+            if event["trigger"]["pid"] == trigger.pid() {
+                break event;
+            }
+        };
+        let is_right = event["pid"].as_u64() == named;
+        let expected = holders
+            .iter()
+            .position(|h| Some(u64::from(h.pid())) == named);
+        println!("{case}: {sizes:?} MiB, {scores:?}: holder {expected:?} {is_right}");
+        right += u32::from(is_right);
+        drop((holders, trigger));
+    }
+    println!("{right} of {cases}");
+    assert!(right + 1 >= cases as u32, "{right} of {cases}");
+}
