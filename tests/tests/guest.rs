@@ -5,13 +5,15 @@
 
 use std::{fs, process::Command};
 
+use serde_json::Value;
 use tests::{
     assert_near,
     hooks::{Hooks, Kind, ON_FUNCTIONS, ON_TRACEPOINTS},
     kernel,
+    memory::MemoryCgroup,
     provoke::Workload,
-    time::{NS, eventually, let_pass, wall_ns},
-    tracer::{Snapshot, Tracer, run},
+    time::{NS, eventually, let_pass, parse_utc, wall_ns},
+    tracer::{Snapshot, Tracer, number, run},
 };
 
 /// Below 5.14 there is no task storage for tracing programs.
@@ -189,11 +191,32 @@ fn tracer_outlives_a_host_out_of_memory() {
     let pid = eater.pid();
     fs::write(format!("/proc/{pid}/oom_score_adj"), "1000").expect("its score");
     eater.go();
+    let event = tracer.event("oom_kill", 60);
+    let told_ns = wall_ns();
+    println!("{event}");
     assert_eq!(eater.line(), "", "it is killed, and says no more");
     assert!(
         eventually(10.0, || kills() > before),
         "the kernel counts it"
     );
+    assert_eq!(
+        (&event["pid"], &event["scope"]),
+        (&pid.into(), &"host".into())
+    );
+    assert_eq!(
+        (&event["memcg"], &event["oom_score_adj"]),
+        (&Value::Null, &1000.into())
+    );
+    // Anybody may have wanted the page that was not there.
+    assert!(event["trigger"]["pid"].is_number());
+    let at_ns = parse_utc(event["time"].as_str().expect("a time")).expect("UTC");
+    let told_ms = told_ns.saturating_sub(at_ns) as f64 / 1e6;
+    println!("told {told_ms:.1} ms after the kill");
+    // A guest's CPUs are emulated, and all of its page cache is gone.
+    assert!(told_ms < 3_000.0);
+    let snapshot = tracer.snapshot_after(wall_ns());
+    let killed = number(&snapshot.0["oom"]["killed"]);
+    assert_near("kills", killed, (kills() - before) as f64, 0.0);
     for kind in &kinds {
         let (calls, killed) = (hooks.calls(*kind), kills() - before);
         assert_near(&format!("{kind:?}"), calls as f64, killed as f64, 0.0);
@@ -209,6 +232,68 @@ fn tracer_outlives_a_host_out_of_memory() {
         "after it: {:?}",
         snapshots.iter().map(seen).collect::<Vec<_>>()
     );
+}
+
+/// A kill that somebody asks for by SysRq is said to be one.
+#[test]
+fn a_kill_by_sysrq_is_told_apart() {
+    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    tracer.snapshot();
+    let mut eater = Workload::ready(&["eat", "50"]);
+    let pid = eater.pid();
+    fs::write(format!("/proc/{pid}/oom_score_adj"), "1000").expect("its score");
+    eater.go();
+    assert_eq!(eater.line(), "done");
+    fs::write("/proc/sys/kernel/sysrq", "1").expect("SysRq");
+    fs::write("/proc/sysrq-trigger", "f").expect("SysRq");
+    let event = tracer.event("oom_kill", 20);
+    println!("{event}");
+    assert_eq!(
+        (&event["pid"], &event["scope"]),
+        (&pid.into(), &"sysrq".into())
+    );
+    assert_eq!(event["order"], -1);
+}
+
+/// A process that is chosen although it was sent a SIGKILL before, and cannot die yet: it
+/// is let into the reserves, and nobody is killed.
+#[test]
+fn who_was_dying_anyway_is_told_apart() {
+    busybox(&["mke2fs", "-F", "/dev/vdb"]);
+    busybox(&["mount", "-t", "ext4", "/dev/vdb", "/mnt"]);
+    let cgroup = MemoryCgroup::new("tracer-dying", 96).expect("a cgroup");
+    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    tracer.snapshot();
+    let mut dying = cgroup.workload(&["eat-and-write", "64", "/mnt/file"]);
+    let pid = dying.pid();
+    let frozen = Frozen::now();
+    dying.go();
+    assert_eq!(dying.line(), "eaten");
+    let is_blocked = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        stat.contains(") D ")
+    };
+    assert!(eventually(10.0, is_blocked));
+    // SAFETY: touches no memory.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    let mut trigger = cgroup.workload(&["eat", "50"]);
+    trigger.go();
+    let event = tracer.event("oom_exiting", 30);
+    println!("{event}");
+    assert_eq!(
+        (&event["pid"], &event["trigger"]["pid"]),
+        (&pid.into(), &trigger.pid().into())
+    );
+    // Its memory is taken away although it cannot die (`oom_reaper`, mm/oom_kill.c).
+    assert_eq!(trigger.line(), "done");
+    let snapshot = tracer.snapshot_after(wall_ns());
+    assert_eq!(
+        (&snapshot.0["oom"]["killed"], cgroup.oom_kills()),
+        (&0.into(), 0)
+    );
+    drop(frozen);
+    drop(dying);
+    busybox(&["umount", "/mnt"]);
 }
 
 fn count_of(file: &str, key: &str) -> u64 {

@@ -6,7 +6,7 @@
 use core::{ffi::c_void, mem, ptr};
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext as _, Global,
     helpers::generated::{
         bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns, bpf_seq_write,
     },
@@ -28,6 +28,7 @@ use crate::{
         MM_SHMEM_PAGES, MM_SWAP_ENTRIES, MM_TOTAL, NODE_ID, Object, SIGINFO_CODE, SIGNAL_SCORE_ADJ,
         SUBSYSTEM_CGROUP, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_MM,
         TASK_PARENT, TASK_SIGNAL, TASK_START, TASK_TGID, TASK_TID, TASK_VFORK_DONE, field, has,
+        read,
     },
     maps::{KILLS, count},
     task::IterMeta,
@@ -59,12 +60,12 @@ pub(crate) fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     if signal as u32 as u64 != SIGKILL || result as u32 as u64 != DELIVERED {
         return 0;
     }
-    let info: Object = ctx.arg(1);
-    let kind = match info as u64 {
+    let info: u64 = ctx.arg(1);
+    let kind = match info {
         SEND_SIG_PRIV => SIGNALLED_BY_KERNEL,
         SEND_SIG_NOINFO => SIGNALLED_BY_PROCESS,
-        // SAFETY: neither of the two that point at nothing, so a kernel_siginfo.
-        _ if unsafe { field::<i32>(info, &SIGINFO_CODE) } > SI_USER => SIGNALLED_BY_KERNEL,
+        // To the verifier of some kernels it is no pointer, as it may be none.
+        _ if read::<i32>(info + u64::from(SIGINFO_CODE.load())) > SI_USER => SIGNALLED_BY_KERNEL,
         _ => SIGNALLED_BY_PROCESS,
     };
     // SAFETY: the argument is a task_struct.
@@ -167,11 +168,13 @@ unsafe fn fill(task: Object, mm: Object, r: &mut MemoryRecord) {
         r.start_ns = field(task, &TASK_START);
         r.cgroup = memory_cgroup(task);
         r.mm = mm as u64;
+        // The verifier of 6.1 does not find its way into an array of counters.
+        let pages = |kind: &Global<u32>| read(mm as u64 + u64::from(kind.load()));
         r.pages = [
-            field(mm, &MM_FILE_PAGES),
-            field(mm, &MM_ANON_PAGES),
-            field(mm, &MM_SWAP_ENTRIES),
-            field(mm, &MM_SHMEM_PAGES),
+            pages(&MM_FILE_PAGES),
+            pages(&MM_ANON_PAGES),
+            pages(&MM_SWAP_ENTRIES),
+            pages(&MM_SHMEM_PAGES),
         ];
         r.page_table_bytes = field(mm, &MM_PAGE_TABLES);
         r.total_pages = field(mm, &MM_TOTAL);

@@ -1,6 +1,6 @@
 //! Processes with much memory.
 
-use std::{hint::black_box, io, ptr, thread, time::Duration};
+use std::{fs, hint::black_box, io, ptr, thread, time::Duration};
 
 use crate::pace::{paced, say};
 
@@ -26,6 +26,15 @@ pub fn of_threads(mib: u64) {
         });
     }
     paced(|| eat(mib));
+}
+
+/// `eat-and-write MIB PATH`: the same, says `eaten`, then writes to a new file.
+pub fn and_write(mib: u64, path: &str) {
+    paced(|| {
+        eat(mib);
+        say("eaten");
+        fs::write(path, "x").expect("a file");
+    });
 }
 
 /// `eat-shared MIB`: the same, with a second process that shares the memory and is no

@@ -16,13 +16,18 @@ use crate::{
     text::Text,
 };
 
-/// So long after a kill it is told: by then the log has its last line, and who dies with
-/// the victim was sent a signal.
-pub(super) const SETTLE_NS: u64 = 20_000_000;
+/// So long after the last that belongs to a kill it is told: by then the log has its last
+/// line, and who dies with the victim was sent a signal.
+const SETTLE_NS: u64 = 20_000_000;
+/// But no later than this: each victim of a cgroup that is killed whole writes to the
+/// console, which can be slow.
+const LATEST_NS: u64 = 80_000_000;
 /// What belongs to a kill comes within this time.
 const TOGETHER_NS: u64 = 1_000_000_000;
 /// The log has a clock of its own (`local_clock`, kernel/sched/clock.c).
 const CLOCKS_APART_NS: u64 = 2_000_000_000;
+/// The innermost functions are those of the hook itself.
+const HOOK: &str = "bpf_";
 /// So many kills are remembered.
 const REMEMBERED: usize = 256;
 /// So many are shown as the latest.
@@ -45,6 +50,8 @@ pub(super) struct Kills {
 struct Known {
     id: u64,
     at: MonotonicNs,
+    /// When the last came that belongs to it.
+    last: MonotonicNs,
     tid: u32,
     /// The task that did it; 0 where only the log tells.
     killer_tid: u32,
@@ -56,6 +63,14 @@ struct Known {
 }
 
 impl Known {
+    /// When it can be told.
+    fn settles_at(&self) -> MonotonicNs {
+        match self.is_whole() {
+            true => self.at,
+            false => (self.last + SETTLE_NS).min(self.at + LATEST_NS),
+        }
+    }
+
     fn is_near(&self, at: MonotonicNs, apart_ns: u64) -> bool {
         self.at.since_ns(at).max(at.since_ns(self.at)) <= apart_ns
     }
@@ -92,7 +107,9 @@ impl Kills {
                     let name = functions.get(frame);
                     name.map_or_else(|| Text::from("?"), |name| (*name).clone())
                 };
-                let stack: Vec<Text> = reading.frames.iter().map(name).collect();
+                let stack = reading.frames.iter().map(name);
+                let is_hook = |frame: &Text| frame.as_str().starts_with(HOOK);
+                let stack: Vec<Text> = stack.skip_while(is_hook).collect();
                 self.see_mark(reading, time, stack, view);
             }
         }
@@ -104,6 +121,7 @@ impl Kills {
             known.is_by(reading) && known.mm == victim.mm && known.kill.victim.pid != victim.pid
         };
         if let Some(known) = self.known.iter_mut().rev().find(shares) {
+            known.last = reading.at;
             known.kill.sharing.push(named(reading));
             return;
         }
@@ -140,6 +158,7 @@ impl Kills {
                 .rev()
                 .find(|known| known.is_by(reading))
         {
+            first.last = reading.at;
             first.kill.group.push(named(reading));
             return;
         }
@@ -162,6 +181,7 @@ impl Kills {
         let known = Known {
             id: self.next_id,
             at: reading.at,
+            last: reading.at,
             tid: reading.victim.tid,
             killer_tid: reading.killer_tid,
             mm: reading.victim.mm,
@@ -227,6 +247,7 @@ impl Kills {
         self.push(Known {
             id: self.next_id,
             at,
+            last: at,
             tid: logged.pid,
             killer_tid: 0,
             mm: 0,
@@ -237,17 +258,15 @@ impl Kills {
         });
     }
 
-    pub(super) fn oldest_untold(&self) -> Option<MonotonicNs> {
-        let mut known = self.known.iter();
-        let waits = |known: &&Known| !known.is_told && !known.is_whole();
-        known.find(waits).map(|known| known.at)
+    /// When the next kill can be told.
+    pub(super) fn settles_at(&self) -> Option<MonotonicNs> {
+        let untold = self.known.iter().filter(|known| !known.is_told);
+        untold.map(Known::settles_at).min()
     }
 
     /// Identities of those that can be told now; they count as told.
     pub(super) fn take_settled(&mut self, now: MonotonicNs) -> Vec<u64> {
-        let settled = |known: &&mut Known| {
-            !known.is_told && (known.is_whole() || now.since_ns(known.at) >= SETTLE_NS)
-        };
+        let settled = |known: &&mut Known| !known.is_told && known.settles_at() <= now;
         let settled = self.known.iter_mut().filter(settled);
         settled
             .map(|known| {

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::HashMap;
 
 use self::{
-    kills::{Kills, SETTLE_NS},
+    kills::Kills,
     next::{Room, candidate, rank},
 };
 use crate::{
@@ -131,7 +131,7 @@ impl OomAggregate {
 
     /// When the next kill can be told, with all that is to be had of it.
     pub fn settles_at(&self) -> Option<MonotonicNs> {
-        self.kills.oldest_untold().map(|at| at + SETTLE_NS)
+        self.kills.settles_at()
     }
 
     /// Kills that can be told by now and were not yet.
