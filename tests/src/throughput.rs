@@ -70,6 +70,23 @@ pub fn processes(ms: u64) -> io::Result<u64> {
     })
 }
 
+/// Signals that a process sends itself and ignores.
+///
+/// # Errors
+/// A signal cannot be sent.
+pub fn signals(ms: u64) -> io::Result<u64> {
+    stay_on_one_cpu()?;
+    // SAFETY: no handler runs, and no memory is touched.
+    unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
+    repeat(ms, 64, || {
+        // SAFETY: as above.
+        match unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })
+}
+
 /// TCP connections over loopback: connected, accepted, closed by both sides.
 ///
 /// # Errors

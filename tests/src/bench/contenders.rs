@@ -20,6 +20,8 @@ pub const FLOOR: &str = "empty program";
 pub const FLOOR_OF_BOTH: &str = "empty programs on both hooks";
 /// Two of them on `inet_sock_set_state`, where tracer has two.
 pub const FLOOR_OF_TCP: &str = "empty programs on TCP states";
+/// The same program on `signal_generate`.
+pub const FLOOR_OF_SIGNALS: &str = "empty program on signals";
 /// `ss` once a second: what is done without a tracer.
 pub const SS: &str = "ss -tanp each second";
 /// The walker of /proc/PID/task/*/schedstat, `bench walk`.
@@ -100,7 +102,7 @@ const fn refreshing(
     }
 }
 
-static CONTENDERS: [Contender; 20] = [
+static CONTENDERS: [Contender; 22] = [
     Contender {
         name: NOTHING,
         program: Program::Nothing,
@@ -122,6 +124,12 @@ static CONTENDERS: [Contender; 20] = [
     Contender {
         name: FLOOR_OF_TCP,
         program: Program::Empty(&["inet_sock_set_state", "inet_sock_set_state"]),
+        args: &[],
+        settles: Settles::Attached,
+    },
+    Contender {
+        name: FLOOR_OF_SIGNALS,
+        program: Program::Empty(&["signal_generate"]),
         args: &[],
         settles: Settles::Attached,
     },
@@ -152,6 +160,7 @@ static CONTENDERS: [Contender; 20] = [
     bpf("tcpstates", &[]),
     bpf("tcplife", &[]),
     bpf("biosnoop", &[]),
+    bpf("sigsnoop", &[]),
     refreshing(WALKER, Program::Bench, &["walk"], "tasks", None),
     refreshing(
         STATE_WALKER,

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, process::Command};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    contenders::{self, FLOOR, FLOOR_OF_TCP},
+    contenders::{self, FLOOR, FLOOR_OF_SIGNALS, FLOOR_OF_TCP},
     document::{Document, Quantity, Reference, TO_TRACER, TRACER, Workload},
     held,
     measure::{Effort, order},
@@ -116,7 +116,7 @@ enum Source {
 }
 
 /// A new workload is a row here.
-const TRIALS: [Trial; 4] = [
+const TRIALS: [Trial; 5] = [
     Trial {
         name: SWITCHES,
         how: "`stress-ng --switch 1`; an event is a call of the contender's program on \
@@ -155,6 +155,16 @@ const TRIALS: [Trial; 4] = [
         contenders: &[FLOOR, FLOOR_OF_TCP, TRACER, "tcpstates", "tcplife"],
         is_tracers: true,
         transitions: 9,
+        rounds: |effort| effort.other_rounds,
+    },
+    Trial {
+        name: "signals",
+        how: "a process sends itself signals that it ignores; an event is a signal. tracer looks \
+              for SIGKILL alone",
+        source: Source::Provoke("signals"),
+        contenders: &[FLOOR, FLOOR_OF_SIGNALS, TRACER, "sigsnoop"],
+        is_tracers: true,
+        transitions: 0,
         rounds: |effort| effort.other_rounds,
     },
     Trial {

@@ -104,6 +104,7 @@ fn main() {
         "tcp-idle" => tcp::idle::idle(number(1)),
         "round-trips" => counted(throughput::round_trips, number(1)),
         "processes" => counted(throughput::processes, number(1)),
+        "signals" => counted(throughput::signals, number(1)),
         "connections" => counted(throughput::connections, number(1)),
         "writes" => counted(throughput::writes, number(1)),
         mode => panic!("no workload {mode}"),
