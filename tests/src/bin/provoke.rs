@@ -101,6 +101,7 @@ fn main() {
         "tcp-slow" => tcp::servers::slow(number(1), number(2), number(3)),
         "tcp-busy" => tcp::servers::busy(number(1), number(2)),
         "tcp-closers" => tcp::closers::closers(word(1), number(2)),
+        "tcp-listen" => tcp::listener::listen(word(1), number(2), word(3)),
         "tcp-idle" => tcp::idle::idle(number(1)),
         "round-trips" => counted(throughput::round_trips, number(1)),
         "processes" => counted(throughput::processes, number(1)),

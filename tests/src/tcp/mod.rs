@@ -11,6 +11,7 @@ pub mod counters;
 pub mod diag;
 pub mod idle;
 pub mod leak;
+pub mod listener;
 pub mod netns;
 pub mod nginx;
 pub mod python;
@@ -19,6 +20,7 @@ pub mod seen;
 pub mod servers;
 pub mod socket;
 pub mod states;
+pub mod wire;
 
 mod at_once;
 mod helper;

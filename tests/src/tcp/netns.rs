@@ -184,6 +184,18 @@ impl Joined {
         self.ends[0].within(|| turn("cable0", false))
     }
 
+    /// Has an end look for strangers, who are nowhere, behind the other one: 198.18.0.0/15
+    /// and 2001:2::/48 (RFC 2544, RFC 5180). What it sends them ends there.
+    ///
+    /// # Errors
+    /// No rights.
+    pub fn knows_strangers(&self, end: usize) -> io::Result<()> {
+        let v4 = (&[198, 18, 0, 0][..], 15, Self::address(1 - end, false));
+        let v6 = [&[0x20, 0x01, 0, 2][..], &[0; 12]].concat();
+        let v6 = (v6.as_slice(), 48, Self::address(1 - end, true));
+        self.ends[end].within(|| [v4, v6].into_iter().try_for_each(route))
+    }
+
     /// The address of an end, 0 or 1.
     pub fn address(end: usize, is_v6: bool) -> IpAddr {
         let last = end as u8 + 1;
@@ -215,6 +227,24 @@ fn give(address: IpAddr) -> io::Result<()> {
     Request::new(libc::RTM_NEWADDR, flags, &fixed)
         .with(libc::IFA_LOCAL, &bytes)
         .with(libc::IFA_ADDRESS, &bytes)
+        .talk(libc::NETLINK_ROUTE)
+        .map(drop)
+}
+
+/// Adds a route by way of an address, to this thread's namespace.
+fn route((network, bits, by): (&[u8], u8, IpAddr)) -> io::Result<()> {
+    let (family, by) = match by {
+        IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
+    };
+    // `struct rtmsg`, include/uapi/linux/rtnetlink.h.
+    let mut fixed = vec![family as u8, bits, 0, 0];
+    fixed.extend([libc::RT_TABLE_MAIN, libc::RTPROT_STATIC]);
+    fixed.extend([libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST, 0, 0, 0, 0]);
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_ACK;
+    Request::new(libc::RTM_NEWROUTE, flags, &fixed)
+        .with(libc::RTA_DST, network)
+        .with(libc::RTA_GATEWAY, &by)
         .talk(libc::NETLINK_ROUTE)
         .map(drop)
 }
