@@ -44,7 +44,7 @@ use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{block::EpisodeReading, clock::ClockReading, fold::FoldReading, task::TaskReading},
     host::{load::AveragesReading, users::Users},
-    snapshot::{Event, GroupBy, KernelSample, TaskMean},
+    snapshot::{Event, GroupBy, KernelSample, Kill, TaskMean},
     text::Text,
 };
 
@@ -283,7 +283,11 @@ impl LoadAggregate {
 
     /// Kills that can be told at a time.
     pub fn kills(&mut self, now: MonotonicNs) -> Vec<Event> {
-        let kills = self.oom.take_kills(now, &self.options.users);
+        let mut kills = self.oom.take_kills(now, &self.options.users);
+        if let Some(pid) = self.options.pid {
+            let trigger = |kill: &Kill| kill.trigger.as_ref().map(|trigger| trigger.pid);
+            kills.retain(|kill| kill.victim.pid == pid || trigger(kill) == Some(pid));
+        }
         let event = |kill| Event::Kill(Box::new(kill));
         kills.into_iter().map(event).collect()
     }

@@ -65,7 +65,7 @@ impl LoadAggregate {
             devices,
             lengths: self.lengths(),
             tcp: self.tcp_of_interval(),
-            oom: self.oom.snapshot(&self.options.users),
+            oom: self.oom.snapshot(),
             lost: self.lost(),
             hooks_in_force,
             own,
@@ -141,7 +141,7 @@ impl LoadAggregate {
             tcp: self.tcp.as_ref().map_or_else(TcpBreakdown::default, |tcp| {
                 tcp.summary(|pid, cgroup| self.cgroup_of(pid, cgroup))
             }),
-            oom: self.oom.summary(&self.options.users),
+            oom: self.oom.summary(),
             lost: self.lost(),
             own,
         }

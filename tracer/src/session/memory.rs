@@ -26,6 +26,9 @@ const LOOK_AFTER_KILL: u64 = 1_000_000_000;
 /// And after so many times as long as the last look took: it takes that part of a CPU.
 const TIMES_ITS_LENGTH: u64 = 500;
 
+/// More names of cgroups than this are not kept.
+const MOST_NAMES: usize = 65_536;
+
 /// Memory and kills of the host.
 pub(super) struct Memory {
     log: Option<KernelLog>,
@@ -121,6 +124,9 @@ impl Memory {
 
     /// Names of cgroups that have none yet.
     fn names(&mut self, ids: HashSet<u64>) -> Vec<(u64, crate::text::Text)> {
+        if self.named.len() > MOST_NAMES {
+            self.named.clear();
+        }
         let new = ids.into_iter().filter(|id| *id != 0);
         let new: Vec<u64> = new.filter(|id| !self.named.contains(id)).collect();
         let named = new.into_iter().filter_map(|id| {

@@ -9,12 +9,13 @@ mod next;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use self::{
     kills::Kills,
     next::{Room, candidate, rank},
 };
+use super::MOST_NAMES;
 use crate::{
     clock::{MonotonicNs, WallNs},
     decode::oom::{KillReading, MemoryReading},
@@ -81,6 +82,9 @@ pub struct OomAggregate {
     host: Option<HostMemory>,
     processes: Vec<MemoryReading>,
     cgroups: Vec<LimitedCgroup>,
+    /// As of the last look at both.
+    next: Vec<Candidate>,
+    limited: Vec<CgroupMemory>,
     names: HashMap<u64, Text>,
     log_lost: u64,
     cgroups_unread: u64,
@@ -100,9 +104,14 @@ impl OomAggregate {
         self.host = reading.host.or(self.host);
         if let Some(processes) = &reading.processes {
             self.processes.clone_from(processes);
+            self.forget_names();
         }
         if let Some(cgroups) = &reading.cgroups {
             self.cgroups.clone_from(cgroups);
+        }
+        if reading.processes.is_some() || reading.cgroups.is_some() {
+            self.next = self.next(|_| true, self.room_of_host(), NEXT_LISTED, users);
+            self.limited = self.limited(users);
         }
         self.log_lost = reading.log_lost;
         self.cgroups_unread = self.cgroups_unread.max(reading.cgroups_unread);
@@ -137,27 +146,27 @@ impl OomAggregate {
     /// Kills that can be told by now and were not yet.
     pub fn take_kills(&mut self, now: MonotonicNs, users: &Users) -> Vec<Kill> {
         let settled = self.kills.take_settled(now);
-        for at in &settled {
-            let Some(kill) = self.kills.get(*at) else {
+        for id in &settled {
+            let Some(kill) = self.kills.get(*id) else {
                 continue;
             };
             let (points, others) = self.beside(kill, users);
-            self.kills.complete(*at, points, others);
+            self.kills.complete(*id, points, others);
         }
-        let told = settled.iter().filter_map(|at| self.kills.get(*at));
+        let told = settled.iter().filter_map(|id| self.kills.get(*id));
         told.filter(|kill| !kill.is_past).cloned().collect()
     }
 
     /// Ends the interval.
-    pub fn snapshot(&mut self, users: &Users) -> OomBreakdown {
+    pub fn snapshot(&mut self) -> OomBreakdown {
         OomBreakdown {
             kills: self.kills.take_interval(),
-            ..self.summary(users)
+            ..self.summary()
         }
     }
 
     /// The whole run.
-    pub fn summary(&self, users: &Users) -> OomBreakdown {
+    pub fn summary(&self) -> OomBreakdown {
         let (killed, signalled) = self.kills.counts();
         OomBreakdown {
             memory: self.host,
@@ -165,8 +174,8 @@ impl OomAggregate {
             recent: self.kills.recent(),
             killed,
             signalled,
-            next: self.next(|_| true, self.room_of_host(), NEXT_LISTED, users),
-            cgroups: self.limited(users),
+            next: self.next.clone(),
+            cgroups: self.limited.clone(),
             cgroups_total: self.cgroups.len() as u64,
         }
     }
@@ -179,6 +188,14 @@ impl OomAggregate {
     /// The most cgroups that there was no room to read.
     pub fn cgroups_unread(&self) -> u64 {
         self.cgroups_unread
+    }
+
+    /// Of a host that makes cgroups without end those in use are kept.
+    fn forget_names(&mut self) {
+        if self.names.len() > MOST_NAMES {
+            let used: HashSet<u64> = self.processes.iter().map(|p| p.cgroup).collect();
+            self.names.retain(|id, _| used.contains(id));
+        }
     }
 
     /// What was out of memory, and who else was big there.

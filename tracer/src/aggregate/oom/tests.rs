@@ -96,7 +96,7 @@ impl World {
     }
 
     fn snapshot(&mut self) -> OomBreakdown {
-        self.aggregate.snapshot(&Users::default())
+        self.aggregate.snapshot()
     }
 }
 
