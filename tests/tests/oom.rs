@@ -63,8 +63,24 @@ macro_rules! cgroup {
 /// trigger.
 #[test]
 fn victim_and_trigger_are_told_apart() {
+    for functions in host_or_guest(&["auto"][..], &["auto", "kprobe", "off"]) {
+        told_apart(functions);
+    }
+}
+
+fn told_apart(functions: &str) {
     let cgroup = cgroup!("victim_and_trigger_are_told_apart", 96);
-    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    let args = ["--interval", "500ms", "--function-hooks", functions];
+    let mut tracer = Tracer::start(&args);
+    let hooks = list(&tracer.start["hooks"]).iter();
+    let hook = hooks
+        .clone()
+        .find(|hook| hook["name"] == "oom_kill_process");
+    let hook = hook.expect("a row of it");
+    println!("{functions}: {}, {}", hook["via"], hook["state"]);
+    if functions == "kprobe" {
+        assert_eq!(hook["via"], "kprobe oom_kill_process");
+    }
     tracer.snapshot();
     let victim = cgroup.holder(64, 0);
     let mut trigger = cgroup.workload(&["eat", "50"]);
@@ -84,6 +100,7 @@ fn victim_and_trigger_are_told_apart() {
         (&"memcg".into(), &false.into())
     );
     assert_eq!(event["memcg"], cgroup.name);
+    assert_eq!(event["order"], 0);
     assert_near(
         "limit in MiB",
         number(&event["limit_bytes"]) / MIB,

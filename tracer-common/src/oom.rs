@@ -55,6 +55,28 @@ pub struct MemoryRecord {
     pub comm: [u8; COMM_BYTES],
 }
 
+/// [`OomRequest::constraint`] where nobody has noted the request.
+pub const NO_REQUEST: u32 = u32::MAX;
+
+/// What the out-of-memory killer was asked for (`struct oom_control`, include/linux/oom.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OomRequest {
+    /// Identity of the cgroup at its limit; 0 for the host.
+    pub cgroup: u64,
+    /// What is out of memory, in pages, swap included (`totalpages`).
+    pub total_pages: u64,
+    /// Thread id of the task that wanted memory.
+    pub tid: u32,
+    /// 2^order pages in one piece; -1 for SysRq.
+    pub order: i32,
+    /// `enum oom_constraint`: 0 none, 1 cpuset, 2 memory policy, 3 cgroup; or
+    /// [`NO_REQUEST`].
+    pub constraint: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
 /// A process that is killed, and by whom.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +85,8 @@ pub struct KillRecord {
     pub at_ns: u64,
     /// Who is killed.
     pub victim: MemoryRecord,
+    /// What for; only where the out-of-memory killer kills.
+    pub request: OomRequest,
     /// Identity of the cgroup that the killer's memory is charged to.
     pub killer_cgroup: u64,
     /// Process id of the task that runs: who wanted memory, or sent the signal.

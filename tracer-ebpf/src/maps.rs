@@ -13,7 +13,7 @@ use tracer_common::{
     block::{self, EpisodeRecord, StackEntry},
     fold::FoldRecord,
     lost,
-    oom::KillRecord,
+    oom::{KillRecord, OomRequest},
     sched::BlockedTotals,
     task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
     tcp::{
@@ -177,6 +177,10 @@ pub(crate) static OPENINGS: RingBuf<OpeningRecord, { 512 << 10 }> = RingBuf::new
 /// Processes that are killed.
 #[btf_map]
 pub(crate) static KILLS: RingBuf<KillRecord, { 256 << 10 }> = RingBuf::new();
+
+/// What the out-of-memory killer was asked for last.
+#[btf_map]
+pub(crate) static OOM_REQUEST: Array<OomRequest, 1> = Array::new();
 
 /// Counters of `tracer_common::lost`.
 #[btf_map]

@@ -8,29 +8,30 @@ use core::{ffi::c_void, mem, ptr};
 use aya_ebpf::{
     EbpfContext as _, Global,
     helpers::generated::{
-        bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns, bpf_seq_write,
+        bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns,
+        bpf_seq_write,
     },
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    macros::{btf_tracepoint, fentry, kprobe},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext},
 };
 use tracer_common::{
     lost,
     oom::{
-        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, SIGNALLED_BY_KERNEL,
-        SIGNALLED_BY_PROCESS,
+        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, NO_REQUEST, OomRequest,
+        SIGNALLED_BY_KERNEL, SIGNALLED_BY_PROCESS,
     },
     task::PF_KTHREAD,
 };
 
 use crate::{
     field::{
-        CGROUP_NODE, CRED_UID, CSS_SET_MEMORY, MM_ANON_PAGES, MM_FILE_PAGES, MM_PAGE_TABLES,
-        MM_SHMEM_PAGES, MM_SWAP_ENTRIES, MM_TOTAL, NODE_ID, Object, SIGINFO_CODE, SIGNAL_SCORE_ADJ,
-        SUBSYSTEM_CGROUP, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_MM,
-        TASK_PARENT, TASK_SIGNAL, TASK_START, TASK_TGID, TASK_TID, TASK_VFORK_DONE, field, has,
-        read,
+        CGROUP_NODE, CRED_UID, CSS_SET_MEMORY, MEMCG_CGROUP, MM_ANON_PAGES, MM_FILE_PAGES,
+        MM_PAGE_TABLES, MM_SHMEM_PAGES, MM_SWAP_ENTRIES, MM_TOTAL, NODE_ID, OOM_CONSTRAINT,
+        OOM_MEMCG, OOM_ORDER, OOM_TOTAL, Object, SIGINFO_CODE, SIGNAL_SCORE_ADJ, SUBSYSTEM_CGROUP,
+        TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_MM, TASK_PARENT,
+        TASK_SIGNAL, TASK_START, TASK_TGID, TASK_TID, TASK_VFORK_DONE, field, has, read,
     },
-    maps::{KILLS, count},
+    maps::{KILLS, OOM_REQUEST, count},
     task::IterMeta,
 };
 
@@ -51,6 +52,57 @@ pub(crate) fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the argument is a task_struct.
     unsafe { report(&ctx, ctx.arg(0), MARKED) };
     0
+}
+
+/// `oom_kill_process(oc, message)`, before any victim of it is marked. The kernel kills
+/// for one at a time on the whole host (`oom_lock`), so there is one request.
+#[fentry(function = "oom_kill_process")]
+pub(crate) fn oom_kill_process(ctx: FEntryContext) -> i32 {
+    note_request(ctx.arg(0));
+    0
+}
+
+/// The same where there are no trampolines.
+#[kprobe]
+pub(crate) fn oom_kill_process_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(control) = ctx.arg(0) {
+        note_request(control);
+    }
+    0
+}
+
+#[inline(always)]
+fn note_request(control: u64) {
+    let Some(request) = OOM_REQUEST.get_ptr_mut(0) else {
+        return;
+    };
+    let at = |offset: &Global<u32>| control + u64::from(offset.load());
+    let memcg: u64 = read(at(&OOM_MEMCG));
+    // SAFETY: a map value, of which there is one writer at a time.
+    unsafe {
+        (*request).cgroup = 0;
+        if memcg != 0 && has(&MEMCG_CGROUP) {
+            let cgroup: u64 = read(memcg + u64::from(MEMCG_CGROUP.load()));
+            let node: u64 = read(cgroup + u64::from(CGROUP_NODE.load()));
+            (*request).cgroup = read(node + u64::from(NODE_ID.load()));
+        }
+        (*request).total_pages = read(at(&OOM_TOTAL));
+        (*request).order = read(at(&OOM_ORDER));
+        (*request).constraint = read(at(&OOM_CONSTRAINT));
+        (*request).tid = bpf_get_current_pid_tgid() as u32;
+    }
+}
+
+/// What was asked for by a task, if that was noted.
+#[inline(always)]
+fn request_of(tid: u32) -> OomRequest {
+    match OOM_REQUEST.get(0) {
+        Some(request) if request.tid == tid => *request,
+        _ => OomRequest {
+            constraint: NO_REQUEST,
+            ..OomRequest::default()
+        },
+    }
 }
 
 /// `signal_generate(sig, info, task, group, result)`.
@@ -97,6 +149,11 @@ unsafe fn report(ctx: &BtfTracePointContext, victim: Object, kind: u32) {
         let r = &mut *record;
         r.at_ns = bpf_ktime_get_ns();
         fill(victim, mm, &mut r.victim);
+        r.request = request_of(if kind == MARKED {
+            field(current, &TASK_TID)
+        } else {
+            0
+        });
         r.killer_cgroup = memory_cgroup(current);
         r.killer_tgid = killer;
         r.killer_tid = field(current, &TASK_TID);

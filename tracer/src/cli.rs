@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::snapshot::{GroupBy, Rows};
+use crate::{
+    kernel::loader::FunctionHooks,
+    snapshot::{GroupBy, Rows},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -118,6 +121,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
 
+    /// How to hook kernel functions
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub function_hooks: HowFunctions,
+
     /// Write debug lines, those of the kernel programs too, to standard error
     #[arg(long, short)]
     pub verbose: bool,
@@ -226,6 +233,31 @@ pub struct DoctorArgs {
     /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
+}
+
+/// How kernel functions may be hooked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum HowFunctions {
+    /// fentry, else kprobe, else not at all
+    #[default]
+    Auto,
+    /// By trampolines only
+    Fentry,
+    /// By breakpoints only
+    Kprobe,
+    /// Not at all
+    Off,
+}
+
+impl From<HowFunctions> for FunctionHooks {
+    fn from(how: HowFunctions) -> Self {
+        match how {
+            HowFunctions::Auto => Self::Any,
+            HowFunctions::Fentry => Self::Fentry,
+            HowFunctions::Kprobe => Self::Kprobe,
+            HowFunctions::Off => Self::Off,
+        }
+    }
 }
 
 /// How a run is shown.

@@ -58,6 +58,14 @@ pub enum KernelError {
         /// The kernel's answer, with its source.
         reason: String,
     },
+    /// A kernel function cannot be hooked in any way.
+    #[error("cannot hook {function}: {whys}")]
+    Function {
+        /// Which.
+        function: &'static str,
+        /// Each way, and why it failed.
+        whys: String,
+    },
     /// A read of host state failed.
     #[error("cannot read {path}: {source}")]
     Read {
@@ -76,6 +84,15 @@ impl KernelError {
         object: impl Into<String>,
         error: &dyn std::error::Error,
     ) -> Self {
+        Self::Bpf {
+            operation,
+            object: object.into(),
+            reason: Self::reason(operation, error),
+        }
+    }
+
+    /// That chain of reasons.
+    pub fn reason(operation: &str, error: &dyn std::error::Error) -> String {
         let mut reason = String::new();
         let mut next = Some(error);
         while let Some(error) = next {
@@ -89,11 +106,7 @@ impl KernelError {
             }
             next = error.source();
         }
-        Self::Bpf {
-            operation,
-            object: object.into(),
-            reason: Text::from(reason.as_str()).to_string(),
-        }
+        Text::from(reason.as_str()).to_string()
     }
 }
 

@@ -4,8 +4,8 @@ use bytes::{Buf as _, Bytes};
 use tracer_common::{
     COMM_BYTES,
     oom::{
-        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, PAGE_KINDS, SIGNALLED_BY_KERNEL,
-        SIGNALLED_BY_PROCESS,
+        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, NO_REQUEST, PAGE_KINDS,
+        SIGNALLED_BY_KERNEL, SIGNALLED_BY_PROCESS,
     },
 };
 
@@ -63,6 +63,19 @@ pub enum KillKind {
     SignalledByProcess,
 }
 
+/// What the out-of-memory killer was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OomRequest {
+    /// Identity of the cgroup at its limit; 0 for the host.
+    pub cgroup: u64,
+    /// What is out of memory, in pages, swap included.
+    pub total_pages: u64,
+    /// 2^order pages in one piece; -1 for SysRq.
+    pub order: i32,
+    /// `enum oom_constraint`, include/linux/oom.h.
+    pub constraint: u32,
+}
+
 /// A process that is killed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KillReading {
@@ -72,6 +85,8 @@ pub struct KillReading {
     pub kind: KillKind,
     /// Who.
     pub victim: MemoryReading,
+    /// What for; `None` where nobody has noted it.
+    pub request: Option<OomRequest>,
     /// Process id of who wanted memory, or sent the signal.
     pub killer_pid: u32,
     /// Its thread id.
@@ -97,6 +112,7 @@ pub fn kills(bytes: &Bytes) -> Decoded<KillReading> {
         let b = &mut b;
         let at = MonotonicNs(u64(b).ok()?);
         let victim = memory_record(b)?;
+        let request = request(b)?;
         let killer_cgroup = u64(b).ok()?;
         let (killer_pid, killer_tid) = (u32(b).ok()?, u32(b).ok()?);
         let killer_comm = comm(b)?;
@@ -115,6 +131,7 @@ pub fn kills(bytes: &Bytes) -> Decoded<KillReading> {
             at,
             kind,
             victim,
+            request,
             killer_pid,
             killer_tid,
             killer_comm,
@@ -122,6 +139,18 @@ pub fn kills(bytes: &Bytes) -> Decoded<KillReading> {
             frames,
         })
     })
+}
+
+fn request(b: &mut Bytes) -> Option<Option<OomRequest>> {
+    let (cgroup, total_pages) = (u64(b).ok()?, u64(b).ok()?);
+    let (_tid, order) = (u32(b).ok()?, u32(b).ok()?.cast_signed());
+    let (constraint, _reserved) = (u32(b).ok()?, u32(b).ok()?);
+    Some((constraint != NO_REQUEST).then_some(OomRequest {
+        cgroup,
+        total_pages,
+        order,
+        constraint,
+    }))
 }
 
 fn memory_record(b: &mut Bytes) -> Option<MemoryReading> {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::{Check, Examination, State};
 use crate::{
     error::KernelError,
-    host::{capabilities, cgroups::Cgroups, facts},
+    host::{capabilities, cgroups::Cgroups, facts, kmsg::KernelLog, memory::MemoryCgroups, own},
     kernel::{
         btf::{self, Btf},
         fields::{self, FIELDS},
@@ -29,6 +29,9 @@ pub(super) fn all(btf: Option<&Path>) -> Examination {
         timers(),
         symbols(),
         statistics(),
+        kernel_log(),
+        memory_cgroups(),
+        locked_memory(),
     ];
     checks.extend(type_information(btf));
     if checks.iter().any(|check| check.state == State::Failed) {
@@ -203,6 +206,58 @@ fn statistics() -> Check {
     }
 }
 
+/// What a kill was for is in the kernel's log alone.
+fn kernel_log() -> Check {
+    match KernelLog::open() {
+        Ok(_) => check(
+            "kernel log",
+            State::Ok,
+            "/dev/kmsg: whose limit was reached at a kill, and kills from before the start",
+            "",
+        ),
+        Err(error) => check(
+            "kernel log",
+            State::Limited,
+            format!("/dev/kmsg: {error}; of a kill it is not known whose limit was reached"),
+            "give it CAP_SYSLOG, or set kernel.dmesg_restrict=0",
+        ),
+    }
+}
+
+fn memory_cgroups() -> Check {
+    let finding = match MemoryCgroups::new().version() {
+        Some(fields::CgroupVersion::V2) => "limits are read in the unified hierarchy (v2)",
+        Some(fields::CgroupVersion::V1) => "limits are read in the controller's hierarchy (v1)",
+        None => {
+            return check(
+                "memory cgroups",
+                State::Limited,
+                "the controller is off or not mounted: limits of cgroups are not known",
+                "a kernel without `cgroup_disable=memory`",
+            );
+        }
+    };
+    check("memory cgroups", State::Ok, finding, "")
+}
+
+/// A run locks its memory; this one ends anyway.
+fn locked_memory() -> Check {
+    match own::lock_memory() {
+        Ok(()) => check(
+            "locked memory",
+            State::Ok,
+            "tracer goes on when the host is out of memory",
+            "",
+        ),
+        Err(error) => check(
+            "locked memory",
+            State::Limited,
+            format!("mlockall: {error}; when the host is out of memory a kill can be told late"),
+            "give it CAP_IPC_LOCK",
+        ),
+    }
+}
+
 fn type_information(path: Option<&Path>) -> Vec<Check> {
     let path = path.unwrap_or(Path::new(btf::VMLINUX));
     let btf = match Btf::from_file(path, fields::STRUCTS) {
@@ -244,6 +299,7 @@ fn attach(btf: Option<&Path>) -> Result<Vec<HookState>, KernelError> {
         min_block_ns: u64::MAX,
         // Nothing is counted.
         own_netns: 0,
+        functions: loader::FunctionHooks::Any,
         verbose: false,
     })?;
     Ok(loaded.hooks)

@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    programs::{BtfTracePoint, Iter, ProgramError},
+    programs::{BtfTracePoint, FEntry, Iter, KProbe, ProgramError},
     util::nr_cpus,
 };
 use tracer_common::fold::FoldRecord;
@@ -15,7 +15,7 @@ use tracer_common::fold::FoldRecord;
 use super::{
     btf::{self, Btf},
     fields::{self, CgroupVersion},
-    probes::{Hook, PROBES, Probe},
+    probes::{FENTRY, Hook, KPROBE, PROBES, Probe},
 };
 use crate::{error::KernelError, snapshot::HookState, text::Text};
 
@@ -42,8 +42,24 @@ pub struct LoadOptions {
     pub min_block_ns: u64,
     /// Inode number of tracer's own network namespace.
     pub own_netns: u32,
+    /// How kernel functions may be hooked.
+    pub functions: FunctionHooks,
     /// Whether the kernel side writes debug lines.
     pub verbose: bool,
+}
+
+/// How kernel functions may be hooked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FunctionHooks {
+    /// By a trampoline, else by a breakpoint.
+    #[default]
+    Any,
+    /// By a trampoline only.
+    Fentry,
+    /// By a breakpoint only.
+    Kprobe,
+    /// Not at all.
+    Off,
 }
 
 /// The loaded object and what became of each probe.
@@ -79,12 +95,12 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, KernelError> {
     let mut ebpf = create(options, &offsets, &types)?;
     let mut hooks = Vec::with_capacity(PROBES.len());
     for probe in PROBES {
-        let why = match attach(&mut ebpf, probe, &types) {
-            Ok(()) => None,
+        let (kind, why) = match attach(&mut ebpf, probe, &types, options.functions) {
+            Ok(kind) => (kind, None),
             Err(error) if probe.required => return Err(error),
-            Err(error) => Some(error.to_string()),
+            Err(error) => (probe.hook.kind(), Some(error.to_string())),
         };
-        let via = format!("{} {}", probe.hook.kind(), probe.hook.target());
+        let via = format!("{kind} {}", probe.hook.target());
         hooks.push(HookState {
             name: probe.name,
             via,
@@ -156,7 +172,13 @@ fn fold_ring_bytes(cpus: u32) -> u32 {
     u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 31)
 }
 
-fn attach(ebpf: &mut Ebpf, probe: &Probe, types: &AyaBtf) -> Result<(), KernelError> {
+/// Attaches a probe, and says how.
+fn attach(
+    ebpf: &mut Ebpf,
+    probe: &Probe,
+    types: &AyaBtf,
+    functions: FunctionHooks,
+) -> Result<&'static str, KernelError> {
     let failed = |operation, error: &ProgramError| {
         KernelError::bpf(
             operation,
@@ -164,8 +186,12 @@ fn attach(ebpf: &mut Ebpf, probe: &Probe, types: &AyaBtf) -> Result<(), KernelEr
             error,
         )
     };
+    if let Hook::Function(name) = probe.hook {
+        return on_function(ebpf, probe.name, name, types, functions);
+    }
     let program = ebpf.program_mut(probe.name).ok_or(KernelError::NoObject)?;
     match probe.hook {
+        Hook::Function(_) => {}
         Hook::Tracepoint(name) => {
             let program: &mut BtfTracePoint =
                 program.try_into().map_err(|e| failed("loading", &e))?;
@@ -191,5 +217,55 @@ fn attach(ebpf: &mut Ebpf, probe: &Probe, types: &AyaBtf) -> Result<(), KernelEr
                 .map_err(|e| failed("loading", &e))?;
         }
     }
-    Ok(())
+    Ok(probe.hook.kind())
+}
+
+/// The ladder of hooks on a function: what each rung failed for is said when all did.
+fn on_function(
+    ebpf: &mut Ebpf,
+    program: &str,
+    function: &'static str,
+    types: &AyaBtf,
+    functions: FunctionHooks,
+) -> Result<&'static str, KernelError> {
+    let fentry = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
+        let program: &mut FEntry = named(ebpf, program)?.try_into()?;
+        program.load(function, types)?;
+        program.attach().map(drop)
+    };
+    let kprobe = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
+        let program: &mut KProbe = named(ebpf, &format!("{program}_kprobe"))?.try_into()?;
+        program.load()?;
+        program.attach(function, 0).map(drop)
+    };
+    let failed = |kind: &'static str, error: &ProgramError| {
+        format!("{kind}: {}", KernelError::reason(kind, error))
+    };
+    let mut whys = Vec::new();
+    if matches!(functions, FunctionHooks::Any | FunctionHooks::Fentry) {
+        match fentry(ebpf) {
+            Ok(()) => return Ok(FENTRY),
+            Err(error) => whys.push(failed(FENTRY, &error)),
+        }
+    }
+    if matches!(functions, FunctionHooks::Any | FunctionHooks::Kprobe) {
+        match kprobe(ebpf) {
+            Ok(()) => return Ok(KPROBE),
+            Err(error) => whys.push(failed(KPROBE, &error)),
+        }
+    }
+    if whys.is_empty() {
+        whys.push("--function-hooks off".to_owned());
+    }
+    Err(KernelError::Function {
+        function,
+        whys: whys.join("; "),
+    })
+}
+
+fn named<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut aya::programs::Program, ProgramError> {
+    ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)
 }

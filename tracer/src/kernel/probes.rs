@@ -8,6 +8,9 @@ pub enum Hook {
     Tracepoint(&'static str),
     /// The same, attached only while it is wanted.
     OnDemand(&'static str),
+    /// The beginning of a function: by a trampoline (`fentry`), else by a breakpoint,
+    /// which is a program of its own, the name followed by `_kprobe`.
+    Function(&'static str),
     /// An iterator that user space reads.
     Iterator(&'static str),
 }
@@ -17,6 +20,7 @@ impl Hook {
     pub fn kind(self) -> &'static str {
         match self {
             Self::Tracepoint(_) | Self::OnDemand(_) => "tp_btf",
+            Self::Function(_) => FENTRY,
             Self::Iterator(_) => "iter",
         }
     }
@@ -24,10 +28,18 @@ impl Hook {
     /// The kernel's name for the place.
     pub fn target(self) -> &'static str {
         match self {
-            Self::Tracepoint(name) | Self::OnDemand(name) | Self::Iterator(name) => name,
+            Self::Tracepoint(name)
+            | Self::OnDemand(name)
+            | Self::Function(name)
+            | Self::Iterator(name) => name,
         }
     }
 }
+
+/// Hooks on functions, as the outputs name them.
+pub const FENTRY: &str = "fentry";
+/// See [`FENTRY`].
+pub const KPROBE: &str = "kprobe";
 
 /// One probe.
 #[derive(Debug)]
@@ -182,6 +194,15 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "none",
         without: "kills by processes such as systemd-oomd, and processes that die with one that shares their memory",
+    },
+    Probe {
+        name: "oom_kill_process",
+        hook: Hook::Function("oom_kill_process"),
+        purpose: "the cgroup at its limit, and the order of the request, of every kill",
+        since: "5.5 by fentry, any by kprobe",
+        required: false,
+        fallback: "the kernel's log (/dev/kmsg), which leaves out reports when there are many",
+        without: "whose limit was reached, where the log leaves it out",
     },
     Probe {
         name: "mark_victim",

@@ -103,10 +103,12 @@ impl Memory {
         let frames = kills.readings.iter().flat_map(|kill| &kill.frames);
         let functions = naming.functions(frames.copied());
         let seen = kills.readings.iter().map(|kill| kill.victim.cgroup);
+        let requests = kills.readings.iter().filter_map(|kill| kill.request);
+        let limits = requests.map(|request| request.cgroup);
         let killers = kills.readings.iter().map(|kill| kill.killer_cgroup);
         let all = processes.iter().flatten();
         let all = all.map(|process: &MemoryReading| process.cgroup);
-        let ids: HashSet<u64> = seen.chain(killers).chain(all).collect();
+        let ids: HashSet<u64> = seen.chain(killers).chain(limits).chain(all).collect();
         let reading = OomReading {
             page_bytes: self.page_bytes,
             functions,

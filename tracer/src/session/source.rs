@@ -79,6 +79,7 @@ impl Source {
             cgroups: cgroups.version(),
             min_block_ns: nanoseconds(args.min_block),
             own_netns: namespaces::own_inode()?,
+            functions: args.function_hooks.into(),
             verbose: args.verbose,
         })?;
         own::trim_memory();

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use super::View;
 use crate::{
     clock::{MonotonicNs, WallNs},
-    decode::oom::{KillKind as Seen, KillReading},
+    decode::oom::{KillKind as Seen, KillReading, OomRequest},
     host::kmsg::{Constraint, LoggedKill},
     snapshot::{Candidate, Kill, KillKind, KillScope, Named, ProcessMemory},
     text::Text,
@@ -178,6 +178,7 @@ impl Kills {
         stack: Vec<Text>,
         view: View<'_>,
     ) {
+        let request = reading.request.as_ref();
         let known = Known {
             id: self.next_id,
             at: reading.at,
@@ -197,7 +198,9 @@ impl Kills {
                     comm: reading.killer_comm.clone(),
                 }),
                 trigger_cgroup: view.names.get(&reading.killer_cgroup).cloned(),
-                scope: scope_of(&stack),
+                scope: request.and_then(scope_of_request).or(scope_of(&stack)),
+                memcg: request.and_then(|request| view.names.get(&request.cgroup).cloned()),
+                order: request.map(|request| request.order),
                 stack,
                 ..Kill::default()
             },
@@ -356,10 +359,23 @@ fn learn(kill: &mut Kill, logged: &LoggedKill) {
     } else {
         constraint.or(kill.scope)
     };
-    kill.memcg = logged.oom_memcg.clone();
+    kill.memcg = logged.oom_memcg.clone().or(kill.memcg.take());
     kill.limit_bytes = logged.limit_bytes;
     kill.usage_bytes = logged.usage_bytes;
-    kill.order = logged.trigger.as_ref().map(|trigger| trigger.order);
+    let order = logged.trigger.as_ref().map(|trigger| trigger.order);
+    kill.order = order.or(kill.order);
+}
+
+/// What the request says (`constrained_alloc`, `is_sysrq_oom`, mm/oom_kill.c).
+fn scope_of_request(request: &OomRequest) -> Option<KillScope> {
+    match request.constraint {
+        _ if request.order < 0 => Some(KillScope::Sysrq),
+        0 => Some(KillScope::Host),
+        1 => Some(KillScope::Cpuset),
+        2 => Some(KillScope::MemoryPolicy),
+        3 => Some(KillScope::Memcg),
+        _ => None,
+    }
 }
 
 /// A kill that only the log tells of.

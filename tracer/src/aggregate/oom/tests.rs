@@ -3,7 +3,7 @@
 use super::{LimitedCgroup, OomAggregate, OomReading};
 use crate::{
     clock::{MonotonicNs, WallNs},
-    decode::oom::{KillKind as Seen, KillReading, MemoryReading},
+    decode::oom::{KillKind as Seen, KillReading, MemoryReading, OomRequest},
     host::{
         kmsg::{Constraint, LoggedKill, LoggedTrigger},
         users::Users,
@@ -52,6 +52,7 @@ fn seen(kind: Seen, at: u64, pid: u32, frames: &[u64]) -> KillReading {
         killer_comm: "wants".into(),
         killer_cgroup: 7,
         frames: frames.to_vec(),
+        request: None,
     }
 }
 
@@ -199,6 +200,26 @@ fn without_a_line_of_the_log_it_is_told_all_the_same() {
     let snapshot = world.snapshot();
     assert_eq!((snapshot.kills.len(), snapshot.killed), (1, 1));
     assert_eq!(snapshot.kills[0].memcg, Some("/a".into()));
+}
+
+#[test]
+fn what_was_asked_for_needs_no_log() {
+    let mut world = World::new();
+    let signal = seen(Seen::SignalledByKernel, BEGAN, 70, &[]);
+    let mut mark = seen(Seen::Marked, BEGAN + 1, 70, &[0]);
+    mark.request = Some(OomRequest {
+        cgroup: 7,
+        total_pages: 9,
+        order: 2,
+        constraint: 3,
+    });
+    world.kills(MS, vec![signal, mark]);
+    let told = world.kills(S, Vec::new());
+    assert_eq!(
+        (told[0].scope, told[0].order),
+        (Some(KillScope::Memcg), Some(2))
+    );
+    assert_eq!(told[0].memcg, Some("/a/b".into()));
 }
 
 #[test]
