@@ -11,6 +11,7 @@ pub mod fold;
 pub mod lost;
 pub mod oom;
 pub mod sched;
+pub mod syn;
 pub mod task;
 pub mod tcp;
 

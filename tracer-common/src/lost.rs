@@ -38,5 +38,7 @@ pub const SEED_RING: u32 = 14;
 pub const OPENING_RING: u32 = 15;
 /// The ring of kills was full: who was killed is not told, unless the kernel's log has it.
 pub const KILL_RING: u32 = 16;
+/// More listeners than the table holds, or no memory: of one the queues are not known.
+pub const LISTENERS: u32 = 17;
 /// Number of counters.
-pub const COUNTERS: u32 = 17;
+pub const COUNTERS: u32 = 18;

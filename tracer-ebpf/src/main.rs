@@ -4,7 +4,7 @@
 //! look at the run queue when the kernel takes its load sample, `task.rs` the
 //! iterator, `block.rs` and `file.rs` what a blocked task waits for, `tcp.rs` and
 //! `socket.rs` what sockets do, `opening.rs` where suspected processes open them,
-//! `reset.rs` why the kernel sends resets, `oom.rs` who is killed and how much memory
+//! `reset.rs` why the kernel sends resets, `syn.rs` what waits at listeners, `oom.rs` who is killed and how much memory
 //! processes have. Hot paths of the scheduler neither allocate nor look anything up in a
 //! hash.
 #![no_std]
@@ -24,6 +24,7 @@ mod opening;
 mod reset;
 mod sched;
 mod socket;
+mod syn;
 mod task;
 mod tcp;
 

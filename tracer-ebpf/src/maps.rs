@@ -15,6 +15,7 @@ use tracer_common::{
     lost,
     oom::{KillRecord, OomRequest},
     sched::BlockedTotals,
+    syn,
     task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
     tcp::{
         self, ActorKey, ActorTotals, Counted, Moves, OpeningRecord, PortKey, PortTotals,
@@ -181,6 +182,15 @@ pub(crate) static KILLS: RingBuf<KillRecord, { 256 << 10 }> = RingBuf::new();
 /// What the out-of-memory killer was asked for last.
 #[btf_map]
 pub(crate) static OOM_REQUEST: Array<OomRequest, 1> = Array::new();
+
+/// Sockets in LISTEN, by address.
+#[btf_map]
+pub(crate) static LISTENERS: HashMap<
+    u64,
+    u64,
+    { syn::LISTENERS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
 
 /// Counters of `tracer_common::lost`.
 #[btf_map]

@@ -25,6 +25,7 @@ use crate::{
         field, has, read,
     },
     maps::{WAITING, count},
+    syn,
     task::IterMeta,
     tcp::{IPPROTO_TCP, is_known, netns},
 };
@@ -185,6 +186,10 @@ extern "C" fn each_descriptor(ctx: *mut IterFile) -> i32 {
     if state == CLOSE_WAIT && !is_known(sk) && WAITING.insert(new.socket, new, 0).is_err() {
         count(lost::WAITING);
         return 0;
+    }
+    if state == LISTEN {
+        // One from before tracer's start.
+        syn::keep(sk);
     }
     // SAFETY: task is a task_struct, seq the iterator's own.
     unsafe {

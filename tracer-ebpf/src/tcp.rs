@@ -18,7 +18,7 @@ use aya_ebpf::{
 use tracer_common::{
     lost,
     tcp::{
-        self, ACCEPTED, ActorKey, ActorTotals, CLOSE_WAIT, CONNECTED, Counted, ESTABLISHED,
+        self, ACCEPTED, ActorKey, ActorTotals, CLOSE, CLOSE_WAIT, CONNECTED, Counted, ESTABLISHED,
         FIN_WAIT1, LISTEN, PAIRS, PortKey, PortTotals, STATES, SYN_RECV, SYN_SENT, SeedRecord,
         TIME_BUCKETS, Waiting,
     },
@@ -33,6 +33,7 @@ use crate::{
     maps::{
         ACTORS, POPULATIONS, PORTS, SEEDS, TCP_CONTROL, TRANSITIONS, WAITING, WAITING_SLOTS, count,
     },
+    syn,
 };
 
 /// include/uapi/linux/in.h.
@@ -153,6 +154,10 @@ unsafe fn transition(ctx: &BtfTracePointContext, here: *mut Counted) {
         begin_wait(sk);
     } else if from == CLOSE_WAIT {
         end_wait(sk, netns);
+    } else if to == LISTEN {
+        syn::keep(sk);
+    } else if from == LISTEN && to == CLOSE {
+        syn::forget(sk);
     }
 }
 

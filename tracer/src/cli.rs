@@ -15,6 +15,7 @@ Examples:
   sudo tracer run --by cgroup --interval 5s    which service the load comes from
   sudo tracer run --by cause                   what tasks are blocked by
   sudo tracer tcp                              sockets: leaks, TIME_WAIT, who closed first
+  sudo tracer syn                              listeners: SYN floods, full queues, slow servers
   sudo tracer oom                              who was killed for memory, and who is next
   sudo tracer run --format json --duration 1m  JSON Lines, for a program
   sudo tracer events --min-block 100ms         long blocks and leaked sockets, one by one
@@ -45,6 +46,9 @@ pub enum Command {
     /// Show the TCP sockets alone: states, transitions, CLOSE_WAIT leaks, TIME_WAIT
     #[command(after_help = TCP_EXAMPLES)]
     Tcp(TcpArgs),
+    /// Show listeners alone: SYN queues, accept queues, SYN cookies, and a verdict
+    #[command(after_help = SYN_EXAMPLES)]
+    Syn(RunArgs),
     /// Show memory alone: who was killed and why, who is next, which cgroups are full
     #[command(after_help = OOM_EXAMPLES)]
     Oom(OomArgs),
@@ -54,6 +58,12 @@ pub enum Command {
     /// Tell what this kernel and these rights allow, and what to do about it
     Doctor(DoctorArgs),
 }
+
+const SYN_EXAMPLES: &str = "\
+Examples:
+  sudo tracer syn                      what waits at each listener, and what is the matter
+  sudo tracer syn --format json | jq '.syn.listeners[] | select(.verdict != \"healthy\")'
+  sudo tracer events                   floods and slow servers as they begin and end";
 
 const OOM_EXAMPLES: &str = "\
 Examples:
@@ -419,7 +429,7 @@ mod tests {
     fn help() {
         let mut command = Cli::command().term_width(100);
         insta::assert_snapshot!("help", command.render_help());
-        for name in ["run", "tcp", "oom", "doctor"] {
+        for name in ["run", "tcp", "syn", "oom", "doctor"] {
             let sub = command.find_subcommand_mut(name).expect(name);
             insta::assert_snapshot!(format!("help-{name}"), sub.render_help());
         }

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => session::run(&args),
         Command::Load(args) => session::load(&args),
+        Command::Syn(args) => session::syn(&args),
         Command::Oom(args) => session::oom(&args),
         Command::Tcp(args) => session::tcp(&args),
         Command::Events(args) => session::events(&args),

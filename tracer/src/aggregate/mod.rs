@@ -17,6 +17,7 @@ mod model;
 pub mod oom;
 pub mod processes;
 pub mod samples;
+pub mod syn;
 pub mod tasks;
 pub mod tcp;
 pub mod throttle;

@@ -65,6 +65,10 @@ impl LoadAggregate {
             devices,
             lengths: self.lengths(),
             tcp: self.tcp_of_interval(),
+            syn: self
+                .tcp
+                .as_mut()
+                .map_or_else(Default::default, TcpAggregate::syn_snapshot),
             oom: self.oom.snapshot(),
             lost: self.lost(),
             hooks_in_force,
@@ -141,6 +145,10 @@ impl LoadAggregate {
             tcp: self.tcp.as_ref().map_or_else(TcpBreakdown::default, |tcp| {
                 tcp.summary(|pid, cgroup| self.cgroup_of(pid, cgroup))
             }),
+            syn: self
+                .tcp
+                .as_ref()
+                .map_or_else(Default::default, TcpAggregate::syn_summary),
             oom: self.oom.summary(),
             lost: self.lost(),
             own,
@@ -368,6 +376,11 @@ impl LoadAggregate {
                 "tcp_waiting",
                 counter(lost::WAITING),
                 "more sockets in CLOSE_WAIT than the table holds: one is counted by its state only",
+            ),
+            lost(
+                "tcp_listeners",
+                counter(lost::LISTENERS),
+                "more listeners than the table holds: of one the queues are not known",
             ),
             lost(
                 "tcp_seed_ring_full",

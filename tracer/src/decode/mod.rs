@@ -7,6 +7,7 @@ pub mod clock;
 pub mod fold;
 pub mod oom;
 pub mod opening;
+pub mod syn;
 pub mod task;
 pub mod tcp;
 

@@ -283,7 +283,7 @@ fn waiting_one(mut b: Bytes) -> Result<Option<WaitingReading>, bytes::TryGetErro
     }))
 }
 
-fn address(family: u16, bytes: [u8; 16]) -> IpAddr {
+pub(super) fn address(family: u16, bytes: [u8; 16]) -> IpAddr {
     if family == AF_INET6 {
         return IpAddr::V6(Ipv6Addr::from(bytes));
     }

@@ -212,6 +212,21 @@ pub const FIELDS: &[Field] = &[
         &[("sock", &["__sk_common", "skc_v6_daddr"])],
         NO_IPV6,
     ),
+    needed(
+        "QUEUE_REQUESTS",
+        &[("inet_connection_sock", &["icsk_accept_queue", "qlen"])],
+    ),
+    needed(
+        "QUEUE_YOUNG",
+        &[("inet_connection_sock", &["icsk_accept_queue", "young"])],
+    ),
+    needed("ACCEPT_QUEUE", &[("sock", &["sk_ack_backlog"])]),
+    needed("SOCK_BACKLOG", &[("sock", &["sk_max_ack_backlog"])]),
+    optional(
+        "SOCK_DROPS",
+        &[("sock", &["sk_drops"])],
+        "how much a listener drops",
+    ),
     needed("SOCK_NET", &[("sock", &["__sk_common", "skc_net", "net"])]),
     needed("NET_INODE", &[("net", &["ns", "inum"])]),
     needed("SOCK_PROTOCOL", &[("sock", &["sk_protocol"])]),

@@ -68,6 +68,8 @@ pub const WAITING_ITERATOR: &str = "each_waiting";
 pub const DESCRIPTOR_ITERATOR: &str = "each_descriptor";
 /// The iterator over the memory of processes.
 pub const MEMORY_ITERATOR: &str = "each_memory";
+/// The iterator over listeners.
+pub const LISTENER_ITERATOR: &str = "each_listener";
 /// The hook on connections that suspected processes open.
 pub const OPENINGS: &str = "sys_exit";
 /// The hook on resets.
@@ -149,6 +151,15 @@ pub const PROBES: &[Probe] = &[
         required: false,
         fallback: "none",
         without: "who holds a socket in CLOSE_WAIT, and such sockets from before the start; who listens",
+    },
+    Probe {
+        name: LISTENER_ITERATOR,
+        hook: Hook::Iterator("bpf_map_elem"),
+        purpose: "SYN queue and accept queue of each listener",
+        since: "5.9",
+        required: false,
+        fallback: "none",
+        without: "SYN floods, bursts, and servers that are slow to accept",
     },
     Probe {
         name: TCP_STATES,

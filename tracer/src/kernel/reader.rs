@@ -245,6 +245,11 @@ impl Reader {
         self.sockets.forget_actor(key);
     }
 
+    /// Forgets a socket that listens no more, by its address.
+    pub fn forget_listener(&mut self, socket: u64) {
+        self.sockets.forget_listener(socket);
+    }
+
     /// A `StackEntry` by its key; `None` when it was never kept.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use super::{
     iterator::Iterators,
     loader::Loaded,
     openings::OpeningReader,
-    probes::{DESCRIPTOR_ITERATOR, TCP_STATES, WAITING_ITERATOR},
+    probes::{DESCRIPTOR_ITERATOR, LISTENER_ITERATOR, TCP_STATES, WAITING_ITERATOR},
     reader::{drain, take},
 };
 use crate::{
@@ -51,6 +51,8 @@ pub struct RawSockets {
     pub waiting: Bytes,
     /// `HolderRecord`s; `None` when nobody asked.
     pub holders: Option<Bytes>,
+    /// `ListenerRecord`s.
+    pub listeners: Bytes,
     /// `OpeningRecord`s.
     pub openings: Bytes,
     /// Resets sent since the start, by the kernel's name of the reason.
@@ -68,6 +70,7 @@ pub(super) struct SocketReader {
     ports: HashMap<MapData, u64, PortWords>,
     slots: Map,
     waiting: Map,
+    listeners: Map,
     seeds: RingBuf<MapData>,
     control: Array<MapData, u64>,
     openings: OpeningReader,
@@ -78,6 +81,7 @@ pub(super) struct SocketReader {
     counts: bool,
     finds_waiting: bool,
     finds_holders: bool,
+    finds_listeners: bool,
     /// Whether sockets were in CLOSE_WAIT before the start.
     had_waiting: bool,
 }
@@ -99,6 +103,7 @@ impl SocketReader {
         Ok(Self {
             slots: map("WAITING_SLOTS")?,
             waiting: map("WAITING")?,
+            listeners: map("LISTENERS")?,
             counted: take(ebpf, "TRANSITIONS")?,
             moves: take(ebpf, "POPULATIONS")?,
             actors: take(ebpf, "ACTORS")?,
@@ -112,6 +117,7 @@ impl SocketReader {
             counts: is_there(TCP_STATES),
             finds_waiting: is_there(WAITING_ITERATOR),
             finds_holders: is_there(DESCRIPTOR_ITERATOR),
+            finds_listeners: is_there(LISTENER_ITERATOR),
             had_waiting: true,
         })
     }
@@ -164,6 +170,7 @@ impl SocketReader {
             ports: self.ports.iter().filter_map(Result::ok).collect(),
             waiting,
             holders,
+            listeners: self.read_listeners(ebpf, iterators)?,
             openings: self.openings.read(),
             resets: self.read_resets()?,
             missed: missed(ebpf).saturating_sub(counted[NESTED]),
@@ -196,6 +203,29 @@ impl SocketReader {
         pids: &[u32],
     ) -> Result<(), KernelError> {
         self.openings.watch(ebpf, pids)
+    }
+
+    fn read_listeners(
+        &self,
+        ebpf: &mut Ebpf,
+        iterators: &mut Iterators,
+    ) -> Result<Bytes, KernelError> {
+        if !self.finds_listeners {
+            return Ok(Bytes::new());
+        }
+        let Map::HashMap(data) = &self.listeners else {
+            return Err(KernelError::NoObject);
+        };
+        let fd = Some(data.fd().as_fd());
+        iterators.read(ebpf, LISTENER_ITERATOR, fd)
+    }
+
+    /// Takes an element of LISTENERS away.
+    pub(super) fn forget_listener(&mut self, socket: u64) {
+        // One that is not there is as good.
+        if let Ok(mut listeners) = HashMap::<_, u64, u64>::try_from(&mut self.listeners) {
+            let _ = listeners.remove(&socket);
+        }
     }
 
     /// Takes an element of ACTORS away.

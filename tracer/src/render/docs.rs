@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{oom_page, table, tcp_page, turned};
+use super::{oom_page, syn, table, tcp_page, turned};
 use crate::{
     figures::FIGURES,
     kernel::{fields::FIELDS, probes::PROBES},
@@ -34,6 +34,7 @@ pub fn figures_page() -> String {
     let columns = table::headings()
         .chain(turned::headings())
         .chain(tcp_page::headings())
+        .chain(syn::headings())
         .chain(oom_page::headings())
         .map(|(heading, path)| {
             let figure = FIGURES.iter().find(|figure| figure.path == path);

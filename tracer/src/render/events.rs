@@ -6,13 +6,13 @@ use super::{
     oom,
     quantity::{age, bytes, grouped, rate},
     sections::{self, cause, task},
-    summary, tcp,
+    summary, syn, tcp,
     time::clock_ms,
     words,
 };
 use crate::snapshot::{
     BlockedEvent, BlockedEventKind, DeadPeer, Event, Kill, LeakEvent, ResetStorm, Snapshot, Start,
-    Summary, Waker,
+    Summary, SynEvent, Waker,
 };
 
 /// Room for a length of time, so that lines stand in columns.
@@ -64,6 +64,7 @@ impl Render for EventsRenderer {
             Event::Leak(event) => (leak(event), event.stack.as_slice()),
             Event::ResetStorm(event) => (reset_storm(event), Default::default()),
             Event::DeadPeer(event) => (dead_peer(event), Default::default()),
+            Event::Syn(event) => (listener(event), Default::default()),
             Event::Kill(kill) => (killed(kill), kill.stack.as_slice()),
         };
         let indent = " ".repeat(INDENT);
@@ -138,6 +139,32 @@ fn dead_peer(event: &DeadPeer) -> Line {
     );
     if let Some(netns) = tcp::foreign(&event.netns) {
         line.push(Style::Plain, format!("   {netns}"));
+    }
+    line
+}
+
+/// A listener in trouble, or out of it; how long that lasted is its length.
+fn listener(event: &SynEvent) -> Line {
+    let of = &event.listener;
+    let mut line = Line::plain(format!("{}  ", clock_ms(event.time)));
+    let length = event.lasted_ns.map_or_else(String::new, age);
+    let length = right(&length, LENGTH_ROOM);
+    let verdict = words::syn_plain(event.verdict);
+    match event.lasted_ns {
+        None => line.push(
+            syn::style(event.verdict),
+            format!("SYN     {length}  {verdict}"),
+        ),
+        Some(_) => line.push(Style::Plain, format!("SYN     {length}  {verdict} is over")),
+    }
+    line.push(Style::Bold, format!("   {}", syn::name(of)));
+    let local = words::address(of.local);
+    line.push(Style::Plain, format!("   {local}"));
+    if let Some(netns) = tcp::foreign(&of.netns) {
+        line.push(Style::Plain, format!("   {netns}"));
+    }
+    if !of.why.is_empty() {
+        line.push(Style::Dim, format!("   {}", of.why));
     }
     line
 }

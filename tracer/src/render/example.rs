@@ -2,6 +2,7 @@
 
 use super::{
     example_oom::oom,
+    example_syn::syn,
     example_tcp::{tcp, tcp_of_run},
 };
 use crate::{
@@ -378,6 +379,7 @@ pub(crate) fn snapshot() -> Snapshot {
         devices: devices(),
         lengths: lengths(),
         tcp: tcp(),
+        syn: syn(),
         oom: oom(),
         lost: lost(),
         hooks_in_force: (3, 4),
@@ -412,6 +414,7 @@ pub(crate) fn summary() -> Summary {
         sample_error: 1.0 / 6.0,
         exited: 43,
         tcp: tcp_of_run(),
+        syn: syn(),
         oom: oom(),
         lost: lost(),
         own: own(),

@@ -1,7 +1,7 @@
 //! Events as the tests of all renderers show them.
 
 use super::{
-    example_oom,
+    example_oom, example_syn,
     example_tcp::{alarms, leaks},
 };
 use crate::{
@@ -22,6 +22,7 @@ pub(crate) fn events() -> Vec<Event> {
     blocked
         .chain(leaks().into_iter().map(Event::Leak))
         .chain(alarms())
+        .chain(example_syn::events().map(|event| Event::Syn(Box::new(event))))
         .chain(kills())
         .collect()
 }

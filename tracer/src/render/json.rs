@@ -12,6 +12,7 @@ use super::{
     json_blocked::{Blocked, BlockedEvent, CauseRow, DeviceRow, Lengths, Queue},
     json_load::{Group, Load, TaskMean},
     json_oom::{Kill, Oom},
+    json_syn::{Syn, SynEvent},
     json_tcp::Tcp,
     json_tcp_events::{DeadPeer, LeakEvent, ResetStorm},
     time::rfc3339,
@@ -76,6 +77,7 @@ enum Event<'a> {
     ResetStorm(ResetStorm<'a>),
     DeadPeer(DeadPeer<'a>),
     Kill(Kill<'a>),
+    Syn(SynEvent<'a>),
 }
 
 impl<'a> From<&'a snapshot::Event> for Event<'a> {
@@ -85,6 +87,7 @@ impl<'a> From<&'a snapshot::Event> for Event<'a> {
             snapshot::Event::Leak(event) => Self::Leak(event.into()),
             snapshot::Event::ResetStorm(event) => Self::ResetStorm(event.into()),
             snapshot::Event::DeadPeer(event) => Self::DeadPeer(event.into()),
+            snapshot::Event::Syn(event) => Self::Syn((&**event).into()),
             snapshot::Event::Kill(kill) => Self::Kill((&**kill).into()),
         }
     }
@@ -177,6 +180,7 @@ struct Snapshot<'a> {
     devices: Vec<DeviceRow<'a>>,
     lengths: Vec<Lengths<'a>>,
     tcp: Tcp<'a>,
+    syn: Syn<'a>,
     oom: Oom<'a>,
     lost: BTreeMap<&'a str, u64>,
     #[serde(rename = "self")]
@@ -214,6 +218,7 @@ impl<'a> From<&'a snapshot::Snapshot> for Box<Snapshot<'a>> {
             devices: snapshot.devices.iter().map(DeviceRow::from).collect(),
             lengths: snapshot.lengths.iter().map(Lengths::from).collect(),
             tcp: (&snapshot.tcp).into(),
+            syn: (&snapshot.syn).into(),
             oom: (&snapshot.oom).into(),
             lost: by_reason(&snapshot.lost),
             own: snapshot.own.into(),
@@ -254,6 +259,7 @@ struct Totals<'a> {
     devices: Vec<DeviceRow<'a>>,
     lengths: Vec<Lengths<'a>>,
     tcp: Tcp<'a>,
+    syn: Syn<'a>,
     oom: Oom<'a>,
     kernel_samples: u64,
     kernel_samples_named: u64,
@@ -295,6 +301,7 @@ impl<'a> From<&'a snapshot::Summary> for End<'a> {
                 devices: summary.devices.iter().map(DeviceRow::from).collect(),
                 lengths: summary.lengths.iter().map(Lengths::from).collect(),
                 tcp: (&summary.tcp).into(),
+                syn: (&summary.syn).into(),
                 oom: (&summary.oom).into(),
                 kernel_samples: summary.samples,
                 kernel_samples_named: summary.samples_named,

@@ -11,6 +11,7 @@ pub mod json;
 mod json_blocked;
 mod json_load;
 mod json_oom;
+mod json_syn;
 mod json_tcp;
 mod json_tcp_events;
 mod line;
@@ -19,6 +20,7 @@ mod oom_page;
 mod quantity;
 mod sections;
 mod summary;
+mod syn;
 mod table;
 mod tcp;
 mod tcp_lists;
@@ -36,6 +38,8 @@ mod example_events;
 #[cfg(test)]
 mod example_oom;
 #[cfg(test)]
+mod example_syn;
+#[cfg(test)]
 mod example_tcp;
 #[cfg(test)]
 mod properties;
@@ -47,6 +51,8 @@ mod properties_tcp;
 mod tests;
 #[cfg(test)]
 mod tests_oom;
+#[cfg(test)]
+mod tests_syn;
 #[cfg(test)]
 mod tests_tcp;
 

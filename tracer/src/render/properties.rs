@@ -282,7 +282,7 @@ proptest! {
         color in any::<bool>(),
         stacks in any::<bool>(),
         rows in prop_oneof![Just(Rows::Groups), Just(Rows::Causes), Just(Rows::Devices)],
-        subject in prop_oneof![Just(Subject::All), Just(Subject::Load), Just(Subject::Tcp), Just(Subject::Oom)],
+        subject in prop_oneof![Just(Subject::All), Just(Subject::Load), Just(Subject::Tcp), Just(Subject::Oom), Just(Subject::Syn)],
         [matrix, next] in any::<[bool; 2]>(),
     ) {
         let options = TextOptions { color, width, height, page, stacks };

@@ -5,6 +5,7 @@ use super::{
     oom, oom_page,
     quantity::{age, counted, grouped, tasks},
     sections::{flow, left_out, lengths, mean, own_cost, task},
+    syn,
     table::{self, GroupLines},
     tcp,
     tcp_page::{self, Span},
@@ -24,10 +25,18 @@ pub(super) fn lines(summary: &Summary, start: Option<&Start>, columns: usize) ->
             let mut lines = of_load(summary, by, columns);
             lines.extend(of_tcp(summary, columns));
             lines.push(Line::default());
+            lines.extend(syn::section(&summary.syn, columns));
             lines.extend(oom::section(&summary.oom, columns));
             lines
         }
         Subject::Load => of_load(summary, by, columns),
+        Subject::Syn => {
+            let mut lines = head(summary, Vec::new(), columns);
+            let sections = syn::sections(&summary.syn, columns);
+            lines.push(Line::default());
+            lines.extend(tcp_page::fit(sections, usize::MAX));
+            lines
+        }
         Subject::Oom if start.is_some_and(|start| start.next) => return Vec::new(),
         Subject::Oom => {
             let mut lines = head(summary, Vec::new(), columns);

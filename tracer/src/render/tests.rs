@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Render, TextOptions, docs, events::EventsRenderer, example, example_events::events,
-    json::JsonRenderer, oom_page, table, tcp_page, text::TextRenderer, turned as turned_table,
+    json::JsonRenderer, oom_page, syn, table, tcp_page, text::TextRenderer, turned as turned_table,
 };
 use crate::{
     figures::FIGURES,
@@ -354,6 +354,7 @@ fn every_column_is_a_figure() {
     for (heading, path) in headings
         .chain(tcp_page::headings())
         .chain(oom_page::headings())
+        .chain(syn::headings())
     {
         assert!(
             FIGURES.iter().any(|figure| figure.path == path),

@@ -6,7 +6,7 @@
 use super::{
     Render, TextOptions,
     line::Line,
-    oom, oom_page, sections, summary,
+    oom, oom_page, sections, summary, syn,
     table::{self, GroupLines, Table},
     tcp,
     tcp_page::{self, Section, Span},
@@ -101,6 +101,7 @@ impl TextRenderer {
         let rows = self.rows();
         let mut lines = match self.subject() {
             Subject::Tcp => self.about_tcp(snapshot),
+            Subject::Syn => self.lists(snapshot, syn::sections(&snapshot.syn, self.columns())),
             Subject::Oom => self.about_memory(snapshot),
             Subject::All | Subject::Load => self.about_load(snapshot),
         };
@@ -179,6 +180,7 @@ impl TextRenderer {
             let (tcp, interval_ns) = (&snapshot.tcp, snapshot.interval_ns);
             footer.extend(tcp::section("TCP", tcp, interval_ns, columns, room));
             footer.push(Line::default());
+            footer.extend(syn::section(&snapshot.syn, columns));
             footer.extend(oom::section(&snapshot.oom, columns));
             footer.push(Line::default());
             blank_lines += 2;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::quantity::counted;
 use crate::snapshot::{
-    GroupBy, KillKind, KillScope, Rows, Side, Start, TcpState, TimerKind, Verdict,
+    GroupBy, KillKind, KillScope, Rows, Side, Start, SynVerdict, TcpState, TimerKind, Verdict,
 };
 
 /// The verdict's fixed word.
@@ -121,6 +121,50 @@ pub(super) fn kill(kind: KillKind) -> &'static str {
         KillKind::Oom => "oom_kill",
         KillKind::Exiting => "oom_exiting",
         KillKind::Signal => "sigkill",
+    }
+}
+
+/// The fixed word of what is the matter with a listener; its event's name too.
+pub(super) fn syn(verdict: SynVerdict) -> &'static str {
+    match verdict {
+        SynVerdict::Healthy => "healthy",
+        SynVerdict::Burst => "burst_or_small_backlog",
+        SynVerdict::SlowAccept => "slow_accept",
+        SynVerdict::Flood => "syn_flood",
+    }
+}
+
+/// The same as people say it.
+pub(super) fn syn_plain(verdict: SynVerdict) -> &'static str {
+    match verdict {
+        SynVerdict::Healthy => "healthy",
+        SynVerdict::Burst => "burst or small backlog",
+        SynVerdict::SlowAccept => "slow accept",
+        SynVerdict::Flood => "SYN flood",
+    }
+}
+
+/// What to do about it.
+pub(super) fn syn_advice(verdict: SynVerdict) -> Option<&'static str> {
+    match verdict {
+        SynVerdict::Healthy => None,
+        SynVerdict::Burst => Some(
+            "a larger backlog would hold them: that of listen(2), and net.core.somaxconn, which              limits it",
+        ),
+        SynVerdict::SlowAccept => Some(
+            "look at the process: too few threads or workers accept, or it is blocked; a larger              backlog only hides it",
+        ),
+        SynVerdict::Flood => Some(
+            "keep net.ipv4.tcp_syncookies at 1, filter the sources upstream; a larger backlog does              not help against a flood",
+        ),
+    }
+}
+
+/// Whether an event begins or ends.
+pub(super) fn begins(lasted_ns: Option<u64>) -> &'static str {
+    match lasted_ns {
+        None => "begins",
+        Some(_) => "ends",
     }
 }
 

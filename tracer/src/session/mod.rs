@@ -74,6 +74,18 @@ pub fn tcp(args: &TcpArgs) -> anyhow::Result<ExitCode> {
     watch(setup, Pictures::default())
 }
 
+/// The same, of which a text shows listeners alone.
+///
+/// # Errors
+/// As [`run`].
+pub fn syn(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let setup = Setup {
+        subject: Subject::Syn,
+        ..Setup::of_run(args)
+    };
+    watch(setup, Pictures::default())
+}
+
 /// The same, of which a text shows memory alone; with `--next` once, at once.
 ///
 /// # Errors

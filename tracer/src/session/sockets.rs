@@ -10,16 +10,24 @@ use tracer_common::tcp::{
 };
 
 use crate::{
-    aggregate::tcp::{ClosingReading, NamespaceReading, Seeds, TcpReading},
+    aggregate::{
+        syn::SynCounters,
+        tcp::{ClosingReading, NamespaceReading, Seeds, TcpReading},
+    },
     clock::{self, MonotonicNs},
-    decode::{opening, tcp},
+    decode::{
+        opening,
+        syn::{self, ListenerReading},
+        tcp,
+    },
     host::{
         namespaces::{Ask, Namespace, Namespaces, within},
         netstat::{self, NetCounters},
         sock_diag::{SockDiag, SocketEntry, States},
+        sysctls,
     },
     kernel::{fields::CgroupVersion, reader::Reader, sockets::RawSockets},
-    snapshot::{Netns, TcpCounters, TcpState, Timer, TimerKind},
+    snapshot::{Cookies, Netns, TcpCounters, TcpState, Timer, TimerKind},
 };
 
 use super::openings::Openings;
@@ -56,12 +64,17 @@ pub(super) struct Sockets {
     recount_at: MonotonicNs,
     /// The kernel does not list sockets.
     is_uncountable: bool,
+    /// Namespaces in which something waited at a listener.
+    queues: HashSet<u32>,
+    /// Listeners of the last reading that are none any more.
+    deaf: Vec<u64>,
 }
 
 /// The counters of a namespace, as of when something last happened there.
 struct Known {
     moves: Moves,
     counters: NetCounters,
+    syncookies: Option<u32>,
 }
 
 impl Sockets {
@@ -76,6 +89,8 @@ impl Sockets {
             openings: Openings::default(),
             recount_at: clock::monotonic() + RECOUNT_AFTER,
             is_uncountable: false,
+            queues: HashSet::new(),
+            deaf: Vec::new(),
         })
     }
 
@@ -175,7 +190,13 @@ impl Sockets {
         let waiting = tcp::waiting(&raw.waiting);
         let holders = raw.holders.as_ref().map(tcp::holders);
         let openings = opening::decode(&raw.openings);
-        let undecodable = waiting.undecodable
+        let listeners = syn::listeners(&raw.listeners);
+        let (listening, gone): (Vec<_>, Vec<_>) =
+            listeners.readings.into_iter().partition(Result::is_ok);
+        let listening: Vec<_> = listening.into_iter().flatten().collect();
+        self.deaf = gone.into_iter().filter_map(Result::err).collect();
+        let undecodable = listeners.undecodable
+            + waiting.undecodable
             + holders.as_ref().map_or(0, |h| h.undecodable)
             + openings.undecodable;
         let openings = self.openings.name(openings.readings);
@@ -190,15 +211,21 @@ impl Sockets {
             ports: raw.ports.iter().map(|(k, v)| tcp::port(*k, v)).collect(),
             waiting,
             holders: holders.map(|holders| holders.readings),
+            namespaces: self.counters(&raw.moves, &listening),
+            listening,
             openings,
             resets: raw.resets,
             unnamed: self.openings.unnamed,
-            namespaces: self.counters(&raw.moves),
             populations: raw.moves.iter().map(tcp::population).collect(),
             missed: raw.missed,
             unopened: self.unopened,
         };
         Ok((reading, undecodable))
+    }
+
+    /// Listeners that the kernel side may forget.
+    pub(super) fn take_deaf(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.deaf)
     }
 
     fn look(&mut self, moves: &[(u32, Moves)]) -> anyhow::Result<()> {
@@ -226,7 +253,22 @@ impl Sockets {
     }
 
     /// The counters of each namespace: read again only where something happened.
-    fn counters(&mut self, moves: &[(u32, Moves)]) -> Vec<NamespaceReading> {
+    fn counters(
+        &mut self,
+        moves: &[(u32, Moves)],
+        listening: &[ListenerReading],
+    ) -> Vec<NamespaceReading> {
+        // Of handshakes that come to nothing there is no transition.
+        let has_queue = |l: &&ListenerReading| l.syn_queue > 0 || l.accept_queue > 0;
+        let now = listening
+            .iter()
+            .filter(has_queue)
+            .map(|l| l.netns)
+            .collect();
+        // What came until a queue was empty is read once more.
+        let queues: HashSet<u32> = std::mem::replace(&mut self.queues, now);
+        let queues: HashSet<u32> = queues.union(&self.queues).copied().collect();
+        let settings_are_old = self.readings == 0;
         let moves: HashMap<u32, &Moves> = moves.iter().map(|(inode, m)| (*inode, m)).collect();
         let nothing = [0; 2 * STATES];
         let mut readings = Vec::new();
@@ -235,7 +277,11 @@ impl Sockets {
             let moves = **moves.get(&inode).unwrap_or(&&nothing);
             let known = self.latest.get(&inode);
             let is_quiet = |known: &&Known| {
-                known.moves == moves && known.counters.time_wait_now == 0 && !namespace.is_own
+                known.moves == moves
+                    && known.counters.time_wait_now == 0
+                    && !namespace.is_own
+                    && !queues.contains(&inode)
+                    && known.syncookies != Some(ALWAYS)
             };
             let counters = match known.filter(is_quiet) {
                 Some(known) => known.counters,
@@ -245,7 +291,20 @@ impl Sockets {
                     Err(_) => known.map(|known| known.counters).unwrap_or_default(),
                 },
             };
-            self.latest.insert(inode, Known { moves, counters });
+            let syncookies = known.filter(|_| !settings_are_old);
+            let syncookies = match syncookies {
+                Some(known) => known.syncookies,
+                // One that goes away meanwhile has none.
+                None => sysctls::read(namespace).ok().and_then(|s| s.syncookies),
+            };
+            self.latest.insert(
+                inode,
+                Known {
+                    moves,
+                    counters,
+                    syncookies,
+                },
+            );
             readings.push(NamespaceReading {
                 netns: Netns {
                     inode,
@@ -253,6 +312,7 @@ impl Sockets {
                     is_own: namespace.is_own,
                 },
                 counters: tcp_counters(&counters),
+                syn: syn_counters(inode, syncookies, &counters),
                 time_wait: counters.time_wait_now,
             });
         }
@@ -313,6 +373,24 @@ fn transitions_between(before: &[(u32, Moves)], after: &[(u32, Moves)]) -> u64 {
             .sum()
     };
     after.iter().map(of).sum()
+}
+
+/// `tcp_syncookies` with which cookies are sent although no queue is full.
+const ALWAYS: u32 = 2;
+
+fn syn_counters(netns: u32, syncookies: Option<u32>, counters: &NetCounters) -> SynCounters {
+    SynCounters {
+        netns,
+        syncookies,
+        cookies: Cookies {
+            sent: counters.cookies_sent,
+            valid: counters.cookies_valid,
+            failed: counters.cookies_failed,
+        },
+        syn_queue_full_drops: counters.syn_queue_full_drops,
+        accept_queue_full: counters.listen_overflows,
+        drops: counters.listen_drops,
+    }
 }
 
 /// `TCP_NEW_SYN_RECV`, include/net/tcp_states.h.

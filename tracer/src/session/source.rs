@@ -203,6 +203,9 @@ impl Source {
         let seeds = self.seeds.take();
         let tcp = raw.sockets.map(|raw| self.sockets.reading(raw, seeds));
         let tcp = tcp.transpose()?;
+        for listener in self.sockets.take_deaf() {
+            self.reader.forget_listener(listener);
+        }
         let (tcp, undecodable) = tcp.unzip();
         let seen = tasks.readings.iter().chain(&exits.readings);
         let waiting = tcp.iter().flat_map(|tcp: &TcpReading| &tcp.waiting);

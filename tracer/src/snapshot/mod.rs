@@ -6,6 +6,7 @@
 
 mod blocked;
 mod oom;
+mod syn;
 mod tcp;
 mod tcp_events;
 
@@ -17,6 +18,7 @@ pub use self::oom::{
     Candidate, CgroupMemory, HostMemory, Kill, KillKind, KillScope, Named, OomBreakdown,
     ProcessMemory,
 };
+pub use self::syn::{Cookies, Listener, NamespaceSyn, SynBreakdown, SynEvent, SynVerdict};
 pub use self::tcp::{
     Actor, CloseWait, Closer, NamespaceStates, Netns, Port, Side, StateCount, TcpBreakdown,
     TcpCounters, TcpState, TimeWait, Timer, TimerKind, Times, Transition, WaitingSocket,
@@ -113,6 +115,8 @@ pub enum Subject {
     Load,
     /// TCP sockets alone.
     Tcp,
+    /// Listeners alone: what waits at them.
+    Syn,
     /// Memory alone: kills, and who is next.
     Oom,
 }
@@ -128,6 +132,8 @@ pub enum Event {
     ResetStorm(ResetStorm),
     /// A peer that does not answer.
     DeadPeer(DeadPeer),
+    /// A listener in trouble.
+    Syn(Box<SynEvent>),
     /// A process that was killed.
     Kill(Box<Kill>),
 }
@@ -159,6 +165,8 @@ pub struct Snapshot {
     pub lengths: Vec<CauseLengths>,
     /// TCP sockets.
     pub tcp: TcpBreakdown,
+    /// Listeners.
+    pub syn: SynBreakdown,
     /// Memory, kills, and who is next.
     pub oom: OomBreakdown,
     /// What was lost since the start, by reason; every reason, zeros too.
@@ -329,6 +337,8 @@ pub struct Summary {
     pub lengths: Vec<CauseLengths>,
     /// TCP sockets at the end; its interval is the whole run.
     pub tcp: TcpBreakdown,
+    /// Listeners at the end; what is counted is of the run.
+    pub syn: SynBreakdown,
     /// Memory at the end, and kills of the run.
     pub oom: OomBreakdown,
     /// Kernel samples taken during the run.

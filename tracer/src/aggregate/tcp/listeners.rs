@@ -31,6 +31,7 @@ impl Listeners {
         &mut self,
         now: MonotonicNs,
         ports: &[PortReading],
+        listening: impl Iterator<Item = Place>,
         holders: Option<&[HolderReading]>,
     ) {
         if let Some(holders) = holders {
@@ -49,7 +50,9 @@ impl Listeners {
                 .retain(|place| !self.known.contains_key(place));
         }
         let accepted = ports.iter().filter(|port| port.side == Side::Accepted);
-        let places = accepted.map(|port| (port.netns, port.port));
+        let places = accepted
+            .map(|port| (port.netns, port.port))
+            .chain(listening);
         let is_unknown =
             |place: &Place| !self.known.contains_key(place) && !self.given_up.contains(place);
         self.unknown = places.filter(is_unknown).collect();

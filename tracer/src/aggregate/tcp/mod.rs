@@ -30,15 +30,17 @@ use self::{
     waiting::WaitingTable,
 };
 pub use self::{hertz::Hertz, history::LeakOptions, openings::OpeningReading, population::Seeds};
+use super::syn::{self, SynAggregate, SynCounters};
 use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{
         clock::ClockReading,
+        syn::ListenerReading,
         tcp::{ActorKey, ActorReading, HolderReading, PortReading, WaitingReading},
     },
     snapshot::{
-        Actor, Event, LeakEvent, NamespaceStates, Netns, Port, Side, StateCount, TcpBreakdown,
-        TcpCounters, TcpState, TimeWait, Times, Transition,
+        Actor, Event, LeakEvent, NamespaceStates, Netns, Port, Side, StateCount, SynBreakdown,
+        TcpBreakdown, TcpCounters, TcpState, TimeWait, Times, Transition,
     },
     text::Text,
 };
@@ -50,6 +52,8 @@ pub struct NamespaceReading {
     pub netns: Netns,
     /// Its counters, since it exists.
     pub counters: TcpCounters,
+    /// Its counters of SYNs and cookies.
+    pub syn: SynCounters,
     /// Its sockets in TIME_WAIT, and those in FIN_WAIT2 that nobody holds any more.
     pub time_wait: u64,
 }
@@ -69,6 +73,8 @@ pub struct TcpReading {
     pub ports: Vec<PortReading>,
     /// Sockets in CLOSE_WAIT.
     pub waiting: Vec<WaitingReading>,
+    /// Sockets in LISTEN.
+    pub listening: Vec<ListenerReading>,
     /// Who holds them, when it was looked up.
     pub holders: Option<Vec<HolderReading>>,
     /// Connections that suspected processes opened.
@@ -92,6 +98,7 @@ pub struct TcpAggregate {
     populations: Populations,
     closers: Closers,
     listeners: Listeners,
+    syn: SynAggregate,
     alarms: Alarms,
     waiting: WaitingTable,
     hertz: Hertz,
@@ -174,6 +181,7 @@ impl TcpAggregate {
             populations: Populations::default(),
             closers: Closers::default(),
             listeners: Listeners::default(),
+            syn: SynAggregate::default(),
             alarms: Alarms::default(),
             waiting: WaitingTable::new(clock.now),
             hertz: Hertz::new(clock),
@@ -198,7 +206,12 @@ impl TcpAggregate {
         self.populations.observe(reading);
         self.closers.observe(self.now, &reading.actors);
         let holders = reading.holders.as_deref();
-        self.listeners.observe(self.now, &reading.ports, holders);
+        let listening = reading.listening.iter();
+        let listening = listening.map(|listener| (listener.netns, listener.local.port()));
+        let ports = &reading.ports;
+        self.listeners.observe(self.now, ports, listening, holders);
+        let syn: Vec<_> = reading.namespaces.iter().map(|n| n.syn.clone()).collect();
+        self.syn.observe(self.now, &reading.listening, &syn);
         let closing = reading.seeds.as_ref().map(|seeds| &*seeds.closing);
         self.alarms.observe(self.now, &reading.namespaces, closing);
         self.waiting
@@ -236,10 +249,19 @@ impl TcpAggregate {
             .alarms
             .dead_peers(self.wall, |inode| named(names, inode));
         let storms = self.alarms.storms(self.wall);
+        let listeners = &self.listeners;
+        let syn = self.syn.take_events(
+            self.wall,
+            syn::View {
+                process: &|netns, port| listeners.of(netns, port),
+                netns: &|inode| named(names, inode),
+            },
+        );
         let leaks = self.take_leaks(cgroup).into_iter().map(Event::Leak);
         leaks
             .chain(storms.into_iter().map(Event::ResetStorm))
             .chain(dead.into_iter().map(Event::DeadPeer))
+            .chain(syn.into_iter().map(|event| Event::Syn(Box::new(event))))
             .collect()
     }
 
@@ -274,6 +296,23 @@ impl TcpAggregate {
     /// Openings that could not be named.
     pub fn unnamed(&self) -> u64 {
         self.latest.unnamed
+    }
+
+    /// Listeners; ends their interval.
+    pub fn syn_snapshot(&mut self) -> SynBreakdown {
+        let (names, listeners) = (&self.names, &self.listeners);
+        self.syn.snapshot(syn::View {
+            process: &|netns, port| listeners.of(netns, port),
+            netns: &|inode| named(names, inode),
+        })
+    }
+
+    /// Listeners, with what they had since the start.
+    pub fn syn_summary(&self) -> SynBreakdown {
+        self.syn.summary(syn::View {
+            process: &|netns, port| self.listeners.of(netns, port),
+            netns: &|inode| self.netns(inode),
+        })
     }
 
     /// Ends the interval.

@@ -35,6 +35,7 @@ pub(super) fn nothing() -> TcpReading {
         actors: Vec::new(),
         ports: Vec::new(),
         waiting: Vec::new(),
+        listening: Vec::new(),
         holders: None,
         openings: Vec::new(),
         resets: Vec::new(),

@@ -1,0 +1,92 @@
+//! What waits at listeners: their SYN queues and accept queues.
+//!
+//! The kernel keeps the lengths in the listener, so that there is nothing to count: a
+//! flood costs nothing here. User space looks once a reading.
+
+use core::{ffi::c_void, mem, ptr};
+
+use aya_ebpf::{Global, helpers::generated::bpf_seq_write};
+use tracer_common::{lost, syn::ListenerRecord};
+
+use crate::{
+    field::{
+        ACCEPT_QUEUE, NET_INODE, Object, QUEUE_REQUESTS, QUEUE_YOUNG, SOCK_BACKLOG, SOCK_DROPS,
+        SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_NET, SOCK_STATE, has,
+        read,
+    },
+    maps::{LISTENERS, count},
+    task::IterMeta,
+};
+
+/// include/linux/socket.h.
+const AF_INET6: u16 = 10;
+
+/// A socket listens from now on.
+#[inline(always)]
+pub(crate) fn keep(sk: Object) {
+    if LISTENERS.insert(sk as u64, 0, 0).is_err() {
+        count(lost::LISTENERS);
+    }
+}
+
+/// It listens no more.
+#[inline(always)]
+pub(crate) fn forget(sk: Object) {
+    let _ = LISTENERS.remove(sk as u64);
+}
+
+/// `struct bpf_iter__bpf_map_elem`, kernel/bpf/map_iter.c.
+#[repr(C)]
+struct IterElement {
+    meta: *mut IterMeta,
+    map: *mut c_void,
+    key: *const u64,
+    value: *const u64,
+}
+
+/// Visits one element of LISTENERS. As with sockets in CLOSE_WAIT the verifier knows no
+/// type for the address, so each field is read by the helper.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+extern "C" fn each_listener(ctx: *mut IterElement) -> i32 {
+    // SAFETY: the kernel passes a valid context; the key is NULL at the end.
+    let (key, meta) = unsafe { ((*ctx).key, (*ctx).meta) };
+    if key.is_null() {
+        return 0;
+    }
+    let mut record = ListenerRecord::default();
+    // SAFETY: a key of this map, and the iterator's own seq.
+    unsafe {
+        record.socket = *key;
+        fill(&mut record);
+        bpf_seq_write(
+            (*meta).seq.cast(),
+            ptr::from_mut(&mut record).cast(),
+            mem::size_of::<ListenerRecord>() as u32,
+        );
+    }
+    0
+}
+
+#[inline(always)]
+fn fill(r: &mut ListenerRecord) {
+    let sk = r.socket;
+    let at = |offset: &Global<u32>| sk + u64::from(offset.load());
+    r.state = u32::from(read::<u8>(at(&SOCK_STATE)));
+    let net: u64 = read(at(&SOCK_NET));
+    r.netns = read(net + u64::from(NET_INODE.load()));
+    r.family = read(at(&SOCK_FAMILY));
+    r.port = read(at(&SOCK_LOCAL_PORT));
+    if r.family == AF_INET6 && has(&SOCK_LOCAL_V6) {
+        r.local = read(at(&SOCK_LOCAL_V6));
+    } else {
+        r.local[..4].copy_from_slice(&read::<[u8; 4]>(at(&SOCK_LOCAL_V4)));
+    }
+    r.requests = read(at(&QUEUE_REQUESTS));
+    r.young = read(at(&QUEUE_YOUNG));
+    r.accept_queue = read(at(&ACCEPT_QUEUE));
+    r.backlog = read(at(&SOCK_BACKLOG));
+    if has(&SOCK_DROPS) {
+        r.drops = read(at(&SOCK_DROPS));
+    }
+}

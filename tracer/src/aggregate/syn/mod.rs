@@ -1,0 +1,383 @@
+//! Listeners: (state, reading) -> state -> model.
+//!
+//! The queues are a listener's own, cookies are counted by network namespace: they are
+//! put on a listener where no other one of its namespace can have had them.
+
+mod verdict;
+
+use std::collections::{HashMap, VecDeque};
+
+use self::verdict::{Seen, judge};
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    decode::syn::ListenerReading,
+    snapshot::{Cookies, Listener, NamespaceSyn, Netns, SynBreakdown, SynEvent, SynVerdict},
+    text::Text,
+};
+
+const SECOND: u64 = 1_000_000_000;
+/// The last seconds, in ns.
+const WINDOW_NS: u64 = 3 * SECOND;
+/// A cookie that was answered has come back by then.
+const ANSWERED_NS: u64 = SECOND;
+/// So many listeners are in a list.
+const LISTED: usize = 50;
+/// A listener can have cookies when its SYN queue is as full as this: it is looked at
+/// once a reading only.
+const NEARLY_FULL: f64 = 0.75;
+/// `tcp_syncookies` of a namespace in which cookies are sent always.
+const ALWAYS: u32 = 2;
+
+/// A namespace's counters since it exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SynCounters {
+    /// Inode number of the namespace.
+    pub netns: u32,
+    /// `tcp_syncookies`.
+    pub syncookies: Option<u32>,
+    /// Cookies.
+    pub cookies: Cookies,
+    /// `TCPReqQFullDrop`.
+    pub syn_queue_full_drops: u64,
+    /// `ListenOverflows`.
+    pub accept_queue_full: u64,
+    /// `ListenDrops`.
+    pub drops: u64,
+}
+
+/// Who listens, and what namespaces are called.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) process: &'a dyn Fn(u32, u16) -> Option<(u32, Text)>,
+    pub(super) netns: &'a dyn Fn(u32) -> Netns,
+}
+
+/// All that is known of listeners.
+#[derive(Debug, Default)]
+pub(super) struct SynAggregate {
+    known: HashMap<u64, Known>,
+    namespaces: HashMap<u32, Namespace>,
+    events: Vec<(u64, SynVerdict, Option<u64>)>,
+}
+
+/// A listener.
+#[derive(Debug)]
+struct Known {
+    reading: ListenerReading,
+    /// Drops at the start, and at the last snapshot.
+    drops: [u32; 2],
+    /// When its SYN queue was last nearly full.
+    was_full: Option<MonotonicNs>,
+    verdict: SynVerdict,
+    why: String,
+    /// Since when there is trouble.
+    since: MonotonicNs,
+    /// Cookies that are its own, since the start, and at the last snapshot.
+    cookies: [Cookies; 2],
+    /// Whether all cookies since then could be put somewhere.
+    are_known: [bool; 2],
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    now: SynCounters,
+    first: SynCounters,
+    before: SynCounters,
+    /// Readings of the last seconds, the oldest first; one from before them too.
+    window: VecDeque<(MonotonicNs, SynCounters)>,
+}
+
+impl SynAggregate {
+    pub(super) fn observe(
+        &mut self,
+        now: MonotonicNs,
+        listeners: &[ListenerReading],
+        counters: &[SynCounters],
+    ) {
+        let mut new_cookies = HashMap::new();
+        for counters in counters {
+            let namespace = self.namespaces.entry(counters.netns);
+            let namespace = namespace.or_insert_with(|| Namespace::new(counters));
+            let new = cookies_since(counters.cookies, namespace.now.cookies);
+            new_cookies.insert(counters.netns, new);
+            namespace.observe(now, counters);
+        }
+        self.namespaces
+            .retain(|netns, _| counters.iter().any(|counters| counters.netns == *netns));
+        let mut before = std::mem::take(&mut self.known);
+        for reading in listeners {
+            let known = before.remove(&reading.socket);
+            let known = known.filter(|known| known.is(reading));
+            let mut known = known.unwrap_or_else(|| Known::new(reading, now));
+            known.reading = *reading;
+            if f64::from(reading.syn_queue) >= NEARLY_FULL * f64::from(reading.backlog.max(1)) {
+                known.was_full = Some(now);
+            }
+            self.known.insert(reading.socket, known);
+        }
+        self.put_cookies(now, &new_cookies);
+        self.judge(now);
+    }
+
+    /// Puts new cookies on the one listener that can have had them.
+    fn put_cookies(&mut self, now: MonotonicNs, new: &HashMap<u32, Cookies>) {
+        let owners: HashMap<u32, Option<u64>> = new
+            .keys()
+            .map(|netns| (*netns, self.owner(*netns, now)))
+            .collect();
+        for (socket, known) in &mut self.known {
+            let netns = known.reading.netns;
+            let Some(new) = new.get(&netns).filter(|new| **new != Cookies::default()) else {
+                continue;
+            };
+            match owners.get(&netns).copied().flatten() {
+                Some(owner) if owner == *socket => {
+                    for cookies in &mut known.cookies {
+                        cookies.sent += new.sent;
+                        cookies.valid += new.valid;
+                        cookies.failed += new.failed;
+                    }
+                }
+                Some(_) => {}
+                None => known.are_known = [false; 2],
+            }
+        }
+    }
+
+    /// The one listener of a namespace that cookies are of.
+    fn owner(&self, netns: u32, now: MonotonicNs) -> Option<u64> {
+        let within = self.known.iter();
+        let within: Vec<_> = within.filter(|(_, k)| k.reading.netns == netns).collect();
+        let always = self.namespaces.get(&netns).and_then(|n| n.now.syncookies) == Some(ALWAYS);
+        let can_be = |known: &Known| always || known.was_full_lately(now);
+        let only =
+            |mut these: Box<dyn Iterator<Item = u64> + '_>| match (these.next(), these.next()) {
+                (Some(socket), None) => Some(socket),
+                _ => None,
+            };
+        let all = within.iter().map(|(socket, _)| **socket);
+        let full = within.iter().filter(|(_, known)| can_be(known));
+        only(Box::new(full.map(|(socket, _)| **socket))).or_else(|| only(Box::new(all)))
+    }
+
+    fn judge(&mut self, now: MonotonicNs) {
+        let owners: HashMap<u32, Option<u64>> = self
+            .namespaces
+            .keys()
+            .map(|netns| (*netns, self.owner(*netns, now)))
+            .collect();
+        for (socket, known) in &mut self.known {
+            let reading = &known.reading;
+            let Some(namespace) = self.namespaces.get(&reading.netns) else {
+                continue;
+            };
+            let is_owner = owners.get(&reading.netns).copied().flatten() == Some(*socket);
+            // Where several are full, what is counted can be any one's.
+            let can_be = is_owner || known.was_full_lately(now);
+            let seen = Seen {
+                syn_queue: reading.syn_queue,
+                young: reading.young,
+                accept_queue: reading.accept_queue,
+                backlog: reading.backlog,
+                cookies: can_be.then(|| namespace.answered(now)),
+                turned_away: if can_be { namespace.turned_away() } else { 0 },
+                refused: namespace.refused(),
+            };
+            let (verdict, mut why) = judge(&seen);
+            if seen.turned_away > 0 && !is_owner {
+                why.push_str(", counted for all listeners of the namespace");
+            }
+            if verdict != known.verdict {
+                if known.verdict != SynVerdict::Healthy {
+                    let lasted = now.since_ns(known.since);
+                    self.events.push((*socket, known.verdict, Some(lasted)));
+                }
+                if verdict != SynVerdict::Healthy {
+                    self.events.push((*socket, verdict, None));
+                }
+                known.since = now;
+            }
+            (known.verdict, known.why) = (verdict, why);
+        }
+    }
+
+    /// What has begun or is over since this was asked last.
+    pub(super) fn take_events(&mut self, time: WallNs, view: View<'_>) -> Vec<SynEvent> {
+        let events = std::mem::take(&mut self.events);
+        let event = |(socket, verdict, lasted_ns)| {
+            Some(SynEvent {
+                time,
+                verdict,
+                lasted_ns,
+                listener: self.known.get(&socket)?.model(0, view),
+            })
+        };
+        events.into_iter().filter_map(event).collect()
+    }
+
+    /// Ends the interval.
+    pub(super) fn snapshot(&mut self, view: View<'_>) -> SynBreakdown {
+        let breakdown = self.breakdown(1, view);
+        for known in self.known.values_mut() {
+            known.drops[1] = known.reading.drops;
+            known.cookies[1] = Cookies::default();
+            known.are_known[1] = true;
+        }
+        for namespace in self.namespaces.values_mut() {
+            namespace.before = namespace.now.clone();
+        }
+        breakdown
+    }
+
+    /// Since the start.
+    pub(super) fn summary(&self, view: View<'_>) -> SynBreakdown {
+        self.breakdown(0, view)
+    }
+
+    fn breakdown(&self, span: usize, view: View<'_>) -> SynBreakdown {
+        let mut listeners: Vec<_> = self.known.values().map(|k| k.model(span, view)).collect();
+        listeners.sort_by(|a, b| {
+            let key = |l: &Listener| (l.verdict, l.syn_queue.max(l.accept_queue));
+            key(b).cmp(&key(a)).then(a.local.cmp(&b.local))
+        });
+        let listeners_total = listeners.len() as u64;
+        listeners.truncate(LISTED);
+        let has_listener = |netns: u32| self.known.values().any(|k| k.reading.netns == netns);
+        let mut namespaces: Vec<_> = self
+            .namespaces
+            .iter()
+            .filter(|(netns, _)| has_listener(**netns))
+            .map(|(netns, namespace)| namespace.model(span, (view.netns)(*netns)))
+            .collect();
+        namespaces.sort_by_key(|n| (!n.netns.is_own, n.netns.inode));
+        SynBreakdown {
+            listeners,
+            listeners_total,
+            namespaces,
+        }
+    }
+}
+
+impl Known {
+    fn new(reading: &ListenerReading, now: MonotonicNs) -> Self {
+        Self {
+            reading: *reading,
+            drops: [reading.drops; 2],
+            was_full: None,
+            verdict: SynVerdict::Healthy,
+            why: String::new(),
+            since: now,
+            cookies: [Cookies::default(); 2],
+            are_known: [true; 2],
+        }
+    }
+
+    fn was_full_lately(&self, now: MonotonicNs) -> bool {
+        let full = self.was_full;
+        full.is_some_and(|at| now.since_ns(at) <= WINDOW_NS)
+    }
+
+    /// An address can come again, and be another listener's then.
+    fn is(&self, reading: &ListenerReading) -> bool {
+        (self.reading.netns, self.reading.local) == (reading.netns, reading.local)
+    }
+
+    fn model(&self, span: usize, view: View<'_>) -> Listener {
+        let reading = &self.reading;
+        let is_known = self.are_known.get(span).copied().unwrap_or(false);
+        let cookies = self.cookies.get(span).copied().filter(|_| is_known);
+        let drops = self.drops.get(span).copied().unwrap_or(reading.drops);
+        Listener {
+            process: (view.process)(reading.netns, reading.local.port()),
+            local: reading.local,
+            netns: (view.netns)(reading.netns),
+            syn_queue: reading.syn_queue,
+            young: reading.young,
+            accept_queue: reading.accept_queue,
+            backlog: reading.backlog,
+            cookies,
+            drops: reading.drops.wrapping_sub(drops).into(),
+            verdict: self.verdict,
+            why: self.why.clone(),
+        }
+    }
+}
+
+impl Namespace {
+    /// What was counted before it was first seen is nobody's.
+    fn new(counters: &SynCounters) -> Self {
+        Self {
+            now: counters.clone(),
+            first: counters.clone(),
+            before: counters.clone(),
+            window: VecDeque::new(),
+        }
+    }
+
+    fn observe(&mut self, now: MonotonicNs, counters: &SynCounters) {
+        self.now = counters.clone();
+        self.window.push_back((now, counters.clone()));
+        // The oldest stays until the next one is as old as the window.
+        while self
+            .window
+            .get(1)
+            .is_some_and(|(at, _)| now.since_ns(*at) >= WINDOW_NS)
+        {
+            self.window.pop_front();
+        }
+    }
+
+    /// As of the begin of the window.
+    fn oldest(&self) -> &SynCounters {
+        self.window
+            .front()
+            .map_or(&self.first, |(_, oldest)| oldest)
+    }
+
+    /// Cookies sent that have had their time to come back, and those that did.
+    fn answered(&self, now: MonotonicNs) -> Cookies {
+        let mut old = self.window.iter().rev();
+        let old = old.find(|(at, _)| now.since_ns(*at) >= ANSWERED_NS);
+        let sent_by = old.map_or(self.oldest(), |(_, counters)| counters);
+        let all = cookies_since(self.now.cookies, self.oldest().cookies);
+        let sent = cookies_since(sent_by.cookies, self.oldest().cookies).sent;
+        Cookies { sent, ..all }
+    }
+
+    fn turned_away(&self) -> u64 {
+        let oldest = self.oldest();
+        let sent = cookies_since(self.now.cookies, oldest.cookies).sent;
+        let dropped = self.now.syn_queue_full_drops;
+        sent + dropped.saturating_sub(oldest.syn_queue_full_drops)
+    }
+
+    fn refused(&self) -> u64 {
+        let before = self.oldest().accept_queue_full;
+        self.now.accept_queue_full.saturating_sub(before)
+    }
+
+    fn model(&self, span: usize, netns: Netns) -> NamespaceSyn {
+        let before = if span == 0 { &self.first } else { &self.before };
+        let now = &self.now;
+        NamespaceSyn {
+            netns,
+            syncookies: now.syncookies,
+            cookies: cookies_since(now.cookies, before.cookies),
+            syn_queue_full_drops: now
+                .syn_queue_full_drops
+                .saturating_sub(before.syn_queue_full_drops),
+            accept_queue_full: now
+                .accept_queue_full
+                .saturating_sub(before.accept_queue_full),
+            drops: now.drops.saturating_sub(before.drops),
+        }
+    }
+}
+
+fn cookies_since(now: Cookies, before: Cookies) -> Cookies {
+    Cookies {
+        sent: now.sent.saturating_sub(before.sent),
+        valid: now.valid.saturating_sub(before.valid),
+        failed: now.failed.saturating_sub(before.failed),
+    }
+}

@@ -1,0 +1,84 @@
+//! What is the matter with a listener, by what was seen of it in the last seconds.
+//!
+//! The kernel drops a SYN, or answers it with a cookie, once `qlen` has reached
+//! `sk_max_ack_backlog` (`tcp_conn_request`, net/ipv4/tcp_input.c), and refuses the
+//! third ACK while the accept queue is over it (`tcp_v4_syn_recv_sock`). A request is
+//! young until its SYN-ACK is sent again, after a second.
+
+use crate::snapshot::{Cookies, SynVerdict};
+
+/// With fewer cookies than this their part that came back says nothing.
+const FEW_COOKIES: u64 = 20;
+
+/// What was seen of a listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// `qlen`, `young`, `sk_ack_backlog` and `sk_max_ack_backlog` now.
+    pub(super) syn_queue: u32,
+    pub(super) young: u32,
+    pub(super) accept_queue: u32,
+    pub(super) backlog: u32,
+    /// Cookies of the last seconds, of those that are old enough to have come back what
+    /// was sent; `None` where they can be another listener's.
+    pub(super) cookies: Option<Cookies>,
+    /// Cookies sent in the last seconds, the latest ones too, and SYNs dropped for want
+    /// of room in the SYN queue.
+    pub(super) turned_away: u64,
+    /// Handshakes of the last seconds that the full accept queue refused, in the
+    /// namespace.
+    pub(super) refused: u64,
+}
+
+/// The verdict, and why.
+pub(super) fn judge(seen: &Seen) -> (SynVerdict, String) {
+    let Seen {
+        syn_queue,
+        young,
+        accept_queue,
+        backlog,
+        turned_away,
+        refused,
+        ..
+    } = *seen;
+    // A full accept queue fills the SYN queue too: it comes first.
+    if accept_queue > backlog || (refused > 0 && accept_queue >= backlog && backlog > 0) {
+        let why = format!(
+            "{accept_queue} connections wait for accept, of {backlog} that may: the process does \
+             not take them; {refused} handshakes refused in the last seconds"
+        );
+        return (SynVerdict::SlowAccept, why);
+    }
+    let is_full = syn_queue >= backlog.max(1);
+    if turned_away == 0 && !(is_full && young > 0) {
+        return (SynVerdict::Healthy, left_over(seen, is_full));
+    }
+    let queue = format!("{syn_queue} of {backlog} in the SYN queue, {young} of them young");
+    match seen.cookies.filter(|cookies| cookies.sent >= FEW_COOKIES) {
+        Some(Cookies { sent, valid, .. }) if valid < sent / 4 => (
+            SynVerdict::Flood,
+            format!("{queue}; of {sent} cookies {valid} came back"),
+        ),
+        Some(Cookies { sent, valid, .. }) => (
+            SynVerdict::Burst,
+            format!("{queue}; {valid} cookies came back for {sent} sent: the peers are real"),
+        ),
+        // Without cookies to go by: who answers is not queued for a second.
+        None if is_full && young < syn_queue / 2 => (
+            SynVerdict::Flood,
+            format!("{queue}: the others do not answer"),
+        ),
+        None => (
+            SynVerdict::Burst,
+            format!("{queue}; {turned_away} turned away in the last seconds"),
+        ),
+    }
+}
+
+/// What a healthy listener still has of a flood.
+fn left_over(seen: &Seen, is_full: bool) -> String {
+    if is_full && seen.backlog > 0 {
+        let count = seen.syn_queue;
+        return format!("{count} requests of a flood that is over time out");
+    }
+    String::new()
+}

@@ -1,0 +1,102 @@
+//! The part of the model that says what waits at listeners, and why.
+//!
+//! Counts are of the interval unless a field says otherwise.
+
+use std::net::SocketAddr;
+
+use super::Netns;
+use crate::{clock::WallNs, text::Text};
+
+/// Listeners, and what the kernel counted of SYNs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SynBreakdown {
+    /// Listeners, those in trouble first, then the fullest.
+    pub listeners: Vec<Listener>,
+    /// How many there are, those beyond the list included.
+    pub listeners_total: u64,
+    /// Network namespaces with a listener, tracer's own first.
+    pub namespaces: Vec<NamespaceSyn>,
+}
+
+/// What is the matter with a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SynVerdict {
+    /// Nothing.
+    #[default]
+    Healthy,
+    /// More handshakes at once than its backlog holds, and their peers answer.
+    Burst,
+    /// The process does not accept what is ready.
+    SlowAccept,
+    /// Handshakes that nobody answers fill its SYN queue.
+    Flood,
+}
+
+/// A listener at the snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Process id and name of who listens, where that is known.
+    pub process: Option<(u32, Text)>,
+    /// Local address and port.
+    pub local: SocketAddr,
+    /// Network namespace.
+    pub netns: Netns,
+    /// Handshakes that wait for the peer's ACK.
+    pub syn_queue: u32,
+    /// Those whose SYN-ACK was not sent again yet.
+    pub young: u32,
+    /// Connections that wait for accept.
+    pub accept_queue: u32,
+    /// Most of either, as it was granted.
+    pub backlog: u32,
+    /// Cookies sent, those that came back and were valid, and those that were not;
+    /// `None` where another listener of the namespace can have had them.
+    pub cookies: Option<Cookies>,
+    /// SYNs and handshakes that it dropped.
+    pub drops: u64,
+    /// What is the matter.
+    pub verdict: SynVerdict,
+    /// What that is told by.
+    pub why: String,
+}
+
+/// SYN cookies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cookies {
+    /// `SyncookiesSent`.
+    pub sent: u64,
+    /// `SyncookiesRecv`.
+    pub valid: u64,
+    /// `SyncookiesFailed`.
+    pub failed: u64,
+}
+
+/// A network namespace's own counters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NamespaceSyn {
+    /// Which.
+    pub netns: Netns,
+    /// `tcp_syncookies`: 0 never, 1 when the SYN queue is full, 2 always.
+    pub syncookies: Option<u32>,
+    /// Cookies of all its listeners.
+    pub cookies: Cookies,
+    /// `TCPReqQFullDrop`: SYNs dropped, as the SYN queue was full.
+    pub syn_queue_full_drops: u64,
+    /// `ListenOverflows`: the accept queue was full.
+    pub accept_queue_full: u64,
+    /// `ListenDrops`: SYNs and handshakes dropped for whatever reason.
+    pub drops: u64,
+}
+
+/// A listener gets into trouble, or out of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SynEvent {
+    /// When it was told (wall clock).
+    pub time: WallNs,
+    /// What is the matter, or was.
+    pub verdict: SynVerdict,
+    /// Whether it is over; for how long it lasted, in ns.
+    pub lasted_ns: Option<u64>,
+    /// The listener, as of now.
+    pub listener: Listener,
+}
