@@ -330,7 +330,7 @@ fn list(
         SockDiag::open()?.dump(states, |socket| {
             let is_time_wait =
                 u32::from(socket.state) == FIN_WAIT2 && socket.timer == TIMER_TIME_WAIT;
-            if !is_time_wait {
+            if !is_time_wait && !socket.is_request {
                 on_socket(socket);
             }
         })?;

@@ -10,8 +10,8 @@ use crate::vm::results;
 
 /// Test programs that run in guests. The cost of a hook under emulation says
 /// nothing of its cost on a CPU, so those stay outside.
-const PROGRAMS: [&str; 8] = [
-    GUEST_ONLY, "truth", "causes", "storms", "events", "tcp", "sockets", "oom",
+const PROGRAMS: [&str; 9] = [
+    GUEST_ONLY, "truth", "causes", "storms", "events", "tcp", "sockets", "syn", "oom",
 ];
 /// Tests of what cannot be done to a host.
 pub(crate) const GUEST_ONLY: &str = "guest";

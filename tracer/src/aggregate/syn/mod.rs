@@ -5,6 +5,9 @@
 
 mod verdict;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 
 use self::verdict::{Seen, judge};

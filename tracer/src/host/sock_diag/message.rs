@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, TryGetError};
+use tracer_common::tcp::SYN_RECV;
 
 use super::{Dump, SockDiagError, SocketEntry, States};
 
@@ -16,6 +17,10 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const HEADER_BYTES: usize = 16;
 /// A header and `struct inet_diag_req_v2`, include/uapi/linux/inet_diag.h.
 const REQUEST_BYTES: usize = HEADER_BYTES + 56;
+/// `INET_DIAG_SHUTDOWN`, include/uapi/linux/inet_diag.h.
+const INET_DIAG_SHUTDOWN: u16 = 8;
+/// Bytes before an attribute's own.
+const HEAD: usize = 4;
 /// Messages begin at multiples of this (`NLMSG_ALIGNTO`).
 const ALIGNMENT: usize = 4;
 
@@ -130,6 +135,8 @@ fn entry(message: Message<'_>) -> Result<Option<SocketEntry>, TryGetError> {
         return Ok(None);
     };
     Ok(Some(SocketEntry {
+        // A socket has its INET_DIAG_SHUTDOWN always (`inet_diag_msg_attrs_fill`).
+        is_request: u32::from(state) == SYN_RECV && !has_attribute(rest, INET_DIAG_SHUTDOWN),
         cookie: cookie[0] | cookie[1] << 32,
         state,
         inode,
@@ -144,6 +151,19 @@ fn entry(message: Message<'_>) -> Result<Option<SocketEntry>, TryGetError> {
     }))
 }
 
+/// Whether there is an attribute of a kind (`struct nlattr`, include/uapi/linux/netlink.h).
+fn has_attribute(mut bytes: &[u8], wanted: u16) -> bool {
+    while let (Ok(length), Ok(kind)) = (bytes.try_get_u16_ne(), bytes.try_get_u16_ne()) {
+        if kind == wanted {
+            return true;
+        }
+        // The length is that of the head too.
+        let rest = usize::from(length).next_multiple_of(ALIGNMENT).max(HEAD) - HEAD;
+        bytes = bytes.get(rest..).unwrap_or_default();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -152,8 +172,8 @@ mod tests {
     use proptest::prelude::{any, prop, proptest};
 
     use super::{
-        Dump, HEADER_BYTES, REQUEST_BYTES, SOCK_DIAG_BY_FAMILY, SockDiagError, SocketEntry, States,
-        request, take_in,
+        Dump, HEADER_BYTES, REQUEST_BYTES, SOCK_DIAG_BY_FAMILY, SYN_RECV, SockDiagError,
+        SocketEntry, States, request, take_in,
     };
 
     fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
@@ -190,6 +210,26 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_told_from_a_socket() {
+        // INET_DIAG_MARK, which both have for root, then INET_DIAG_SHUTDOWN.
+        let mark = [8_u16.to_ne_bytes(), 15_u16.to_ne_bytes(), [0; 2], [0; 2]].concat();
+        let shutdown = [5_u16.to_ne_bytes(), 8_u16.to_ne_bytes(), [0; 2], [0; 2]].concat();
+        for (attributes, is_request) in [
+            (mark.clone(), true),
+            ([mark, shutdown].concat(), false),
+            (vec![1, 0], true),
+        ] {
+            let mut payload = socket(libc::AF_INET).to_vec();
+            payload[1] = SYN_RECV as u8;
+            // Its own attribute.
+            payload.truncate(payload.len() - 5);
+            payload.extend(attributes);
+            let (_, _, entries) = taken(&message(SOCK_DIAG_BY_FAMILY, 2, 1, &payload));
+            assert_eq!(entries[0].is_request, is_request);
+        }
+    }
+
+    #[test]
     fn a_part_with_sockets_of_both_families() {
         let mut bytes = message(SOCK_DIAG_BY_FAMILY, 2, 1, &socket(libc::AF_INET));
         bytes.extend(message(SOCK_DIAG_BY_FAMILY, 2, 1, &socket(libc::AF_INET6)));
@@ -200,6 +240,7 @@ mod tests {
             panic!("{entries:?}")
         };
         let expected = SocketEntry {
+            is_request: false,
             cookie: 0x3333_4444_1111_2222,
             state: 6,
             inode: 77,

@@ -76,6 +76,10 @@ pub struct SocketEntry {
     /// Its state. A handshake of NEW_SYN_RECV (12) is listed as SYN_RECV (3). In
     /// FIN_WAIT2 (5) with `timer` 3 it is one that nobody holds any more.
     pub state: u8,
+    /// Whether it is a request, of which there is no socket yet. Whoever asks for
+    /// SYN_RECV is told of requests too, for NEW_SYN_RECV or not; 6.18 was seen to list
+    /// a half of them without.
+    pub is_request: bool,
     /// Inode number; 0 where there is none: SYN_RECV, TIME_WAIT, not yet
     /// accepted, or closed.
     pub inode: u32,

@@ -1,0 +1,215 @@
+//! Stories of listeners: what is seen, second by second, and the verdict.
+
+use super::{SynAggregate, SynCounters, View};
+use crate::{
+    clock::{MonotonicNs, WallNs},
+    decode::syn::ListenerReading,
+    snapshot::{Cookies, Listener, Netns, SynVerdict},
+};
+
+const S: u64 = 1_000_000_000;
+const NETNS: u32 = 7;
+const BACKLOG: u32 = 64;
+
+struct World {
+    aggregate: SynAggregate,
+    now: u64,
+    listeners: Vec<ListenerReading>,
+    counters: SynCounters,
+}
+
+impl World {
+    fn new(listeners: usize) -> Self {
+        let listener = |socket: u64| ListenerReading {
+            socket,
+            local: ([0, 0, 0, 0], 80 + socket as u16).into(),
+            netns: NETNS,
+            syn_queue: 0,
+            young: 0,
+            accept_queue: 0,
+            backlog: BACKLOG,
+            drops: u32::MAX,
+        };
+        let mut world = Self {
+            aggregate: SynAggregate::default(),
+            now: 1_000 * S,
+            listeners: (1..=listeners as u64).map(listener).collect(),
+            counters: SynCounters {
+                netns: NETNS,
+                syncookies: Some(1),
+                // From before the start: nobody's.
+                cookies: Cookies {
+                    sent: 1_000_000,
+                    valid: 3,
+                    failed: 9,
+                },
+                ..SynCounters::default()
+            },
+        };
+        world.second();
+        world
+    }
+
+    fn queue(&mut self, listener: usize, syn_queue: u32, young: u32) {
+        let listener = &mut self.listeners[listener];
+        (listener.syn_queue, listener.young) = (syn_queue, young);
+    }
+
+    fn cookies(&mut self, sent: u64, valid: u64) {
+        self.counters.cookies.sent += sent;
+        self.counters.cookies.valid += valid;
+    }
+
+    /// A second goes by: the listeners, by port.
+    fn second(&mut self) -> Vec<Listener> {
+        self.now += S;
+        let counters = [self.counters.clone()];
+        self.aggregate
+            .observe(MonotonicNs(self.now), &self.listeners, &counters);
+        let mut listeners = self.aggregate.snapshot(view()).listeners;
+        listeners.sort_by_key(|listener| listener.local);
+        listeners
+    }
+
+    fn verdict(&mut self) -> SynVerdict {
+        self.second()[0].verdict
+    }
+
+    /// What was told: the verdict, and whether it is over.
+    fn told(&mut self) -> Vec<(SynVerdict, bool)> {
+        let events = self.aggregate.take_events(WallNs(0), view());
+        events
+            .iter()
+            .map(|e| (e.verdict, e.lasted_ns.is_some()))
+            .collect()
+    }
+}
+
+fn view() -> View<'static> {
+    View {
+        process: &|_, port| Some((u32::from(port), "server".into())),
+        netns: &|inode| Netns {
+            inode,
+            ..Netns::default()
+        },
+    }
+}
+
+#[test]
+fn a_flood_is_one_after_a_second_and_has_an_end() {
+    let mut world = World::new(1);
+    // Just begun, all is young.
+    world.queue(0, 64, 64);
+    world.cookies(500, 0);
+    assert_eq!(world.verdict(), SynVerdict::Burst);
+    for _ in 0..5 {
+        world.queue(0, 64, 0);
+        world.cookies(1_000, 1);
+        let listener = &world.second()[0];
+        assert_eq!(listener.verdict, SynVerdict::Flood, "{}", listener.why);
+        let cookies = listener.cookies.expect("it is alone");
+        assert_eq!((cookies.sent, cookies.valid), (1_000, 1));
+    }
+    assert_eq!(
+        world.told(),
+        [
+            (SynVerdict::Burst, false),
+            (SynVerdict::Burst, true),
+            (SynVerdict::Flood, false)
+        ]
+    );
+    // Nobody sends any more; what is queued times out.
+    let verdicts: Vec<_> = (0..5).map(|_| world.verdict()).collect();
+    assert_eq!(verdicts[4], SynVerdict::Healthy);
+    assert_eq!(world.told(), [(SynVerdict::Flood, true)]);
+}
+
+#[test]
+fn a_flood_without_cookies_is_told_by_who_does_not_answer() {
+    let mut world = World::new(1);
+    world.counters.syncookies = Some(0);
+    world.queue(0, 64, 60);
+    world.counters.syn_queue_full_drops += 300;
+    assert_eq!(world.verdict(), SynVerdict::Burst);
+    world.queue(0, 64, 10);
+    world.counters.syn_queue_full_drops += 300;
+    assert_eq!(world.verdict(), SynVerdict::Flood);
+}
+
+#[test]
+fn who_answers_is_no_flood() {
+    let mut world = World::new(1);
+    for second in 0..10 {
+        // Seen full now and then: a reading is a moment.
+        let queue = if second % 2 == 0 { 64 } else { 3 };
+        world.queue(0, queue, queue);
+        world.cookies(200, 190);
+        assert_eq!(world.verdict(), SynVerdict::Burst);
+    }
+}
+
+#[test]
+fn a_full_accept_queue_is_the_process_s_doing() {
+    let mut world = World::new(1);
+    world.listeners[0].accept_queue = BACKLOG;
+    assert_eq!(
+        world.verdict(),
+        SynVerdict::Healthy,
+        "there is room for one more"
+    );
+    world.listeners[0].accept_queue = BACKLOG + 1;
+    // Its SYN queue fills up too, as the third ACK is refused.
+    world.queue(0, 64, 5);
+    world.counters.accept_queue_full += 40;
+    world.cookies(100, 0);
+    assert_eq!(world.verdict(), SynVerdict::SlowAccept);
+    world.listeners[0].accept_queue = 0;
+    world.queue(0, 0, 0);
+    for _ in 0..4 {
+        world.second();
+    }
+    assert_eq!(world.verdict(), SynVerdict::Healthy);
+}
+
+#[test]
+fn what_may_be_another_s_is_put_on_nobody() {
+    let mut world = World::new(3);
+    // One is full: the cookies are its own.
+    world.queue(1, 64, 0);
+    world.cookies(100, 0);
+    let listeners = world.second();
+    let sent: Vec<_> = listeners
+        .iter()
+        .map(|l| l.cookies.map(|c| c.sent))
+        .collect();
+    assert_eq!(sent, [Some(0), Some(100), Some(0)]);
+    // Two are.
+    world.queue(2, 64, 0);
+    world.cookies(100, 0);
+    let listeners = world.second();
+    assert!(listeners.iter().all(|listener| listener.cookies.is_none()));
+    world.cookies(1_000, 0);
+    let listeners = world.second();
+    let verdicts: Vec<_> = listeners.iter().map(|listener| listener.verdict).collect();
+    let flood = SynVerdict::Flood;
+    assert_eq!(verdicts, [SynVerdict::Healthy, flood, flood]);
+    assert!(
+        listeners[1].why.ends_with("of the namespace"),
+        "{}",
+        listeners[1].why
+    );
+    let all = world.aggregate.summary(view());
+    assert_eq!(all.namespaces[0].cookies.sent, 1_200);
+}
+
+#[test]
+fn drops_wrap_and_an_address_can_come_again() {
+    let mut world = World::new(1);
+    world.listeners[0].drops = 4;
+    assert_eq!(world.second()[0].drops, 5);
+    world.listeners[0].local = ([0, 0, 0, 0], 99).into();
+    world.listeners[0].drops = 1_000;
+    assert_eq!(world.second()[0].drops, 0);
+    world.listeners.clear();
+    assert!(world.second().is_empty());
+}
