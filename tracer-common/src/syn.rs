@@ -1,7 +1,21 @@
 //! Listeners, and what waits at them.
 
+use crate::COMM_BYTES;
+
 /// Most listeners that are kept.
 pub const LISTENERS: u32 = 8192;
+
+/// Who listens: the process that called listen(2), or one that was found with the socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listening {
+    /// Process id.
+    pub tgid: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Name of the task.
+    pub comm: [u8; COMM_BYTES],
+}
 
 /// A socket in LISTEN, or what was one.
 #[repr(C)]
@@ -29,4 +43,6 @@ pub struct ListenerRecord {
     pub family: u16,
     /// Local port.
     pub port: u16,
+    /// Who listens.
+    pub who: Listening,
 }

@@ -187,7 +187,7 @@ pub(crate) static OOM_REQUEST: Array<OomRequest, 1> = Array::new();
 #[btf_map]
 pub(crate) static LISTENERS: HashMap<
     u64,
-    u64,
+    syn::Listening,
     { syn::LISTENERS as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();

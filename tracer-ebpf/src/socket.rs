@@ -188,8 +188,8 @@ extern "C" fn each_descriptor(ctx: *mut IterFile) -> i32 {
         return 0;
     }
     if state == LISTEN {
-        // One from before tracer's start.
-        syn::keep(sk);
+        // SAFETY: task is a task_struct.
+        unsafe { syn::is_held_by(sk, task) };
     }
     // SAFETY: task is a task_struct, seq the iterator's own.
     unsafe {

@@ -5,14 +5,20 @@
 
 use core::{ffi::c_void, mem, ptr};
 
-use aya_ebpf::{Global, helpers::generated::bpf_seq_write};
-use tracer_common::{lost, syn::ListenerRecord};
+use aya_ebpf::{
+    Global,
+    helpers::generated::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_seq_write},
+};
+use tracer_common::{
+    lost,
+    syn::{ListenerRecord, Listening},
+};
 
 use crate::{
     field::{
         ACCEPT_QUEUE, NET_INODE, Object, QUEUE_REQUESTS, QUEUE_YOUNG, SOCK_BACKLOG, SOCK_DROPS,
-        SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_NET, SOCK_STATE, has,
-        read,
+        SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_NET, SOCK_STATE,
+        TASK_COMM, TASK_TGID, field, has, read,
     },
     maps::{LISTENERS, count},
     task::IterMeta,
@@ -21,10 +27,41 @@ use crate::{
 /// include/linux/socket.h.
 const AF_INET6: u16 = 10;
 
-/// A socket listens from now on.
+/// A socket listens from now on: the current task has called listen(2).
 #[inline(always)]
-pub(crate) fn keep(sk: Object) {
-    if LISTENERS.insert(sk as u64, 0, 0).is_err() {
+pub(crate) fn begins(sk: Object) {
+    let mut who = Listening {
+        // SAFETY: the helper has no preconditions.
+        tgid: (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32,
+        ..Listening::default()
+    };
+    // SAFETY: the buffer is as long as it says.
+    unsafe { bpf_get_current_comm((&raw mut who.comm).cast(), who.comm.len() as u32) };
+    if LISTENERS.insert(sk as u64, who, 0).is_err() {
+        count(lost::LISTENERS);
+    }
+}
+
+/// One from before tracer's start was found.
+///
+/// # Safety
+///
+/// `task` must come to the verifier as a task_struct.
+#[inline(always)]
+pub(crate) unsafe fn is_held_by(sk: Object, task: Object) {
+    // SAFETY: a map value, only looked at.
+    if unsafe { LISTENERS.get(sk as u64) }.is_some() {
+        return;
+    }
+    // SAFETY: the caller's word.
+    let who = unsafe {
+        Listening {
+            tgid: field(task, &TASK_TGID),
+            reserved: 0,
+            comm: field(task, &TASK_COMM),
+        }
+    };
+    if LISTENERS.insert(sk as u64, who, 0).is_err() {
         count(lost::LISTENERS);
     }
 }
@@ -41,7 +78,7 @@ struct IterElement {
     meta: *mut IterMeta,
     map: *mut c_void,
     key: *const u64,
-    value: *const u64,
+    value: *const Listening,
 }
 
 /// Visits one element of LISTENERS. As with sockets in CLOSE_WAIT the verifier knows no
@@ -50,14 +87,15 @@ struct IterElement {
 #[unsafe(link_section = "iter/bpf_map_elem")]
 extern "C" fn each_listener(ctx: *mut IterElement) -> i32 {
     // SAFETY: the kernel passes a valid context; the key is NULL at the end.
-    let (key, meta) = unsafe { ((*ctx).key, (*ctx).meta) };
-    if key.is_null() {
+    let (key, value, meta) = unsafe { ((*ctx).key, (*ctx).value, (*ctx).meta) };
+    if key.is_null() || value.is_null() {
         return 0;
     }
     let mut record = ListenerRecord::default();
-    // SAFETY: a key of this map, and the iterator's own seq.
+    // SAFETY: an element of this map, and the iterator's own seq.
     unsafe {
         record.socket = *key;
+        record.who = *value;
         fill(&mut record);
         bpf_seq_write(
             (*meta).seq.cast(),

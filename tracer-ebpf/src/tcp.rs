@@ -155,7 +155,7 @@ unsafe fn transition(ctx: &BtfTracePointContext, here: *mut Counted) {
     } else if from == CLOSE_WAIT {
         end_wait(sk, netns);
     } else if to == LISTEN {
-        syn::keep(sk);
+        syn::begins(sk);
     } else if from == LISTEN && to == CLOSE {
         syn::forget(sk);
     }

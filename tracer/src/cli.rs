@@ -24,7 +24,7 @@ Examples:
 Exit status: 0 at the end, after Ctrl-C or SIGTERM too; 1 when something failed;
 2 for bad usage. NO_COLOR is obeyed.";
 
-/// Shows what the load average is made of and what TCP sockets do, live, from the
+/// Shows what the load average is made of, what sockets do and who is killed, live, from the
 /// kernel's own events.
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, after_help = EXAMPLES, arg_required_else_help = true)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::{Buf as _, Bytes};
-use tracer_common::{syn::ListenerRecord, tcp::LISTEN};
+use tracer_common::{COMM_BYTES, syn::ListenerRecord, tcp::LISTEN};
 
 use super::{
     Decoded,
@@ -11,9 +11,10 @@ use super::{
     records,
     tcp::address,
 };
+use crate::text::Text;
 
 /// A socket in LISTEN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerReading {
     /// Its address in the kernel: which one it is.
     pub socket: u64,
@@ -31,6 +32,8 @@ pub struct ListenerReading {
     pub backlog: u32,
     /// SYNs and handshakes that it dropped, wrapping.
     pub drops: u32,
+    /// Process id and name of who began to listen, or was found with it.
+    pub who: (u32, Text),
 }
 
 /// Decodes a run of `ListenerRecord`s: those that listen, and addresses of those that do
@@ -45,6 +48,9 @@ pub fn listeners(bytes: &Bytes) -> Decoded<Result<ListenerReading, u64>> {
         let (accept_queue, backlog) = (u32(b).ok()?, u32(b).ok()?);
         let (drops, state) = (u32(b).ok()?, u32(b).ok()?);
         let (family, port) = (b.try_get_u16_ne().ok()?, b.try_get_u16_ne().ok()?);
+        let (pid, _reserved) = (u32(b).ok()?, u32(b).ok()?);
+        let mut comm = [0; COMM_BYTES];
+        b.try_copy_to_slice(&mut comm).ok()?;
         if state != LISTEN {
             return Some(Err(socket));
         }
@@ -57,6 +63,7 @@ pub fn listeners(bytes: &Bytes) -> Decoded<Result<ListenerReading, u64>> {
             accept_queue,
             backlog,
             drops,
+            who: (pid, Text::from_bytes(&comm)),
         }))
     })
 }

@@ -11,6 +11,7 @@ use aya::{
     programs::BtfTracePoint,
 };
 use bytes::{Bytes, BytesMut};
+use tracer_common::syn::Listening;
 use tracer_common::tcp::{
     CLOSE_WAIT, Counted, LISTEN, Matrix, Moves, PAIRS, RESET_REASONS, STATES, SYN_RECV,
 };
@@ -34,6 +35,9 @@ const COUNTED_WORDS: usize = size_of::<Counted>() / 8;
 const OWN: usize = offset_of!(Counted, own) / 8;
 const OTHERS: usize = offset_of!(Counted, others) / 8;
 const NESTED: usize = offset_of!(Counted, nested) / 8;
+
+/// `Listening` as plain words.
+type ListeningWords = [u64; size_of::<Listening>() / 8];
 
 /// What the kernel side had to say of TCP sockets, as words and bytes.
 #[derive(Debug)]
@@ -223,7 +227,8 @@ impl SocketReader {
     /// Takes an element of LISTENERS away.
     pub(super) fn forget_listener(&mut self, socket: u64) {
         // One that is not there is as good.
-        if let Ok(mut listeners) = HashMap::<_, u64, u64>::try_from(&mut self.listeners) {
+        if let Ok(mut listeners) = HashMap::<_, u64, ListeningWords>::try_from(&mut self.listeners)
+        {
             let _ = listeners.remove(&socket);
         }
     }

@@ -18,7 +18,7 @@ use crate::{
 
 /// So long after the last that belongs to a kill it is told: by then the log has its last
 /// line, and who dies with the victim was sent a signal.
-const SETTLE_NS: u64 = 20_000_000;
+const SETTLE_NS: u64 = 40_000_000;
 /// But no later than this: each victim of a cgroup that is killed whole writes to the
 /// console, which can be slow.
 const LATEST_NS: u64 = 80_000_000;

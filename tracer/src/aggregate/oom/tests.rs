@@ -132,7 +132,7 @@ fn a_kill_is_told_once_with_what_the_log_adds() {
     assert!(told.is_empty());
     assert_eq!(
         world.aggregate.settles_at(),
-        Some(MonotonicNs(at + 20 * MS))
+        Some(MonotonicNs(at + 40 * MS))
     );
     let reading = OomReading {
         logged: vec![logged(70, at + S / 2)],
@@ -149,7 +149,7 @@ fn a_kill_is_told_once_with_what_the_log_adds() {
         ..OomReading::default()
     };
     assert!(world.read(MS, reading).is_empty(), "others may die with it");
-    let told = world.kills(20 * MS, Vec::new());
+    let told = world.kills(40 * MS, Vec::new());
     let [kill] = told.as_slice() else {
         panic!("{told:?}");
     };
@@ -185,7 +185,7 @@ fn without_a_line_of_the_log_it_is_told_all_the_same() {
     let signal = seen(Seen::SignalledByKernel, BEGAN, 70, &[]);
     let mark = seen(Seen::Marked, BEGAN + 1, 70, &[0]);
     assert!(world.kills(MS, vec![signal, mark]).is_empty());
-    let told = world.kills(19 * MS + 1, Vec::new());
+    let told = world.kills(39 * MS + 1, Vec::new());
     assert_eq!(told.len(), 1);
     assert_eq!(
         (told[0].scope, &told[0].memcg),

@@ -112,7 +112,7 @@ impl SynAggregate {
             let known = before.remove(&reading.socket);
             let known = known.filter(|known| known.is(reading));
             let mut known = known.unwrap_or_else(|| Known::new(reading, now));
-            known.reading = *reading;
+            known.reading = reading.clone();
             if f64::from(reading.syn_queue) >= NEARLY_FULL * f64::from(reading.backlog.max(1)) {
                 known.was_full = Some(now);
             }
@@ -170,7 +170,7 @@ impl SynAggregate {
             .map(|netns| (*netns, self.owner(*netns, now)))
             .collect();
         for (socket, known) in &mut self.known {
-            let reading = &known.reading;
+            let reading = known.reading.clone();
             let Some(namespace) = self.namespaces.get(&reading.netns) else {
                 continue;
             };
@@ -264,7 +264,7 @@ impl SynAggregate {
 impl Known {
     fn new(reading: &ListenerReading, now: MonotonicNs) -> Self {
         Self {
-            reading: *reading,
+            reading: reading.clone(),
             drops: [reading.drops; 2],
             was_full: None,
             verdict: SynVerdict::Healthy,
@@ -291,7 +291,8 @@ impl Known {
         let cookies = self.cookies.get(span).copied().filter(|_| is_known);
         let drops = self.drops.get(span).copied().unwrap_or(reading.drops);
         Listener {
-            process: (view.process)(reading.netns, reading.local.port()),
+            process: (view.process)(reading.netns, reading.local.port())
+                .or_else(|| Some(reading.who.clone())),
             local: reading.local,
             netns: (view.netns)(reading.netns),
             syn_queue: reading.syn_queue,

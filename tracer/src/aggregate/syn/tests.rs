@@ -29,6 +29,7 @@ impl World {
             accept_queue: 0,
             backlog: BACKLOG,
             drops: u32::MAX,
+            who: (9, "server".into()),
         };
         let mut world = Self {
             aggregate: SynAggregate::default(),
