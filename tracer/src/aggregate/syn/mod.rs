@@ -31,6 +31,27 @@ const NEARLY_FULL: f64 = 0.75;
 /// `tcp_syncookies` of a namespace in which cookies are sent always.
 const ALWAYS: u32 = 2;
 
+/// The listener that a namespace's cookies are of, by the namespace.
+type Owners = HashMap<u32, Option<u64>>;
+
+/// Who can be that.
+#[derive(Clone, Copy, Debug, Default)]
+enum Candidate {
+    #[default]
+    None,
+    One(u64),
+    Several,
+}
+
+impl Candidate {
+    fn add(&mut self, socket: u64) {
+        *self = match self {
+            Self::None => Self::One(socket),
+            _ => Self::Several,
+        };
+    }
+}
+
 /// A namespace's counters since it exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SynCounters {
@@ -118,16 +139,13 @@ impl SynAggregate {
             }
             self.known.insert(reading.socket, known);
         }
-        self.put_cookies(now, &new_cookies);
-        self.judge(now);
+        let owners = self.owners(now);
+        self.put_cookies(&owners, &new_cookies);
+        self.judge(&owners, now);
     }
 
     /// Puts new cookies on the one listener that can have had them.
-    fn put_cookies(&mut self, now: MonotonicNs, new: &HashMap<u32, Cookies>) {
-        let owners: HashMap<u32, Option<u64>> = new
-            .keys()
-            .map(|netns| (*netns, self.owner(*netns, now)))
-            .collect();
+    fn put_cookies(&mut self, owners: &Owners, new: &HashMap<u32, Cookies>) {
         for (socket, known) in &mut self.known {
             let netns = known.reading.netns;
             let Some(new) = new.get(&netns).filter(|new| **new != Cookies::default()) else {
@@ -147,28 +165,31 @@ impl SynAggregate {
         }
     }
 
-    /// The one listener of a namespace that cookies are of.
-    fn owner(&self, netns: u32, now: MonotonicNs) -> Option<u64> {
-        let within = self.known.iter();
-        let within: Vec<_> = within.filter(|(_, k)| k.reading.netns == netns).collect();
-        let always = self.namespaces.get(&netns).and_then(|n| n.now.syncookies) == Some(ALWAYS);
-        let can_be = |known: &Known| always || known.was_full_lately(now);
-        let only =
-            |mut these: Box<dyn Iterator<Item = u64> + '_>| match (these.next(), these.next()) {
-                (Some(socket), None) => Some(socket),
-                _ => None,
-            };
-        let all = within.iter().map(|(socket, _)| **socket);
-        let full = within.iter().filter(|(_, known)| can_be(known));
-        only(Box::new(full.map(|(socket, _)| **socket))).or_else(|| only(Box::new(all)))
+    /// The one listener of each namespace that its cookies are of; `None` where it can be
+    /// any of several.
+    fn owners(&self, now: MonotonicNs) -> Owners {
+        let mut candidates: HashMap<u32, [Candidate; 2]> = HashMap::new();
+        for (socket, known) in &self.known {
+            let netns = known.reading.netns;
+            let namespace = self.namespaces.get(&netns);
+            let always = namespace.and_then(|n| n.now.syncookies) == Some(ALWAYS);
+            let [full, any] = candidates.entry(netns).or_default();
+            if always || known.was_full_lately(now) {
+                full.add(*socket);
+            }
+            any.add(*socket);
+        }
+        let owner = |candidates: [Candidate; 2]| match candidates {
+            [Candidate::One(socket), _] | [Candidate::None, Candidate::One(socket)] => Some(socket),
+            _ => None,
+        };
+        candidates
+            .into_iter()
+            .map(|(netns, candidates)| (netns, owner(candidates)))
+            .collect()
     }
 
-    fn judge(&mut self, now: MonotonicNs) {
-        let owners: HashMap<u32, Option<u64>> = self
-            .namespaces
-            .keys()
-            .map(|netns| (*netns, self.owner(*netns, now)))
-            .collect();
+    fn judge(&mut self, owners: &Owners, now: MonotonicNs) {
         for (socket, known) in &mut self.known {
             let reading = known.reading.clone();
             let Some(namespace) = self.namespaces.get(&reading.netns) else {
