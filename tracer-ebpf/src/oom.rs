@@ -3,7 +3,7 @@
 //! The out-of-memory killer runs in the task that wanted memory: `current` is the
 //! trigger, never the victim.
 
-use core::{ffi::c_void, mem, ptr};
+use core::{mem, ptr};
 
 use aya_ebpf::{
     EbpfContext as _, Global,
@@ -32,7 +32,7 @@ use crate::{
         TASK_SIGNAL, TASK_START, TASK_TGID, TASK_TID, TASK_VFORK_DONE, field, has, read,
     },
     maps::{KILLS, OOM_REQUEST, count},
-    task::IterMeta,
+    task::IterTask,
 };
 
 /// include/uapi/asm-generic/signal.h.
@@ -170,13 +170,6 @@ unsafe fn report(ctx: &BtfTracePointContext, victim: Object, kind: u32) {
         // This one wakes user space: it is rare, and somebody waits to be told.
         room.submit(0);
     }
-}
-
-/// `struct bpf_iter__task`, kernel/bpf/task_iter.c.
-#[repr(C)]
-struct IterTask {
-    meta: *mut IterMeta,
-    task: *mut c_void,
 }
 
 /// Visits one task, and writes the memory of its process, once a process.

@@ -37,9 +37,9 @@ pub(crate) struct IterMeta {
 
 /// `struct bpf_iter__task`, kernel/bpf/task_iter.c.
 #[repr(C)]
-struct IterTask {
-    meta: *mut IterMeta,
-    task: *mut c_void,
+pub(crate) struct IterTask {
+    pub(crate) meta: *mut IterMeta,
+    pub(crate) task: *mut c_void,
 }
 
 /// Visits one task. The kernel calls it again for the same task when the

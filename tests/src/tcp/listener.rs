@@ -8,9 +8,13 @@ use super::{
 };
 use crate::pace::{paced, say};
 
+/// More than a test has connections: they are kept.
+const DESCRIPTORS: u64 = 8192;
+
 /// `tcp-listen FAMILY BACKLOG WHO`: listens with this backlog, and says the port. WHO is
 /// `accepts` or `sleeps`, who accepts nobody.
 pub fn listen(family: &str, backlog: u64, who: &str) {
+    must("descriptors", socket::allow_descriptors(DESCRIPTORS));
     let listener = must("a listener", socket::listen(Family::of(family)));
     // SAFETY: touches no memory. A second listen(2) sets the backlog anew.
     let set = unsafe { libc::listen(listener.as_raw_fd(), backlog as i32) };
@@ -31,7 +35,6 @@ pub fn listen(family: &str, backlog: u64, who: &str) {
 fn accept(listener: &TcpListener) {
     let mut kept = Vec::new();
     loop {
-        // Without a descriptor left it would spin: the test has few connections.
         kept.push(must("a connection", listener.accept()));
     }
 }

@@ -18,7 +18,10 @@ use super::{
     time::rfc3339,
     words,
 };
-use crate::snapshot::{self, Lost};
+use crate::{
+    snapshot::{self, Lost},
+    text::Text,
+};
 
 /// Version of the names and meanings on the wire.
 pub const SCHEMA: u32 = 1;
@@ -107,6 +110,11 @@ impl Serialize for Number {
             false => serializer.serialize_none(),
         }
     }
+}
+
+/// A name that is not always known.
+pub(super) fn text(text: &Option<Text>) -> Option<&str> {
+    text.as_ref().map(Text::as_str)
 }
 
 #[derive(Serialize)]

@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use super::{json::Number, time::rfc3339, words};
+use super::{
+    json::{Number, text},
+    time::rfc3339,
+    words,
+};
 use crate::{snapshot, text::Text};
 
 #[derive(Serialize)]
@@ -196,8 +200,4 @@ impl<'a> From<&'a snapshot::Named> for Named<'a> {
             comm: named.comm.as_str(),
         }
     }
-}
-
-fn text(text: &Option<Text>) -> Option<&str> {
-    text.as_ref().map(Text::as_str)
 }

@@ -2,7 +2,10 @@
 
 use serde::{Serialize, Serializer};
 
-use super::{json::Number, words};
+use super::{
+    json::{Number, text},
+    words,
+};
 use crate::{
     snapshot::{self, StateCount, TcpState},
     text::Text,
@@ -355,8 +358,4 @@ impl<'a> From<&'a snapshot::Closer> for Closer<'a> {
 struct ClosedFirst {
     here: u64,
     by_peer: u64,
-}
-
-fn text(text: &Option<Text>) -> Option<&str> {
-    text.as_ref().map(Text::as_str)
 }
