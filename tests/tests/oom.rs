@@ -89,7 +89,8 @@ fn told_apart(functions: &str) {
     println!("{event}");
     assert_told_soon(told_ms);
     // Mostly it gets its memory then; 7.2 was seen to kill it too. Both are counted.
-    println!("the trigger: {:?}", trigger.line());
+    let lives = trigger.line() == "done";
+    println!("the trigger lives: {lives}");
     assert_eq!(event["pid"], victim.pid());
     assert_eq!(event["comm"], "provoke");
     assert_eq!(event["cgroup"], cgroup.name);
@@ -116,7 +117,9 @@ fn told_apart(functions: &str) {
         functions.contains(&"mem_cgroup_out_of_memory".into()),
         "{functions:?}"
     );
-    assert_eq!(pids(&event["others"]), [u64::from(trigger.pid())]);
+    if lives {
+        assert_eq!(pids(&event["others"]), [u64::from(trigger.pid())]);
+    }
     assert_counted(&mut tracer, &cgroup);
 }
 

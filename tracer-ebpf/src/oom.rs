@@ -93,11 +93,11 @@ fn note_request(control: u64) {
     }
 }
 
-/// What was asked for by a task, if that was noted.
+/// What a task that marks a victim was asked for, if that was noted.
 #[inline(always)]
-fn request_of(tid: u32) -> OomRequest {
+fn request_of(tid: u32, kind: u32) -> OomRequest {
     match OOM_REQUEST.get(0) {
-        Some(request) if request.tid == tid => *request,
+        Some(request) if kind == MARKED && request.tid == tid => *request,
         _ => OomRequest {
             constraint: NO_REQUEST,
             ..OomRequest::default()
@@ -149,11 +149,7 @@ unsafe fn report(ctx: &BtfTracePointContext, victim: Object, kind: u32) {
         let r = &mut *record;
         r.at_ns = bpf_ktime_get_ns();
         fill(victim, mm, &mut r.victim);
-        r.request = request_of(if kind == MARKED {
-            field(current, &TASK_TID)
-        } else {
-            0
-        });
+        r.request = request_of(field(current, &TASK_TID), kind);
         r.killer_cgroup = memory_cgroup(current);
         r.killer_tgid = killer;
         r.killer_tid = field(current, &TASK_TID);
