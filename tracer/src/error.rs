@@ -106,7 +106,9 @@ impl KernelError {
             }
             next = error.source();
         }
-        Text::from(reason.as_str()).to_string()
+        // The kernel may have said nothing.
+        let reason = reason.trim_end_matches(" Verifier output:");
+        Text::from(reason).to_string()
     }
 }
 

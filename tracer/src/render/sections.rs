@@ -44,10 +44,11 @@ pub(super) fn flow(parts: impl IntoIterator<Item = Line>, columns: usize) -> Vec
 /// What is known before the first tick: the host, what is missing, notes.
 pub(super) fn start(start: &Start, columns: usize) -> Vec<Line> {
     let interval = Line::plain(format!("every {}", age(start.interval_ns)));
+    let interval = (!start.next).then_some(interval);
     let mut lines = flow(
         host_parts(start, start.host.cpus)
             .into_iter()
-            .chain([interval]),
+            .chain(interval),
         columns,
     );
     lines.extend(caveats(start, columns));

@@ -177,10 +177,11 @@ pub(super) fn section(syn: &SynBreakdown, columns: usize) -> Vec<Line> {
             words::syn_plain(listener.verdict),
             words::address(listener.local),
         );
-        Line::styled(
-            style(listener.verdict),
-            format!("{verdict} {} {local}", name(listener)),
-        )
+        let mut words = format!("{verdict} {} {local}", name(listener));
+        if let Some(netns) = foreign(&listener.netns) {
+            words.push_str(&format!(" {netns}"));
+        }
+        Line::styled(style(listener.verdict), words)
     }));
     flow(parts, columns)
 }

@@ -129,12 +129,13 @@ impl TextRenderer {
     }
 
     fn about_memory(&self, snapshot: &Snapshot) -> Vec<Line> {
-        let only_next = self.start.as_ref().is_some_and(|start| start.next);
-        let lists = match only_next {
-            true => oom_page::who_is_next(&snapshot.oom, self.columns()).into(),
-            false => oom_page::sections(&snapshot.oom, self.columns()),
-        };
-        self.lists(snapshot, lists)
+        let columns = self.columns();
+        if !self.start.as_ref().is_some_and(|start| start.next) {
+            return self.lists(snapshot, oom_page::sections(&snapshot.oom, columns));
+        }
+        // One look: there is no interval, and nothing was lost in it.
+        let lists = oom_page::who_is_next(&snapshot.oom, columns);
+        tcp_page::fit(lists.into(), self.rows())
     }
 
     /// Lists between the host's line and tracer's own.
