@@ -121,6 +121,34 @@ fn a_flood_is_told() {
     }
 }
 
+/// Without cookies the kernel drops SYNs before the queue is full.
+#[test]
+fn a_flood_is_told_without_cookies() {
+    let server = Server::new(false, "accepts");
+    let off = || {
+        std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "0")?;
+        std::fs::write("/proc/sys/net/ipv4/tcp_max_syn_backlog", "64")
+    };
+    server.joined.ends[1].within(off).expect("settings");
+    let mut tracer = Tracer::start(&ARGS);
+    tracer.snapshot_after(wall_ns());
+    let syns = host_or_guest(3_000, 900);
+    let attack = || {
+        server.within(|| {
+            let wire = Wire::new(server.to, true).expect("raw sockets");
+            flood(&wire, syns, syns / 6);
+        });
+    };
+    let ((), snapshots) = tracer.during(attack);
+    let verdicts: Vec<_> = snapshots.iter().map(|s| server.verdict(s)).collect();
+    println!("{verdicts:?} {}", server.row(&snapshots[3]));
+    assert!(verdicts.iter().filter(|v| **v == "syn_flood").count() >= 3);
+    assert_near("cookies", server.sum(&snapshots, "cookies_sent"), 0.0, 0.0);
+    assert!(number(&server.row(&snapshots[3])["syn_queue"]) < f64::from(BACKLOG));
+    let dropped = server.sum(&snapshots, "drops");
+    assert!(dropped >= f64::from(syns / 2), "{dropped} dropped");
+}
+
 /// Clients that all come at once and then answer: the backlog is too small for them.
 #[test]
 fn a_burst_is_no_flood() {

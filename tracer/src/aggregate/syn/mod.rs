@@ -90,6 +90,8 @@ struct Known {
     reading: ListenerReading,
     /// Drops at the start, and at the last snapshot.
     drops: [u32; 2],
+    /// Its drops of the last seconds, the oldest first; one from before them too.
+    window: VecDeque<(MonotonicNs, u32)>,
     /// When its SYN queue was last nearly full.
     was_full: Option<MonotonicNs>,
     verdict: SynVerdict,
@@ -134,6 +136,7 @@ impl SynAggregate {
             let known = known.filter(|known| known.is(reading));
             let mut known = known.unwrap_or_else(|| Known::new(reading, now));
             known.reading = reading.clone();
+            keep(&mut known.window, now, reading.drops);
             if f64::from(reading.syn_queue) >= NEARLY_FULL * f64::from(reading.backlog.max(1)) {
                 known.was_full = Some(now);
             }
@@ -205,6 +208,7 @@ impl SynAggregate {
                 backlog: reading.backlog,
                 cookies: can_be.then(|| namespace.answered(now)),
                 turned_away: if can_be { namespace.turned_away() } else { 0 },
+                dropped: known.dropped(),
                 refused: namespace.refused(),
             };
             let (verdict, mut why) = judge(&seen);
@@ -287,6 +291,7 @@ impl Known {
         Self {
             reading: reading.clone(),
             drops: [reading.drops; 2],
+            window: VecDeque::new(),
             was_full: None,
             verdict: SynVerdict::Healthy,
             why: String::new(),
@@ -294,6 +299,13 @@ impl Known {
             cookies: [Cookies::default(); 2],
             are_known: [true; 2],
         }
+    }
+
+    /// In the last seconds.
+    fn dropped(&self) -> u64 {
+        let oldest = self.window.front();
+        let oldest = oldest.map_or(self.reading.drops, |(_, drops)| *drops);
+        self.reading.drops.wrapping_sub(oldest).into()
     }
 
     fn was_full_lately(&self, now: MonotonicNs) -> bool {
@@ -341,15 +353,7 @@ impl Namespace {
 
     fn observe(&mut self, now: MonotonicNs, counters: &SynCounters) {
         self.now = counters.clone();
-        self.window.push_back((now, counters.clone()));
-        // The oldest stays until the next one is as old as the window.
-        while self
-            .window
-            .get(1)
-            .is_some_and(|(at, _)| now.since_ns(*at) >= WINDOW_NS)
-        {
-            self.window.pop_front();
-        }
+        keep(&mut self.window, now, counters.clone());
     }
 
     /// As of the begin of the window.
@@ -396,6 +400,15 @@ impl Namespace {
                 .saturating_sub(before.accept_queue_full),
             drops: now.drops.saturating_sub(before.drops),
         }
+    }
+}
+
+/// Keeps the last seconds. The oldest stays until the next one is as old as the window.
+fn keep<T>(window: &mut VecDeque<(MonotonicNs, T)>, now: MonotonicNs, new: T) {
+    window.push_back((now, new));
+    let is_old = |(at, _): &(MonotonicNs, T)| now.since_ns(*at) >= WINDOW_NS;
+    while window.get(1).is_some_and(is_old) {
+        window.pop_front();
     }
 }
 

@@ -137,6 +137,24 @@ fn a_flood_without_cookies_is_told_by_who_does_not_answer() {
     assert_eq!(world.verdict(), SynVerdict::Flood);
 }
 
+/// Three quarters of `tcp_max_syn_backlog` are less than the backlog here.
+#[test]
+fn a_flood_without_cookies_need_not_fill_the_queue() {
+    let mut world = World::new(1);
+    world.counters.syncookies = Some(0);
+    for young in [40, 5, 0] {
+        world.queue(0, 48, young);
+        world.listeners[0].drops = world.listeners[0].drops.wrapping_add(500);
+        world.counters.drops += 500;
+        let expected = if young == 40 {
+            SynVerdict::Burst
+        } else {
+            SynVerdict::Flood
+        };
+        assert_eq!(world.verdict(), expected);
+    }
+}
+
 #[test]
 fn who_answers_is_no_flood() {
     let mut world = World::new(1);

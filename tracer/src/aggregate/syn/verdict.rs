@@ -24,6 +24,10 @@ pub(super) struct Seen {
     /// Cookies sent in the last seconds, the latest ones too, and SYNs dropped for want
     /// of room in the SYN queue.
     pub(super) turned_away: u64,
+    /// What the listener itself dropped in the last seconds. Without cookies SYNs of
+    /// peers that are not known are dropped before the queue is full, once it has three
+    /// quarters of `tcp_max_syn_backlog`, and only this counts them.
+    pub(super) dropped: u64,
     /// Handshakes of the last seconds that the full accept queue refused, in the
     /// namespace.
     pub(super) refused: u64,
@@ -37,6 +41,7 @@ pub(super) fn judge(seen: &Seen) -> (SynVerdict, String) {
         accept_queue,
         backlog,
         turned_away,
+        dropped,
         refused,
         ..
     } = *seen;
@@ -48,9 +53,11 @@ pub(super) fn judge(seen: &Seen) -> (SynVerdict, String) {
         );
         return (SynVerdict::SlowAccept, why);
     }
-    let is_full = syn_queue >= backlog.max(1);
+    // What a full accept queue refuses is dropped too.
+    let turned_away = turned_away.max(dropped.saturating_sub(refused));
+    let is_full = syn_queue >= backlog.max(1) || (dropped > refused && syn_queue > 0);
     if turned_away == 0 && !(is_full && young > 0) {
-        return (SynVerdict::Healthy, left_over(seen, is_full));
+        return (SynVerdict::Healthy, left_over(seen));
     }
     let queue = format!("{syn_queue} of {backlog} in the SYN queue, {young} of them young");
     match seen.cookies.filter(|cookies| cookies.sent >= FEW_COOKIES) {
@@ -74,11 +81,11 @@ pub(super) fn judge(seen: &Seen) -> (SynVerdict, String) {
     }
 }
 
-/// What a healthy listener still has of a flood.
-fn left_over(seen: &Seen, is_full: bool) -> String {
-    if is_full && seen.backlog > 0 {
+/// What a healthy listener still has of its trouble.
+fn left_over(seen: &Seen) -> String {
+    if seen.backlog > 0 && seen.syn_queue >= seen.backlog {
         let count = seen.syn_queue;
-        return format!("{count} requests of a flood that is over time out");
+        return format!("{count} requests that nobody answered time out");
     }
     String::new()
 }
