@@ -107,7 +107,7 @@ impl KernelError {
             next = error.source();
         }
         // The kernel may have said nothing.
-        let reason = reason.trim_end_matches(" Verifier output:");
+        let reason = reason.trim_end_matches(". Verifier output:");
         Text::from(reason).to_string()
     }
 }
