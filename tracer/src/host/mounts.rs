@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, fs, io};
 
-use super::devices::device_number;
+use super::mountinfo::{Line, unescape};
 use crate::text::Text;
 
 /// The mounts of a namespace, one for each file system.
@@ -70,82 +70,29 @@ impl Mounts {
 
     fn parse(bytes: &[u8]) -> Self {
         let mut best: HashMap<u32, Line<'_>> = HashMap::new();
-        for line in bytes.split(|&b| b == b'\n').filter_map(Line::parse) {
+        for line in Line::all(bytes) {
             // Of equals the first one stays.
             let known = best.get(&line.device);
-            if known.is_none_or(|known| line.rank() < known.rank()) {
+            if known.is_none_or(|known| rank(&line) < rank(known)) {
                 best.insert(line.device, line);
             }
         }
-        Self(best.iter().map(|(&d, line)| (d, line.mount())).collect())
+        Self(best.iter().map(|(&d, line)| (d, line.into())).collect())
     }
 }
 
-/// The fields of a line that are used, still escaped.
-struct Line<'a> {
-    device: u32,
-    root: &'a [u8],
-    point: &'a [u8],
-    kind: &'a [u8],
-    source: &'a [u8],
+/// The least is the best.
+fn rank(line: &Line<'_>) -> (bool, usize) {
+    (line.root != b"/", line.point.len())
 }
 
-impl<'a> Line<'a> {
-    /// `27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw`: any number of
-    /// optional fields stand before the dash. The source can be empty.
-    fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut words = line.split(|&b| b == b' ');
-        let mut device = words.nth(2)?.split(|&b| b == b':');
-        let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();
-        let device = device_number(number(device.next()?)?, number(device.next()?)?)?;
-        let (root, point) = (words.next()?, words.next()?);
-        let mut words = words.skip(1).skip_while(|word| *word != b"-").skip(1);
-        Some(Self {
-            device,
-            root,
-            point,
-            kind: words.next()?,
-            source: words.next()?,
-        })
-    }
-
-    /// The least is the best.
-    fn rank(&self) -> (bool, usize) {
-        (self.root != b"/", self.point.len())
-    }
-
-    fn mount(&self) -> Mount {
+impl From<&Line<'_>> for Mount {
+    fn from(line: &Line<'_>) -> Self {
         let text = |escaped| Text::from_bytes(&unescape(escaped));
-        Mount {
-            kind: text(self.kind),
-            source: text(self.source),
-            point: text(self.point),
-        }
-    }
-}
-
-/// Undoes the kernel's escapes: a backslash and three octal digits for a byte
-/// (`mangle_path`, fs/seq_file.c). Anything else stays as it is.
-pub(super) fn unescape(escaped: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(escaped.len());
-    let mut rest = escaped;
-    loop {
-        match rest {
-            [
-                b'\\',
-                a @ b'0'..=b'3',
-                b @ b'0'..=b'7',
-                c @ b'0'..=b'7',
-                tail @ ..,
-            ] => {
-                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = tail;
-            }
-            [byte, tail @ ..] => {
-                bytes.push(*byte);
-                rest = tail;
-            }
-            [] => return bytes,
+        Self {
+            kind: text(line.kind),
+            source: text(line.source),
+            point: text(line.point),
         }
     }
 }
@@ -229,7 +176,7 @@ mod tests {
         #[test]
         fn any_line_can_be_parsed(line in "[0-9]{1,3} [0-9] [0-9]{1,11}:[0-9]{1,11}( [-/a-z\\\\0-9:,]{0,6}){0,9}") {
             if let Some(line) = Line::parse(line.as_bytes()) {
-                line.mount();
+                let _ = super::Mount::from(&line);
             }
         }
     }

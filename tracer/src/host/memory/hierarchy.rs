@@ -6,7 +6,10 @@
 
 use std::{cmp::Reverse, ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
-use crate::{host::mounts::unescape, kernel::fields::CgroupVersion};
+use crate::{
+    host::mountinfo::{Line, unescape},
+    kernel::fields::CgroupVersion,
+};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
@@ -32,64 +35,36 @@ impl Hierarchy {
 
     /// `controllers` gives those of a unified hierarchy.
     pub(super) fn choose(mounts: &[u8], controllers: impl Fn(&Self) -> String) -> Option<Self> {
-        let has_memory = |mount: &Mount<'_>| match mount.kind {
+        let has_memory = |mount: &Line<'_>| match mount.kind {
             b"cgroup" => mount.has_option(b"memory"),
-            b"cgroup2" => controllers(&mount.hierarchy())
+            b"cgroup2" => controllers(&mount.into())
                 .split_ascii_whitespace()
                 .any(|controller| controller == "memory"),
             _ => false,
         };
-        let mounts = mounts.split(|&b| b == b'\n').filter_map(Mount::parse);
-        let best = mounts.filter(has_memory).min_by_key(Mount::rank)?;
-        Some(best.hierarchy())
+        let best = Line::all(mounts).filter(has_memory).min_by_key(rank)?;
+        Some((&best).into())
     }
 }
 
-/// The fields of a line that are used, still escaped.
-struct Mount<'a> {
-    root: &'a [u8],
-    point: &'a [u8],
-    kind: &'a [u8],
-    options: &'a [u8],
+/// The least shows the most. A container's own mount has its cgroup as the root, and from
+/// inside its cgroup namespace the host's is called `/..`.
+fn rank(mount: &Line<'_>) -> (bool, Reverse<usize>, usize) {
+    let steps = || mount.root.split(|&b| b == b'/').filter(|s| !s.is_empty());
+    let is_part = steps().any(|step| step != b"..");
+    (is_part, Reverse(steps().count()), mount.point.len())
 }
 
-impl<'a> Mount<'a> {
-    /// `35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory`: any
-    /// number of optional fields stand before the dash.
-    fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut words = line.split(|&b| b == b' ');
-        let (root, point) = (words.nth(3)?, words.next()?);
-        let mut words = words.skip(1).skip_while(|word| *word != b"-").skip(1);
-        let (kind, _source, options) = (words.next()?, words.next()?, words.next()?);
-        Some(Self {
-            root,
-            point,
-            kind,
-            options,
-        })
-    }
-
-    fn has_option(&self, name: &[u8]) -> bool {
-        self.options.split(|&b| b == b',').any(|o| o == name)
-    }
-
-    /// The least shows the most. A container's own mount has its cgroup as the
-    /// root, and from inside its cgroup namespace the host's is called `/..`.
-    fn rank(&self) -> (bool, Reverse<usize>, usize) {
-        let steps = || self.root.split(|&b| b == b'/').filter(|s| !s.is_empty());
-        let is_part = steps().any(|step| step != b"..");
-        (is_part, Reverse(steps().count()), self.point.len())
-    }
-
-    fn hierarchy(&self) -> Hierarchy {
-        let version = match self.kind {
+impl From<&Line<'_>> for Hierarchy {
+    fn from(mount: &Line<'_>) -> Self {
+        let version = match mount.kind {
             b"cgroup2" => CgroupVersion::V2,
             _ => CgroupVersion::V1,
         };
-        Hierarchy {
-            root: PathBuf::from(OsString::from_vec(unescape(self.point))),
+        Self {
+            root: PathBuf::from(OsString::from_vec(unescape(mount.point))),
             version,
-            events_add_up: version == CgroupVersion::V2 && !self.has_option(b"memory_localevents"),
+            events_add_up: version == CgroupVersion::V2 && !mount.has_option(b"memory_localevents"),
         }
     }
 }
