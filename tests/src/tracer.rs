@@ -395,7 +395,8 @@ const LATER: [(&str, (u32, u32)); 1] = [("tcp_send_reset", (6, 10))];
 
 fn is_on_a_function(hook: &Value) -> bool {
     let via = hook["via"].as_str().expect("how it is attached");
-    via.starts_with("fentry ") || via.starts_with("kprobe ")
+    let kind = via.split(' ').next();
+    matches!(kind, Some("fentry" | "fexit" | "kprobe" | "kretprobe"))
 }
 
 /// A host may refuse hooks on functions; every guest has both kinds.

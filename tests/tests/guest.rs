@@ -8,10 +8,12 @@ use std::{fs, process::Command};
 use serde_json::Value;
 use tests::{
     assert_near,
+    bpf::cost_of,
     hooks::{Hooks, Kind, ON_FUNCTIONS, ON_TRACEPOINTS},
     kernel,
     memory::MemoryCgroup,
     provoke::Workload,
+    tcp::{netns::Joined, wire::Wire},
     time::{NS, eventually, let_pass, parse_utc, wall_ns},
     tracer::{Snapshot, Tracer, number, run},
 };
@@ -294,6 +296,73 @@ fn who_was_dying_anyway_is_told_apart() {
     drop(frozen);
     drop(dying);
     busybox(&["umount", "/mnt"]);
+}
+
+/// A SYN costs little where functions are hooked, and in a flood no more than before.
+/// Measured against an empty program at the same place: a guest's time is not a host's.
+#[test]
+fn the_hooks_on_cookies_cost_little() {
+    const SYNS: u32 = 4_000;
+    for (way, kind) in [("fentry", Kind::Fentry), ("kprobe", Kind::Kprobe)] {
+        let mut hooks = Hooks::new();
+        hooks
+            .attach(kind, "", "tcp_conn_request")
+            .expect("an empty program");
+        let tracer = Tracer::start(&["--interval", "1s", "--function-hooks", way]);
+        let joined = Joined::new().expect("two namespaces and a cable");
+        joined.knows_strangers(1).expect("routes");
+        let ready = || Ok(Workload::ready(&["tcp-listen", "v4", "64", "accepts"]));
+        let mut server = joined.ends[1].within(ready).expect("a server");
+        server.go();
+        let port: u16 = server.line().parse().expect("a port");
+        let to = (Joined::address(1, false), port).into();
+        let floor = if way == "fentry" {
+            "floor_fentry"
+        } else {
+            "floor_kprobe"
+        };
+        let names = [floor, "tcp_conn_request", "cookie_v4_init_sequence"];
+        // The programs for breakpoints are loaded after those for trampolines, if at all.
+        let look = || names.map(cost_of);
+        let mut costs = Vec::new();
+        let flood = || {
+            let wire = Wire::new(to, true)?;
+            for round in 0..3 {
+                for n in 0..SYNS {
+                    wire.syn(wire.stranger(round * SYNS + n))?;
+                    if n % 100 == 0 {
+                        let_pass(0.005);
+                    }
+                }
+                costs.push(look());
+            }
+            Ok(())
+        };
+        joined.ends[0].within(flood).expect("a flood");
+        let ns = |round: usize, program: usize| {
+            let (now, before) = (&costs[round][program], &costs[round - 1][program]);
+            assert!(
+                now.calls > before.calls,
+                "{way}: {} was run",
+                names[program]
+            );
+            now.ns_a_call_since(before)
+        };
+        for round in 1..3 {
+            let [empty, syn, cookie] = [0, 1, 2].map(|program| ns(round, program));
+            println!("{way}: empty {empty:.0} ns, a SYN {syn:.0} ns, a cookie {cookie:.0} ns");
+            // A store, and three look-ups with a hash of the address.
+            assert!(
+                syn < 3.0 * empty,
+                "a SYN costs {syn:.0} ns, nothing costs {empty:.0} ns"
+            );
+            assert!(
+                cookie < 25.0 * empty,
+                "a cookie costs {cookie:.0} ns, nothing {empty:.0} ns"
+            );
+        }
+        assert!(tracer.finish().2.success());
+    }
 }
 
 fn count_of(file: &str, key: &str) -> u64 {

@@ -2,7 +2,9 @@
 //! and held against the kernel's own counters there.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -11,7 +13,7 @@ use serde_json::Value;
 use tests::{
     assert_near,
     provoke::Workload,
-    tcp::{counters::Counters, netns::Joined, seen::list, wire::Wire},
+    tcp::{counters::Counters, listener::Has, netns::Joined, seen::list, wire::Wire},
     time::{eventually, host_or_guest, wall_ns},
     tracer::{Snapshot, Tracer, number},
 };
@@ -22,7 +24,7 @@ const BACKLOG: u32 = 64;
 
 /// A listener in a namespace, and another namespace from which it is reached.
 struct Server {
-    joined: Joined,
+    joined: Arc<Joined>,
     workload: Workload,
     to: SocketAddr,
 }
@@ -31,6 +33,11 @@ impl Server {
     fn new(is_v6: bool, who: &str) -> Self {
         let joined = Joined::new().expect("two namespaces and a cable");
         joined.knows_strangers(1).expect("routes");
+        Self::beside(Arc::new(joined), is_v6, who)
+    }
+
+    /// One in the same namespaces.
+    fn beside(joined: Arc<Joined>, is_v6: bool, who: &str) -> Self {
         let family = if is_v6 { "v6" } else { "v4" };
         let args = ["tcp-listen", family, &BACKLOG.to_string(), who];
         let ready = || Ok(Workload::ready(&args));
@@ -117,7 +124,203 @@ fn a_flood_is_told() {
             let counted = after.since(&before, &[counter]) as f64;
             assert_near(figure, server.sum(&snapshots, figure), counted, 0.0);
         }
-        assert!(after.since(&before, &["SyncookiesSent"]) > u64::from(syns / 2));
+        let cookies = after.since(&before, &["SyncookiesSent"]);
+        assert!(cookies > u64::from(syns / 2));
+        let flooded = snapshots.iter().rev();
+        let row = flooded.map(|snapshot| server.row(snapshot));
+        let row = row.clone().find(|row| !row["sources"].is_null());
+        assert_sources(&row.expect("sources")["sources"], is_v6, syns);
+    }
+}
+
+/// Strangers that all have other addresses, and begin alike.
+fn assert_sources(sources: &Value, is_v6: bool, syns: u32) {
+    println!("{sources}");
+    let addresses = number(&sources["addresses"]);
+    let sampled = number(&sources["sampled"]);
+    match sources["of"].as_str() {
+        // HyperLogLog of 256 registers: four times its standard error of 6.5 %.
+        Some("cookies") => assert_near("addresses", addresses, syns.into(), 0.26 * f64::from(syns)),
+        // One more than its backlog may be in the queue.
+        Some("syn_queue") => {
+            assert_near("addresses", addresses, f64::from(BACKLOG), 1.0);
+            assert_near("sampled", sampled, addresses, 0.0);
+        }
+        other => panic!("{other:?}"),
+    }
+    let prefix = &sources["prefixes"][0];
+    let expected = if is_v6 { "2001:2:" } else { "198.18." };
+    let named = prefix["prefix"].as_str().expect("a prefix");
+    assert!(named.starts_with(expected), "{named}");
+    assert!(number(&prefix["sampled"]) >= sampled / 10.0);
+}
+
+/// The ways in which functions can be hooked here, by `--function-hooks`.
+fn ways() -> &'static [&'static str] {
+    host_or_guest(&["auto"], &["fentry", "kprobe", "off"])
+}
+
+/// Whether tracer has hooked the functions on cookies.
+fn is_hooked(tracer: &Tracer) -> bool {
+    [
+        "tcp_conn_request",
+        "cookie_v4_init_sequence",
+        "cookie_v6_init_sequence",
+        "cookie_v4_check",
+        "cookie_v6_check",
+    ]
+    .iter()
+    .all(|name| tracer.has_hook(name))
+}
+
+/// What connections by cookie have lost is what the server's own sockets say.
+#[test]
+fn what_cookies_cost_is_told() {
+    const CLIENTS: u32 = 40;
+    for way in ways() {
+        for is_v6 in [false, true] {
+            let mut server = Server::new(is_v6, "tells");
+            // The connections that were tried until it answered.
+            while Has::said(&server.workload.line()).is_none() {}
+            let always = || std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2");
+            server.joined.ends[1].within(always).expect("a setting");
+            let args = [&ARGS[..], &["--function-hooks", way]].concat();
+            let mut tracer = Tracer::start(&args);
+            tracer.snapshot_after(wall_ns());
+            let before = server.counters();
+            let clients = || {
+                server.within(|| {
+                    for (kind, has_time, mss) in
+                        [(0, true, 1460), (1, false, 1460), (2, false, 1400)]
+                    {
+                        let wire = Wire::new(server.to, has_time).expect("raw sockets");
+                        let wire = wire.with_mss(mss);
+                        for n in 0..CLIENTS {
+                            wire.syn(wire.stranger(kind * 1_000 + n)).expect("a SYN");
+                        }
+                        thread::sleep(Duration::from_millis(300));
+                        for answer in wire.answers() {
+                            // Nobody knows the connection yet: it is looked at as a cookie.
+                            wire.wrong_ack(&answer).expect("an ACK");
+                            wire.ack(&answer).expect("an ACK");
+                        }
+                        thread::sleep(Duration::from_millis(300));
+                    }
+                });
+            };
+            tracer.during(clients);
+            let mut has = Vec::new();
+            for _ in 0..3 * CLIENTS {
+                has.push(Has::said(&server.workload.line()).expect("what it has"));
+            }
+            let after = server.counters();
+            assert_eq!(
+                after.since(&before, &["SyncookiesRecv"]),
+                u64::from(3 * CLIENTS)
+            );
+            let failed = after.since(&before, &["SyncookiesFailed"]);
+            let hooked = is_hooked(&tracer);
+            assert_eq!(hooked, *way == "fentry" || *way == "kprobe");
+            let end = tracer.finish().1;
+            let rows = list(&end["totals"]["syn"]["listeners"]);
+            let row = rows.iter().find(|row| row["pid"] == server.workload.pid());
+            let row = row.expect("its row");
+            assert_eq!(
+                (failed, &row["cookies_failed"]),
+                ((3 * CLIENTS).into(), &failed.into())
+            );
+            assert_eq!(row["cookies_valid"], 3 * CLIENTS);
+            let by = &row["by_cookie"];
+            println!("{way} v6 {is_v6}: {by}");
+            let without = |option: u8| has.iter().filter(|has| has.options & option == 0).count();
+            assert_eq!(by["without_timestamps"], without(Has::TIMESTAMPS));
+            assert_eq!(without(Has::TIMESTAMPS) as u32, 2 * CLIENTS);
+            if !hooked {
+                assert!(by["established"].is_null() && list(&by["mss"]).is_empty());
+                continue;
+            }
+            assert_eq!(
+                (&by["established"], &by["refused"]),
+                (&(3 * CLIENTS).into(), &0.into())
+            );
+            for (figure, option) in [
+                ("without_window_scaling", Has::WINDOW_SCALING),
+                ("without_sack", Has::SACK),
+                ("without_ecn", Has::ECN),
+            ] {
+                assert_eq!(by[figure], without(option), "{figure}");
+            }
+            // Timestamps take 12 bytes of each segment.
+            let mut sizes: BTreeMap<u32, u32> = BTreeMap::new();
+            for has in &has {
+                let whole = has.mss
+                    + if has.options & Has::TIMESTAMPS == 0 {
+                        0
+                    } else {
+                        12
+                    };
+                *sizes.entry(whole).or_default() += 1;
+            }
+            let told = list(&by["mss"]).iter();
+            let told: BTreeMap<u32, u32> = told
+                .map(|row| {
+                    (
+                        number(&row["mss"]) as u32,
+                        number(&row["connections"]) as u32,
+                    )
+                })
+                .collect();
+            assert_eq!(told, sizes);
+        }
+    }
+}
+
+/// Two listeners of a namespace that are full at once: with hooks each has its own
+/// cookies, without them it is said that nobody knows.
+#[test]
+fn cookies_are_the_listener_s_own() {
+    for way in ways() {
+        let first = Server::new(false, "accepts");
+        let second = Server::beside(first.joined.clone(), false, "accepts");
+        let args = [&ARGS[..], &["--function-hooks", way]].concat();
+        let mut tracer = Tracer::start(&args);
+        tracer.snapshot_after(wall_ns());
+        let before = first.counters();
+        let attack = || {
+            first.within(|| {
+                let wires = [&first, &second]
+                    .map(|server| Wire::new(server.to, true).expect("raw sockets"));
+                for batch in 0..20 {
+                    for n in 0..60 {
+                        // Twice as many for the one as for the other.
+                        wires[0]
+                            .syn(wires[0].stranger(batch * 60 + n))
+                            .expect("a SYN");
+                        if n % 2 == 0 {
+                            wires[1]
+                                .syn(wires[1].stranger(batch * 60 + n))
+                                .expect("a SYN");
+                        }
+                    }
+                    thread::sleep(Duration::from_millis(100));
+                }
+            });
+        };
+        let ((), snapshots) = tracer.during(attack);
+        let all = first.counters().since(&before, &["SyncookiesSent"]) as f64;
+        let hooked = is_hooked(&tracer);
+        let [one, other] = [&first, &second].map(|server| server.sum(&snapshots, "cookies_sent"));
+        println!("{way}: {one} and {other} of {all}");
+        if hooked {
+            assert_near("both", one + other, all, 0.0);
+            // What is in the queues had no cookie.
+            let queued = f64::from(BACKLOG) + 1.0;
+            assert_near("the one", one, 1_200.0 - queued, queued);
+            assert_near("the other", other, 600.0 - queued, queued);
+        } else {
+            let rows = snapshots.iter().map(|snapshot| first.row(snapshot));
+            assert!(rows.clone().any(|row| row["cookies_sent"].is_null()));
+        }
     }
 }
 

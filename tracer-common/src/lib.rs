@@ -7,6 +7,7 @@
 #![no_std]
 
 pub mod block;
+pub mod cookie;
 pub mod fold;
 pub mod lost;
 pub mod oom;

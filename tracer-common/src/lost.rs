@@ -40,5 +40,8 @@ pub const OPENING_RING: u32 = 15;
 pub const KILL_RING: u32 = 16;
 /// More listeners than the table holds, or no memory: of one the queues are not known.
 pub const LISTENERS: u32 = 17;
+/// More kinds of connections by SYN cookie than the table holds, or no memory: a cookie is
+/// counted for its namespace only.
+pub const COOKIES: u32 = 18;
 /// Number of counters.
-pub const COUNTERS: u32 = 18;
+pub const COUNTERS: u32 = 19;

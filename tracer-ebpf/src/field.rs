@@ -132,6 +132,12 @@ offsets!(
     TCP_COPIED,
     TCP_LAST_ACK,
     TCP_SRTT,
+    TCP_OPTIONS,
+    TCP_MSS,
+    TCP_ECN,
+    SKB_HEAD,
+    SKB_NETWORK,
+    SKB_TRANSPORT,
 );
 
 /// Episodes from this length on are looked at, in ns; frozen like the offsets.

@@ -4,9 +4,9 @@
 //! look at the run queue when the kernel takes its load sample, `task.rs` the
 //! iterator, `block.rs` and `file.rs` what a blocked task waits for, `tcp.rs` and
 //! `socket.rs` what sockets do, `opening.rs` where suspected processes open them,
-//! `reset.rs` why the kernel sends resets, `syn.rs` what waits at listeners, `oom.rs` who is killed and how much memory
-//! processes have. Hot paths of the scheduler neither allocate nor look anything up in a
-//! hash.
+//! `reset.rs` why the kernel sends resets, `syn.rs` what waits at listeners, `cookie.rs`
+//! SYN cookies, `oom.rs` who is killed and how much memory processes have. Hot paths of
+//! the scheduler neither allocate nor look anything up in a hash.
 #![no_std]
 #![no_main]
 // An atomic addition has no other name on this target.
@@ -14,6 +14,7 @@
 
 mod atomic;
 mod block;
+mod cookie;
 mod field;
 mod file;
 mod floor;

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use tracer_common::{
     COMM_BYTES,
     block::{self, EpisodeRecord, StackEntry},
+    cookie::{self, Answering, CookieKind, CookieTotals, Sources},
     fold::FoldRecord,
     lost,
     oom::{KillRecord, OomRequest},
@@ -191,6 +192,32 @@ pub(crate) static LISTENERS: HashMap<
     { syn::LISTENERS as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
+
+/// The listener that a SYN or an ACK is for, while it is looked at.
+#[btf_map]
+pub(crate) static ANSWERING: PerCpuArray<Answering, 1> = PerCpuArray::new();
+
+/// What listeners did with SYN cookies, by address.
+#[btf_map]
+pub(crate) static COOKIES: HashMap<
+    u64,
+    CookieTotals,
+    { syn::LISTENERS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// Connections by cookie, by what they have.
+#[btf_map]
+pub(crate) static COOKIE_KINDS: HashMap<
+    CookieKind,
+    u64,
+    { cookie::KINDS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// Whom cookies were sent to lately.
+#[btf_map]
+pub(crate) static SOURCES: PerCpuArray<Sources, 1> = PerCpuArray::new();
 
 /// Counters of `tracer_common::lost`.
 #[btf_map]

@@ -20,7 +20,7 @@ use crate::{
         SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_NET, SOCK_STATE,
         TASK_COMM, TASK_TGID, field, has, read,
     },
-    maps::{LISTENERS, count},
+    maps::{COOKIES, LISTENERS, count},
     task::IterMeta,
 };
 
@@ -40,6 +40,8 @@ pub(crate) fn begins(sk: Object) {
     if LISTENERS.insert(sk as u64, who, 0).is_err() {
         count(lost::LISTENERS);
     }
+    // What another one at this address had.
+    let _ = COOKIES.remove(sk as u64);
 }
 
 /// One from before tracer's start was found.

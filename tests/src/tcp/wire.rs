@@ -18,11 +18,12 @@ const ACK: u8 = 0x10;
 const TCP_BYTES: usize = 20;
 const V4_BYTES: usize = 20;
 const V6_BYTES: usize = 40;
-/// Maximum segment size, and a timestamp.
-const OPTION_MSS: [u8; 4] = [2, 4, 0x05, 0xb4];
+/// A timestamp.
 const OPTION_TIME: [u8; 4] = [1, 1, 8, 10];
 /// SACK is permitted, the window is scaled by 7.
 const OPTION_SACK_AND_SCALE: [u8; 5] = [4, 2, 3, 3, 7];
+/// Maximum segment size: what Ethernet carries over IPv4.
+const MSS: u16 = 1460;
 const HOPS: u8 = 64;
 const WINDOW: u16 = 64_240;
 /// The number of the SYN.
@@ -43,6 +44,7 @@ pub struct Wire {
     back: OwnedFd,
     to: SocketAddr,
     has_time: bool,
+    mss: u16,
 }
 
 impl Wire {
@@ -63,7 +65,13 @@ impl Wire {
             back: open(libc::AF_PACKET, packets, protocol)?,
             to,
             has_time,
+            mss: MSS,
         })
+    }
+
+    /// The same with another maximum segment size.
+    pub fn with_mss(self, mss: u16) -> Self {
+        Self { mss, ..self }
     }
 
     /// The `n`th address that nobody has (RFC 2544, RFC 5180), of the listener's family.
@@ -85,7 +93,7 @@ impl Wire {
     /// # Errors
     /// The kernel does not send it.
     pub fn syn(&self, from: SocketAddr) -> io::Result<()> {
-        let mut options = OPTION_MSS.to_vec();
+        let mut options = [&[2, 4][..], &self.mss.to_be_bytes()].concat();
         if self.has_time {
             options.extend(time(0));
         }
@@ -101,6 +109,15 @@ impl Wire {
         let options = answer.time.map(time).unwrap_or_default();
         let number = answer.number.wrapping_add(1);
         self.send(answer.to, ACK, FIRST + 1, number, &options)
+    }
+
+    /// The same with a number that nobody has sent: a cookie that is none.
+    ///
+    /// # Errors
+    /// The kernel does not send it.
+    pub fn wrong_ack(&self, answer: &SynAck) -> io::Result<()> {
+        let number = answer.number.wrapping_add(0x5a5a);
+        self.ack(&SynAck { number, ..*answer })
     }
 
     /// SYN-ACKs that have come since the last time.

@@ -383,6 +383,11 @@ impl LoadAggregate {
                 "more listeners than the table holds: of one the queues are not known",
             ),
             lost(
+                "tcp_cookies",
+                counter(lost::COOKIES),
+                "more listeners with SYN cookies, or more kinds of connections by cookie, than the tables hold: a cookie is counted for its namespace only",
+            ),
+            lost(
                 "tcp_seed_ring_full",
                 counter(lost::SEED_RING),
                 "too many transitions while the sockets from before the start were counted: sockets by state may be off by so many",

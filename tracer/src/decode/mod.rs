@@ -4,6 +4,7 @@
 pub mod block;
 mod bytes;
 pub mod clock;
+pub mod cookie;
 pub mod fold;
 pub mod oom;
 pub mod opening;

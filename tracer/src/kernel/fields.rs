@@ -273,6 +273,17 @@ pub const FIELDS: &[Field] = &[
     needed("TCP_COPIED", &[("tcp_sock", &["copied_seq"])]),
     needed("TCP_LAST_ACK", &[("tcp_sock", &["rcv_tstamp"])]),
     needed("TCP_SRTT", &[("tcp_sock", &["srtt_us"])]),
+    // The first of its bits.
+    needed("TCP_OPTIONS", &[("tcp_sock", &["rx_opt", "saw_tstamp"])]),
+    needed("TCP_MSS", &[("tcp_sock", &["rx_opt", "mss_clamp"])]),
+    optional(
+        "TCP_ECN",
+        &[("tcp_sock", &["ecn_flags"])],
+        "which connections by SYN cookie have ECN",
+    ),
+    needed("SKB_HEAD", &[("sk_buff", &["head"])]),
+    needed("SKB_NETWORK", &[("sk_buff", &["network_header"])]),
+    needed("SKB_TRANSPORT", &[("sk_buff", &["transport_header"])]),
 ];
 
 const NO_IPV6: &str = "nothing: a kernel without IPv6";
@@ -311,6 +322,7 @@ pub const STRUCTS: &[&str] = &[
     "inet_connection_sock",
     "inet_bind_bucket",
     "tcp_sock",
+    "sk_buff",
 ];
 
 /// Which hierarchy names a task's cgroup: the one that has the cpu controller.

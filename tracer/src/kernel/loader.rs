@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    programs::{BtfTracePoint, FEntry, Iter, KProbe, ProgramError},
+    programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, ProgramError},
     util::nr_cpus,
 };
 use tracer_common::fold::FoldRecord;
@@ -15,7 +15,7 @@ use tracer_common::fold::FoldRecord;
 use super::{
     btf::{self, Btf},
     fields::{self, CgroupVersion},
-    probes::{FENTRY, Hook, KPROBE, PROBES, Probe},
+    probes::{FENTRY, FEXIT, Hook, KPROBE, KRETPROBE, PROBES, Probe},
 };
 use crate::{error::KernelError, snapshot::HookState, text::Text};
 
@@ -186,12 +186,12 @@ fn attach(
             error,
         )
     };
-    if let Hook::Function(name) = probe.hook {
-        return on_function(ebpf, probe.name, name, types, functions);
+    if let Hook::Function(name) | Hook::FunctionEnd(name) = probe.hook {
+        return on_function(ebpf, probe, name, types, functions);
     }
     let program = ebpf.program_mut(probe.name).ok_or(KernelError::NoObject)?;
     match probe.hook {
-        Hook::Function(_) => {}
+        Hook::Function(_) | Hook::FunctionEnd(_) => {}
         Hook::Tracepoint(name) => {
             let program: &mut BtfTracePoint =
                 program.try_into().map_err(|e| failed("loading", &e))?;
@@ -223,35 +223,30 @@ fn attach(
 /// The ladder of hooks on a function: what each rung failed for is said when all did.
 fn on_function(
     ebpf: &mut Ebpf,
-    program: &str,
+    probe: &Probe,
     function: &'static str,
     types: &AyaBtf,
     functions: FunctionHooks,
 ) -> Result<&'static str, KernelError> {
-    let fentry = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
-        let program: &mut FEntry = named(ebpf, program)?.try_into()?;
-        program.load(function, types)?;
-        program.attach().map(drop)
-    };
-    let kprobe = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
-        let program: &mut KProbe = named(ebpf, &format!("{program}_kprobe"))?.try_into()?;
-        program.load()?;
-        program.attach(function, 0).map(drop)
+    let is_end = matches!(probe.hook, Hook::FunctionEnd(_));
+    let (by_trampoline, by_breakpoint) = match is_end {
+        false => (FENTRY, KPROBE),
+        true => (FEXIT, KRETPROBE),
     };
     let failed = |kind: &'static str, error: &ProgramError| {
         format!("{kind}: {}", KernelError::reason(kind, error))
     };
     let mut whys = Vec::new();
     if matches!(functions, FunctionHooks::Any | FunctionHooks::Fentry) {
-        match fentry(ebpf) {
-            Ok(()) => return Ok(FENTRY),
-            Err(error) => whys.push(failed(FENTRY, &error)),
+        match trampoline(ebpf, probe.name, function, types, is_end) {
+            Ok(()) => return Ok(by_trampoline),
+            Err(error) => whys.push(failed(by_trampoline, &error)),
         }
     }
     if matches!(functions, FunctionHooks::Any | FunctionHooks::Kprobe) {
-        match kprobe(ebpf) {
-            Ok(()) => return Ok(KPROBE),
-            Err(error) => whys.push(failed(KPROBE, &error)),
+        match breakpoints(ebpf, probe.name, function, is_end) {
+            Ok(()) => return Ok(by_breakpoint),
+            Err(error) => whys.push(failed(by_breakpoint, &error)),
         }
     }
     if whys.is_empty() {
@@ -261,6 +256,44 @@ fn on_function(
         function,
         whys: whys.join("; "),
     })
+}
+
+fn trampoline(
+    ebpf: &mut Ebpf,
+    program: &str,
+    function: &str,
+    types: &AyaBtf,
+    is_end: bool,
+) -> Result<(), ProgramError> {
+    let program = named(ebpf, program)?;
+    if is_end {
+        let program: &mut FExit = program.try_into()?;
+        program.load(function, types)?;
+        return program.attach().map(drop);
+    }
+    let program: &mut FEntry = program.try_into()?;
+    program.load(function, types)?;
+    program.attach().map(drop)
+}
+
+/// The begin first: an end without it would take the begin of another call for its own.
+fn breakpoints(
+    ebpf: &mut Ebpf,
+    program: &str,
+    function: &str,
+    is_end: bool,
+) -> Result<(), ProgramError> {
+    let kinds: &[&str] = if is_end {
+        &[KPROBE, KRETPROBE]
+    } else {
+        &[KPROBE]
+    };
+    for kind in kinds {
+        let program: &mut KProbe = named(ebpf, &format!("{program}_{kind}"))?.try_into()?;
+        program.load()?;
+        program.attach(function, 0)?;
+    }
+    Ok(())
 }
 
 fn named<'a>(

@@ -4,6 +4,7 @@
 //! `loader.rs` brings both into the kernel and `reader.rs` brings bytes back.
 
 pub mod btf;
+pub mod cookies;
 pub mod fields;
 mod iterator;
 pub mod loader;

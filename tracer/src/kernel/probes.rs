@@ -11,6 +11,10 @@ pub enum Hook {
     /// The beginning of a function: by a trampoline (`fentry`), else by a breakpoint,
     /// which is a program of its own, the name followed by `_kprobe`.
     Function(&'static str),
+    /// The end of a function, with what it was called with and what it answers: by a
+    /// trampoline (`fexit`), else by breakpoints at both ends, which are programs of their
+    /// own, the name followed by `_kprobe` and `_kretprobe`.
+    FunctionEnd(&'static str),
     /// An iterator that user space reads.
     Iterator(&'static str),
 }
@@ -21,6 +25,7 @@ impl Hook {
         match self {
             Self::Tracepoint(_) | Self::OnDemand(_) => "tp_btf",
             Self::Function(_) => FENTRY,
+            Self::FunctionEnd(_) => FEXIT,
             Self::Iterator(_) => "iter",
         }
     }
@@ -31,6 +36,7 @@ impl Hook {
             Self::Tracepoint(name)
             | Self::OnDemand(name)
             | Self::Function(name)
+            | Self::FunctionEnd(name)
             | Self::Iterator(name) => name,
         }
     }
@@ -39,7 +45,11 @@ impl Hook {
 /// Hooks on functions, as the outputs name them.
 pub const FENTRY: &str = "fentry";
 /// See [`FENTRY`].
+pub const FEXIT: &str = "fexit";
+/// See [`FENTRY`].
 pub const KPROBE: &str = "kprobe";
+/// See [`FENTRY`].
+pub const KRETPROBE: &str = "kretprobe";
 
 /// One probe.
 #[derive(Debug)]
@@ -76,6 +86,35 @@ pub const OPENINGS: &str = "sys_exit";
 pub const RESETS: &str = "tcp_send_reset";
 /// The hook on transitions of TCP sockets.
 pub const TCP_STATES: &str = "inet_sock_set_state";
+
+/// The hooks on SYN cookies: all of them, or none is of use.
+pub const COOKIES: [&str; 5] = [
+    "cookie_v4_check",
+    "cookie_v6_check",
+    "cookie_v4_init_sequence",
+    "cookie_v6_init_sequence",
+    "tcp_conn_request",
+];
+
+const fn cookie(
+    name: &'static str,
+    hook: Hook,
+    purpose: &'static str,
+    without: &'static str,
+) -> Probe {
+    Probe {
+        name,
+        hook,
+        purpose,
+        since: "5.5 by trampoline, any by breakpoint",
+        required: false,
+        fallback: "the counters of the namespace (/proc/net/netstat), and the SYN queue (sock_diag)",
+        without,
+    }
+}
+
+const NO_ANSWERS: &str = "whose cookies came back, where several listeners of a namespace are full; what a connection by cookie has lost, and its MSS";
+const NO_COOKIES: &str = "whose cookies were sent, where several listeners of a namespace are full; how many addresses a flood comes from";
 
 /// Every probe, in the order in which they are attached: an end without its
 /// begin is harmless, a begin without its end is not.
@@ -224,6 +263,36 @@ pub const PROBES: &[Probe] = &[
         fallback: "the kernel's log (/dev/kmsg)",
         without: "kills within 100 ms, and those that the kernel's log leaves out",
     },
+    cookie(
+        COOKIES[0],
+        Hook::FunctionEnd("cookie_v4_check"),
+        "SYN cookies of IPv4 that came back, and what their connections have lost",
+        NO_ANSWERS,
+    ),
+    cookie(
+        COOKIES[1],
+        Hook::FunctionEnd("cookie_v6_check"),
+        "SYN cookies of IPv6 that came back, and what their connections have lost",
+        NO_ANSWERS,
+    ),
+    cookie(
+        COOKIES[2],
+        Hook::Function("cookie_v4_init_sequence"),
+        "SYN cookies of IPv4 that are sent, and to whom",
+        NO_COOKIES,
+    ),
+    cookie(
+        COOKIES[3],
+        Hook::Function("cookie_v6_init_sequence"),
+        "SYN cookies of IPv6 that are sent, and to whom",
+        NO_COOKIES,
+    ),
+    cookie(
+        COOKIES[4],
+        Hook::Function("tcp_conn_request"),
+        "the listener that a SYN is for",
+        NO_COOKIES,
+    ),
     Probe {
         name: OPENINGS,
         hook: Hook::OnDemand("sys_exit"),

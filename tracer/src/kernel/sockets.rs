@@ -17,6 +17,7 @@ use tracer_common::tcp::{
 };
 
 use super::{
+    cookies::{CookieReader, RawCookies},
     iterator::Iterators,
     loader::Loaded,
     openings::OpeningReader,
@@ -57,6 +58,8 @@ pub struct RawSockets {
     pub holders: Option<Bytes>,
     /// `ListenerRecord`s.
     pub listeners: Bytes,
+    /// SYN cookies; `None` where functions cannot be hooked.
+    pub cookies: Option<RawCookies>,
     /// `OpeningRecord`s.
     pub openings: Bytes,
     /// Resets sent since the start, by the kernel's name of the reason.
@@ -78,6 +81,7 @@ pub(super) struct SocketReader {
     seeds: RingBuf<MapData>,
     control: Array<MapData, u64>,
     openings: OpeningReader,
+    cookies: CookieReader,
     resets: PerCpuArray<MapData, u64>,
     reset_reasons: std::collections::HashMap<u32, Text>,
     own_netns: u32,
@@ -115,6 +119,7 @@ impl SocketReader {
             seeds: take(ebpf, "SEEDS")?,
             control: take(ebpf, "TCP_CONTROL")?,
             openings: OpeningReader::new(ebpf, hooks)?,
+            cookies: CookieReader::new(ebpf, hooks)?,
             resets: take(ebpf, "RESETS")?,
             reset_reasons: std::mem::take(reset_reasons),
             own_netns: *own_netns,
@@ -175,6 +180,7 @@ impl SocketReader {
             waiting,
             holders,
             listeners: self.read_listeners(ebpf, iterators)?,
+            cookies: self.cookies.read()?,
             openings: self.openings.read(),
             resets: self.read_resets()?,
             missed: missed(ebpf).saturating_sub(counted[NESTED]),
@@ -224,13 +230,14 @@ impl SocketReader {
         iterators.read(ebpf, LISTENER_ITERATOR, fd)
     }
 
-    /// Takes an element of LISTENERS away.
+    /// Takes what is known of a listener away.
     pub(super) fn forget_listener(&mut self, socket: u64) {
         // One that is not there is as good.
         if let Ok(mut listeners) = HashMap::<_, u64, ListeningWords>::try_from(&mut self.listeners)
         {
             let _ = listeners.remove(&socket);
         }
+        self.cookies.forget(socket);
     }
 
     /// Takes an element of ACTORS away.

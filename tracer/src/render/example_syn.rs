@@ -3,7 +3,10 @@
 use super::example_tcp::own;
 use crate::{
     clock::WallNs,
-    snapshot::{Cookies, Listener, NamespaceSyn, Netns, SynBreakdown, SynEvent, SynVerdict},
+    snapshot::{
+        ByCookie, Cookies, Listener, NamespaceSyn, Netns, Prefix, SourcesOf, SynBreakdown,
+        SynEvent, SynSources, SynVerdict,
+    },
     text::Text,
 };
 
@@ -27,6 +30,8 @@ fn listener(port: u16, pid: u32, comm: Text) -> Listener {
         accept_queue: 0,
         backlog: 4096,
         cookies: Some(Cookies::default()),
+        by_cookie: Some(ByCookie::default()),
+        sources: None,
         drops: 0,
         verdict: SynVerdict::Healthy,
         why: String::new(),
@@ -44,6 +49,32 @@ fn flooded() -> Listener {
             valid: 17,
             failed: 2,
         }),
+        by_cookie: Some(ByCookie {
+            established: Some(15),
+            refused: Some(2),
+            without_timestamps: 11,
+            without_window_scaling: Some(11),
+            without_sack: Some(12),
+            without_ecn: Some(15),
+            mss: vec![(1220, 4), (1440, 11)],
+        }),
+        sources: Some(SynSources {
+            addresses: 41_200,
+            of: SourcesOf::Cookies,
+            sampled: 512,
+            prefixes: vec![
+                Prefix {
+                    address: [0x2001, 0xdb8, 7, 0, 0, 0, 0, 0].into(),
+                    length: 48,
+                    sampled: 200,
+                },
+                Prefix {
+                    address: [0x2001, 0xdb8, 9, 0, 0, 0, 0, 0].into(),
+                    length: 48,
+                    sampled: 61,
+                },
+            ],
+        }),
         drops: 81_204,
         verdict: SynVerdict::Flood,
         why: "512 of 511 in the SYN queue, 3 of them young; of 240000 cookies 51 came back".into(),
@@ -58,6 +89,7 @@ fn slow() -> Listener {
         accept_queue: 129,
         backlog: 128,
         cookies: None,
+        by_cookie: None,
         verdict: SynVerdict::SlowAccept,
         why: "129 connections wait for accept, of 128 that may: the process does not take them; 7 \
               handshakes refused in the last seconds"
@@ -75,6 +107,16 @@ pub(crate) fn syn() -> SynBreakdown {
                 syn_queue: 64,
                 young: 60,
                 backlog: 64,
+                by_cookie: Some(ByCookie {
+                    without_timestamps: 31,
+                    ..ByCookie::default()
+                }),
+                sources: Some(SynSources {
+                    addresses: 64,
+                    of: SourcesOf::Queue,
+                    sampled: 64,
+                    prefixes: Vec::new(),
+                }),
                 verdict: SynVerdict::Burst,
                 why: "64 of 64 in the SYN queue, 60 of them young; 31 turned away in the last \
                       seconds"

@@ -35,6 +35,10 @@ struct Listener<'a> {
     cookies_sent: Option<u64>,
     cookies_valid: Option<u64>,
     cookies_failed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_cookie: Option<ByCookie>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<Sources<'a>>,
     drops: u64,
     verdict: &'a str,
     why: &'a str,
@@ -57,10 +61,75 @@ impl<'a> From<&'a snapshot::Listener> for Listener<'a> {
             cookies_sent: cookies.map(|cookies| cookies.sent),
             cookies_valid: cookies.map(|cookies| cookies.valid),
             cookies_failed: cookies.map(|cookies| cookies.failed),
+            by_cookie: listener.by_cookie.as_ref().map(ByCookie::from),
+            sources: listener.sources.as_ref().map(Sources::from),
             drops: listener.drops,
             verdict: words::syn(listener.verdict),
             why: &listener.why,
             advice: words::syn_advice(listener.verdict),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ByCookie {
+    established: Option<u64>,
+    refused: Option<u64>,
+    without_timestamps: u64,
+    without_window_scaling: Option<u64>,
+    without_sack: Option<u64>,
+    without_ecn: Option<u64>,
+    mss: Vec<Mss>,
+}
+
+#[derive(Serialize)]
+struct Mss {
+    mss: u16,
+    connections: u64,
+}
+
+impl From<&snapshot::ByCookie> for ByCookie {
+    fn from(by: &snapshot::ByCookie) -> Self {
+        let mss = by.mss.iter().copied();
+        Self {
+            established: by.established,
+            refused: by.refused,
+            without_timestamps: by.without_timestamps,
+            without_window_scaling: by.without_window_scaling,
+            without_sack: by.without_sack,
+            without_ecn: by.without_ecn,
+            mss: mss
+                .map(|(mss, connections)| Mss { mss, connections })
+                .collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Sources<'a> {
+    addresses: u64,
+    of: &'a str,
+    sampled: u64,
+    prefixes: Vec<Prefix>,
+}
+
+#[derive(Serialize)]
+struct Prefix {
+    prefix: String,
+    sampled: u64,
+}
+
+impl From<&snapshot::SynSources> for Sources<'_> {
+    fn from(sources: &snapshot::SynSources) -> Self {
+        let prefix = |prefix: &snapshot::Prefix| Prefix {
+            prefix: words::prefix(prefix),
+            sampled: prefix.sampled,
+        };
+        Self {
+            addresses: sources.addresses,
+            of: words::sources_of(sources.of),
+            sampled: sources.sampled,
+            prefixes: sources.prefixes.iter().map(prefix).collect(),
         }
     }
 }

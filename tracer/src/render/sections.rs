@@ -10,8 +10,8 @@ use super::{
 use crate::{
     clock::WallNs,
     snapshot::{
-        BlockedTask, CauseLengths, Link, LoadBreakdown, Lost, OwnCost, Queue, Role, Snapshot,
-        Start, TaskMean,
+        BlockedTask, CauseLengths, HookState, Link, LoadBreakdown, Lost, OwnCost, Queue, Role,
+        Snapshot, Start, TaskMean,
     },
     text::Text,
 };
@@ -55,20 +55,35 @@ pub(super) fn start(start: &Start, columns: usize) -> Vec<Line> {
     lines
 }
 
-/// A sentence for each probe that is missing, and the notes.
+/// The probes that are missing, and the notes.
 pub(super) fn caveats(start: &Start, columns: usize) -> Vec<Line> {
-    let hooks = start.hooks.iter().filter_map(|hook| {
-        let why = hook.why.as_ref()?;
-        Some(format!(
-            "hook {} missing: {why}; without it: {}",
-            hook.name, hook.without
-        ))
-    });
     let notes = start.notes.iter().map(|note| format!("note: {note}"));
-    hooks
+    missing(&start.hooks)
+        .into_iter()
         .chain(notes)
         .flat_map(|sentence| wrap(&sentence, columns, INDENT))
         .collect()
+}
+
+/// One probe with its reason, several in a sentence: whole kernels lack a kind of them.
+fn missing(hooks: &[HookState]) -> Option<String> {
+    let missing: Vec<_> = hooks.iter().filter(|hook| hook.why.is_some()).collect();
+    if let [hook] = *missing {
+        let why = hook.why.as_deref().unwrap_or_default();
+        let (name, without) = (hook.name, hook.without);
+        return Some(format!("hook {name} missing: {why}; without it: {without}"));
+    }
+    let names: Vec<_> = missing.iter().map(|hook| hook.name).collect();
+    let mut without: Vec<_> = missing.iter().map(|hook| hook.without).collect();
+    without.dedup();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} hooks missing (`tracer doctor` says why): {}; without them: {}",
+            names.len(),
+            names.join(", "),
+            without.join("; ")
+        )
+    })
 }
 
 fn host_parts(start: &Start, cpus: u32) -> Vec<Line> {

@@ -10,7 +10,7 @@ use super::{
     tcp_page::Section,
     words,
 };
-use crate::snapshot::{Listener, NamespaceSyn, SynBreakdown, SynVerdict};
+use crate::snapshot::{Listener, NamespaceSyn, Prefix, SourcesOf, SynBreakdown, SynVerdict};
 
 /// Blanks before what explains a listener.
 const INDENT: usize = 6;
@@ -94,9 +94,62 @@ fn explained(listener: &Listener, columns: usize) -> Vec<Line> {
     }
     let mut lines = vec![line];
     lines.extend(indented(&listener.why, INDENT, columns));
+    let more = [sources(listener), lost_by_cookie(listener)];
+    lines.extend(
+        more.iter()
+            .flatten()
+            .flat_map(|more| indented(more, INDENT, columns)),
+    );
     let advice = words::syn_advice(listener.verdict);
     lines.extend(advice.map_or_else(Vec::new, |advice| indented(advice, INDENT, columns)));
     lines
+}
+
+/// Whom its handshakes come from.
+fn sources(listener: &Listener) -> Option<String> {
+    let sources = listener.sources.as_ref()?;
+    let addresses = counted(sources.addresses, "source");
+    let mut words = match sources.of {
+        SourcesOf::Queue => format!("{addresses} in the SYN queue"),
+        SourcesOf::Cookies => format!("cookies sent to about {addresses}"),
+    };
+    let part = |prefix: &Prefix| {
+        let percent = prefix.sampled * 100 / sources.sampled.max(1);
+        format!("{} {percent} %", words::prefix(prefix))
+    };
+    let prefixes: Vec<_> = sources.prefixes.iter().map(part).collect();
+    match prefixes.is_empty() {
+        true => words.push_str(", no prefix stands out"),
+        false => words.push_str(&format!(": {}", prefixes.join(", "))),
+    }
+    Some(words)
+}
+
+/// What connections by cookie go without.
+fn lost_by_cookie(listener: &Listener) -> Option<String> {
+    let by = listener.by_cookie.as_ref()?;
+    let lost = by.without_timestamps;
+    let without = "without timestamps, and so without window scaling, SACK and ECN";
+    let Some(established) = by.established else {
+        return (lost > 0).then(|| format!("{} by cookie {without}", counted(lost, "connection")));
+    };
+    let mut words = counted(established, "connection");
+    words.push_str(" by cookie");
+    if by.refused.is_some_and(|refused| refused > 0) {
+        let refused = grouped(by.refused.unwrap_or_default());
+        words.push_str(&format!(
+            " ({refused} more refused: the accept queue was full)"
+        ));
+    }
+    if lost > 0 {
+        words.push_str(&format!(", {} of them {without}", grouped(lost)));
+    }
+    let mss = |(mss, connections): &(u16, u64)| format!("{mss} for {}", grouped(*connections));
+    let mss: Vec<_> = by.mss.iter().rev().map(mss).collect();
+    if !mss.is_empty() {
+        words.push_str(&format!("; MSS {}", mss.join(", ")));
+    }
+    (established > 0 || by.refused > Some(0)).then_some(words)
 }
 
 fn trouble(syn: &SynBreakdown, columns: usize) -> Section {

@@ -3,7 +3,7 @@
 use super::{
     Render as _, TextOptions, events::EventsRenderer, example, example_syn, text::TextRenderer,
 };
-use crate::snapshot::{Event, Snapshot, Start, Subject, Summary};
+use crate::snapshot::{Event, HookState, Snapshot, Start, Subject, Summary};
 
 fn whole(options: TextOptions, snapshot: &Snapshot, summary: &Summary) -> String {
     let start = Start {
@@ -45,5 +45,26 @@ fn listeners_as_events() {
         .into_iter()
         .flat_map(|event| renderer.event(&Event::Syn(Box::new(event))))
         .collect();
+    insta::assert_snapshot!(String::from_utf8(lines).unwrap());
+}
+
+#[test]
+fn hooks_that_are_missing_together() {
+    let hook = |name, without| HookState {
+        name,
+        via: format!("fentry {name}"),
+        why: Some(format!("cannot hook {name}: not permitted")),
+        without,
+    };
+    let start = Start {
+        hooks: vec![
+            hook("oom_kill_process", "whose limit was reached"),
+            hook("cookie_v4_check", "whose cookies came back"),
+            hook("cookie_v6_check", "whose cookies came back"),
+        ],
+        notes: Vec::new(),
+        ..example::start()
+    };
+    let lines = TextRenderer::new(plain(100)).start(&start);
     insta::assert_snapshot!(String::from_utf8(lines).unwrap());
 }

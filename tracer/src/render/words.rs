@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::quantity::counted;
 use crate::snapshot::{
-    GroupBy, KillKind, KillScope, Rows, Side, Start, SynVerdict, TcpState, TimerKind, Verdict,
+    GroupBy, KillKind, KillScope, Prefix, Rows, Side, SourcesOf, Start, SynVerdict, TcpState,
+    TimerKind, Verdict,
 };
 
 /// The verdict's fixed word.
@@ -115,6 +116,19 @@ pub(super) fn address(address: SocketAddr) -> String {
     }
 }
 
+/// Addresses that begin alike.
+pub(super) fn prefix(prefix: &Prefix) -> String {
+    format!("{}/{}", prefix.address, prefix.length)
+}
+
+/// The fixed word of what addresses were counted in.
+pub(super) fn sources_of(of: SourcesOf) -> &'static str {
+    match of {
+        SourcesOf::Queue => "syn_queue",
+        SourcesOf::Cookies => "cookies",
+    }
+}
+
 /// The fixed word of a kill; its event's name too.
 pub(super) fn kill(kind: KillKind) -> &'static str {
     match kind {
@@ -149,13 +163,13 @@ pub(super) fn syn_advice(verdict: SynVerdict) -> Option<&'static str> {
     match verdict {
         SynVerdict::Healthy => None,
         SynVerdict::Burst => Some(
-            "a larger backlog would hold them: that of listen(2), and net.core.somaxconn, which              limits it",
+            "a larger backlog would hold them: that of listen(2), and net.core.somaxconn, which limits it",
         ),
         SynVerdict::SlowAccept => Some(
-            "look at the process: too few threads or workers accept, or it is blocked; a larger              backlog only hides it",
+            "look at the process: too few threads or workers accept, or it is blocked; a larger backlog only hides it",
         ),
         SynVerdict::Flood => Some(
-            "keep net.ipv4.tcp_syncookies at 1, filter the sources upstream; a larger backlog does              not help against a flood",
+            "keep net.ipv4.tcp_syncookies at 1, filter the sources upstream; a larger backlog does not help against a flood",
         ),
     }
 }

@@ -1,12 +1,15 @@
 //! What is known of TCP sockets, put together as one reading: the kernel side's part,
 //! the network namespaces, their counters, and the sockets from before the start.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use anyhow::Context as _;
 use tracer_common::tcp::{
-    CLOSE, FIN_WAIT1, FIN_WAIT2, Moves, STATES, TIME_WAIT, TIMER_KEEPALIVE, TIMER_RETRANSMIT,
-    TIMER_WINDOW_PROBE,
+    CLOSE, FIN_WAIT1, FIN_WAIT2, Moves, STATES, SYN_RECV, TIME_WAIT, TIMER_KEEPALIVE,
+    TIMER_RETRANSMIT, TIMER_WINDOW_PROBE,
 };
 
 use crate::{
@@ -16,7 +19,7 @@ use crate::{
     },
     clock::{self, MonotonicNs},
     decode::{
-        opening,
+        cookie, opening,
         syn::{self, ListenerReading},
         tcp,
     },
@@ -26,7 +29,7 @@ use crate::{
         sock_diag::{SockDiag, SocketEntry, States},
         sysctls,
     },
-    kernel::{fields::CgroupVersion, reader::Reader, sockets::RawSockets},
+    kernel::{cookies::RawCookies, fields::CgroupVersion, reader::Reader, sockets::RawSockets},
     snapshot::{Cookies, Netns, TcpCounters, TcpState, Timer, TimerKind},
 };
 
@@ -41,6 +44,8 @@ const TIMER_TIME_WAIT: u8 = 3;
 
 /// Sockets are counted anew after this time, in ns.
 const RECOUNT_AFTER: u64 = 10_000_000_000;
+/// Full SYN queues are looked into again after this time, in ns.
+const QUEUES_AFTER: u64 = 2_000_000_000;
 /// And after so many times as long as the last count took: it takes that part of a CPU.
 const TIMES_ITS_LENGTH: u64 = 500;
 /// Closed here, and not yet by the peer or not acknowledged: with `TCP_LAST_ACK` and
@@ -66,6 +71,8 @@ pub(super) struct Sockets {
     is_uncountable: bool,
     /// Namespaces in which something waited at a listener.
     queues: HashSet<u32>,
+    /// When SYN queues may be looked at again.
+    queues_at: MonotonicNs,
     /// Listeners of the last reading that are none any more.
     deaf: Vec<u64>,
 }
@@ -90,6 +97,7 @@ impl Sockets {
             recount_at: clock::monotonic() + RECOUNT_AFTER,
             is_uncountable: false,
             queues: HashSet::new(),
+            queues_at: MonotonicNs::default(),
             deaf: Vec::new(),
         })
     }
@@ -204,6 +212,16 @@ impl Sockets {
         if !self.names_cgroups {
             waiting.iter_mut().for_each(|socket| socket.cgroup = 0);
         }
+        let sources = self.sources(raw.cookies.as_ref(), &listening);
+        let cookies = raw
+            .cookies
+            .map(|raw| cookie::cookies(&raw.totals, &raw.kinds));
+        // Listeners that came and went between two readings.
+        for socket in cookies.iter().flat_map(HashMap::keys) {
+            if !listening.iter().any(|listener| listener.socket == *socket) {
+                self.deaf.push(*socket);
+            }
+        }
         let reading = TcpReading {
             matrix: raw.matrix,
             seeds,
@@ -213,6 +231,8 @@ impl Sockets {
             holders: holders.map(|holders| holders.readings),
             namespaces: self.counters(&raw.moves, &listening),
             listening,
+            cookies,
+            sources,
             openings,
             resets: raw.resets,
             unnamed: self.openings.unnamed,
@@ -221,6 +241,49 @@ impl Sockets {
             unopened: self.unopened,
         };
         Ok((reading, undecodable))
+    }
+
+    /// Whom handshakes come from: by cookies that were sent, else by what is in the SYN
+    /// queue of listeners that are nearly full, which is looked at now and then.
+    fn sources(
+        &mut self,
+        cookies: Option<&RawCookies>,
+        listening: &[ListenerReading],
+    ) -> HashMap<u64, Vec<IpAddr>> {
+        let mut sources = cookies.map_or_else(HashMap::new, |raw| cookie::sources(&raw.sources));
+        let now = clock::monotonic();
+        if now < self.queues_at {
+            return sources;
+        }
+        let is_full = |l: &&ListenerReading| l.syn_queue > l.backlog / 4 * 3 && l.syn_queue > 0;
+        let unknown = listening.iter().filter(is_full);
+        let unknown = unknown.filter(|listener| !sources.contains_key(&listener.socket));
+        let places: HashMap<(u32, u16), u64> = unknown
+            .map(|listener| ((listener.netns, listener.local.port()), listener.socket))
+            .collect();
+        let namespaces: HashSet<u32> = places.keys().map(|(netns, _)| *netns).collect();
+        for netns in &namespaces {
+            let Some(namespace) = self.namespaces.get(*netns) else {
+                continue;
+            };
+            let mut queued = Vec::new();
+            // One that goes away meanwhile has none.
+            let listed = requests(namespace, |local, remote| {
+                if let Some(socket) = places.get(&(*netns, local)) {
+                    queued.push((*socket, remote));
+                }
+            });
+            if listed.is_ok() {
+                for (socket, remote) in queued {
+                    sources.entry(socket).or_default().push(remote);
+                }
+            }
+        }
+        if !namespaces.is_empty() {
+            let took = clock::monotonic().since_ns(now);
+            self.queues_at = now + QUEUES_AFTER.max(took * TIMES_ITS_LENGTH);
+        }
+        sources
     }
 
     /// Listeners that the kernel side may forget.
@@ -318,6 +381,22 @@ impl Sockets {
         }
         readings
     }
+}
+
+/// Requests of a namespace: local port, and the peer's address.
+fn requests(
+    namespace: &Namespace,
+    mut on_request: impl FnMut(u16, IpAddr) + Send,
+) -> anyhow::Result<()> {
+    within(namespace, move || -> anyhow::Result<()> {
+        SockDiag::open()?.dump(States(1 << SYN_RECV | 1 << NEW_SYN_RECV), |socket| {
+            if socket.is_request {
+                let remote = socket.remote.ip().to_canonical();
+                on_request(socket.local.port(), remote);
+            }
+        })?;
+        Ok(())
+    })?
 }
 
 /// Every TCP socket of a namespace but requests and those in TIME_WAIT.

@@ -18,7 +18,10 @@ pub use self::oom::{
     Candidate, CgroupMemory, HostMemory, Kill, KillKind, KillScope, Named, OomBreakdown,
     ProcessMemory,
 };
-pub use self::syn::{Cookies, Listener, NamespaceSyn, SynBreakdown, SynEvent, SynVerdict};
+pub use self::syn::{
+    ByCookie, Cookies, Listener, NamespaceSyn, Prefix, SourcesOf, SynBreakdown, SynEvent,
+    SynSources, SynVerdict,
+};
 pub use self::tcp::{
     Actor, CloseWait, Closer, NamespaceStates, Netns, Port, Side, StateCount, TcpBreakdown,
     TcpCounters, TcpState, TimeWait, Timer, TimerKind, Times, Transition, WaitingSocket,

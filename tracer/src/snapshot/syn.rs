@@ -2,7 +2,7 @@
 //!
 //! Counts are of the interval unless a field says otherwise.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Netns;
 use crate::{clock::WallNs, text::Text};
@@ -52,12 +52,71 @@ pub struct Listener {
     /// Cookies sent, those that came back and were valid, and those that were not;
     /// `None` where another listener of the namespace can have had them.
     pub cookies: Option<Cookies>,
+    /// What connections by cookie have lost; `None` as with `cookies`.
+    pub by_cookie: Option<ByCookie>,
+    /// Whom its handshakes come from, while it is in trouble.
+    pub sources: Option<SynSources>,
     /// SYNs and handshakes that it dropped.
     pub drops: u64,
     /// What is the matter.
     pub verdict: SynVerdict,
     /// What that is told by.
     pub why: String,
+}
+
+/// Connections by cookie. Without timestamps the cookie has no room for what the client
+/// can do, and the connection goes without window scaling, SACK and ECN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ByCookie {
+    /// How many there are; with the next ones `None` where functions cannot be hooked.
+    pub established: Option<u64>,
+    /// Cookies that were good, and no connection came of it: the accept queue was full.
+    pub refused: Option<u64>,
+    /// Connections without timestamps.
+    pub without_timestamps: u64,
+    /// Without window scaling, whether the client asked for it or not, as with the next.
+    pub without_window_scaling: Option<u64>,
+    /// Without SACK.
+    pub without_sack: Option<u64>,
+    /// Without ECN.
+    pub without_ecn: Option<u64>,
+    /// Connections by maximum segment size in bytes, which the cookie rounds down; none
+    /// where functions cannot be hooked.
+    pub mss: Vec<(u16, u64)>,
+}
+
+/// Whom handshakes come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SynSources {
+    /// Different addresses.
+    pub addresses: u64,
+    /// What was counted for it.
+    pub of: SourcesOf,
+    /// Handshakes that the prefixes are counted in.
+    pub sampled: u64,
+    /// Prefixes that stand out, with their part of those, the largest first.
+    pub prefixes: Vec<Prefix>,
+}
+
+/// What addresses were counted in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourcesOf {
+    /// Requests that were in the SYN queue when it was looked at.
+    #[default]
+    Queue,
+    /// All that were sent a cookie since two minutes without any: an estimate.
+    Cookies,
+}
+
+/// Addresses that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// The first of them.
+    pub address: IpAddr,
+    /// How many bits they have in common.
+    pub length: u8,
+    /// Handshakes from them.
+    pub sampled: u64,
 }
 
 /// SYN cookies.

@@ -1,8 +1,11 @@
 //! Listeners: (state, reading) -> state -> model.
 //!
-//! The queues are a listener's own, cookies are counted by network namespace: they are
-//! put on a listener where no other one of its namespace can have had them.
+//! The queues are a listener's own, and so are cookies where functions can be hooked.
+//! Elsewhere they are counted by network namespace: they are put on a listener where no
+//! other one of its namespace can have had them.
 
+mod cookies;
+mod sources;
 mod verdict;
 
 #[cfg(test)]
@@ -10,11 +13,18 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
-use self::verdict::{Seen, judge};
+use self::{
+    cookies::Tally,
+    verdict::{Seen, judge},
+};
 use crate::{
+    aggregate::tcp::TcpReading,
     clock::{MonotonicNs, WallNs},
-    decode::syn::ListenerReading,
-    snapshot::{Cookies, Listener, NamespaceSyn, Netns, SynBreakdown, SynEvent, SynVerdict},
+    decode::{syn::ListenerReading, tcp::PortReading},
+    snapshot::{
+        Cookies, Listener, NamespaceSyn, Netns, Side, SynBreakdown, SynEvent, SynSources,
+        SynVerdict,
+    },
     text::Text,
 };
 
@@ -90,18 +100,21 @@ struct Known {
     reading: ListenerReading,
     /// Drops at the start, and at the last snapshot.
     drops: [u32; 2],
-    /// Its drops of the last seconds, the oldest first; one from before them too.
-    window: VecDeque<(MonotonicNs, u32)>,
+    /// Its drops and cookies of the last seconds, the oldest first; one from before them too.
+    window: VecDeque<(MonotonicNs, (u32, Cookies))>,
     /// When its SYN queue was last nearly full.
     was_full: Option<MonotonicNs>,
     verdict: SynVerdict,
     why: String,
     /// Since when there is trouble.
     since: MonotonicNs,
-    /// Cookies that are its own, since the start, and at the last snapshot.
-    cookies: [Cookies; 2],
+    /// Cookies that are its own, and what came of them, since it is known.
+    cookies: Tally,
+    /// The same at the start, and at the last snapshot.
+    marks: [Tally; 2],
     /// Whether all cookies since then could be put somewhere.
     are_known: [bool; 2],
+    sources: Option<SynSources>,
 }
 
 #[derive(Debug, Default)]
@@ -114,14 +127,10 @@ struct Namespace {
 }
 
 impl SynAggregate {
-    pub(super) fn observe(
-        &mut self,
-        now: MonotonicNs,
-        listeners: &[ListenerReading],
-        counters: &[SynCounters],
-    ) {
+    pub(super) fn observe(&mut self, now: MonotonicNs, reading: &TcpReading) {
         let mut new_cookies = HashMap::new();
-        for counters in counters {
+        let counters = || reading.namespaces.iter().map(|namespace| &namespace.syn);
+        for counters in counters() {
             let namespace = self.namespaces.entry(counters.netns);
             let namespace = namespace.or_insert_with(|| Namespace::new(counters));
             let new = cookies_since(counters.cookies, namespace.now.cookies);
@@ -129,39 +138,56 @@ impl SynAggregate {
             namespace.observe(now, counters);
         }
         self.namespaces
-            .retain(|netns, _| counters.iter().any(|counters| counters.netns == *netns));
+            .retain(|netns, _| counters().any(|counters| counters.netns == *netns));
         let mut before = std::mem::take(&mut self.known);
-        for reading in listeners {
-            let known = before.remove(&reading.socket);
-            let known = known.filter(|known| known.is(reading));
-            let mut known = known.unwrap_or_else(|| Known::new(reading, now));
-            known.reading = reading.clone();
-            keep(&mut known.window, now, reading.drops);
-            if f64::from(reading.syn_queue) >= NEARLY_FULL * f64::from(reading.backlog.max(1)) {
+        for listener in &reading.listening {
+            let known = before.remove(&listener.socket);
+            let known = known.filter(|known| known.is(listener));
+            let mut known = known.unwrap_or_else(|| Known::new(listener, now));
+            known.reading = listener.clone();
+            if f64::from(listener.syn_queue) >= NEARLY_FULL * f64::from(listener.backlog.max(1)) {
                 known.was_full = Some(now);
             }
-            self.known.insert(reading.socket, known);
+            self.known.insert(listener.socket, known);
         }
         let owners = self.owners(now);
-        self.put_cookies(&owners, &new_cookies);
-        self.judge(&owners, now);
+        match &reading.cookies {
+            Some(hooked) => {
+                for (socket, known) in &mut self.known {
+                    if let Some(hooked) = hooked.get(socket) {
+                        known.cookies = Tally::hooked(hooked);
+                    }
+                }
+            }
+            None => self.put_cookies(&owners, &new_cookies, reading),
+        }
+        for (socket, known) in &mut self.known {
+            let (drops, cookies) = (known.reading.drops, known.cookies.cookies);
+            keep(&mut known.window, now, (drops, cookies));
+            if let Some(addresses) = reading.sources.get(socket) {
+                let hooked = reading.cookies.as_ref().and_then(|all| all.get(socket));
+                known.sources = Some(sources::model(addresses, hooked));
+            }
+        }
+        self.judge(&owners, now, reading.cookies.is_some());
     }
 
     /// Puts new cookies on the one listener that can have had them.
-    fn put_cookies(&mut self, owners: &Owners, new: &HashMap<u32, Cookies>) {
+    fn put_cookies(&mut self, owners: &Owners, new: &HashMap<u32, Cookies>, reading: &TcpReading) {
         for (socket, known) in &mut self.known {
             let netns = known.reading.netns;
+            let port = known.reading.local.port();
+            let is_it =
+                |p: &&PortReading| (p.netns, p.side, p.port) == (netns, Side::Accepted, port);
+            let port = reading.ports.iter().find(is_it);
+            known
+                .cookies
+                .see_unmeasured(port.map_or(0, |port| port.unmeasured));
             let Some(new) = new.get(&netns).filter(|new| **new != Cookies::default()) else {
                 continue;
             };
             match owners.get(&netns).copied().flatten() {
-                Some(owner) if owner == *socket => {
-                    for cookies in &mut known.cookies {
-                        cookies.sent += new.sent;
-                        cookies.valid += new.valid;
-                        cookies.failed += new.failed;
-                    }
-                }
+                Some(owner) if owner == *socket => known.cookies.add(*new),
                 Some(_) => {}
                 None => known.are_known = [false; 2],
             }
@@ -192,7 +218,7 @@ impl SynAggregate {
             .collect()
     }
 
-    fn judge(&mut self, owners: &Owners, now: MonotonicNs) {
+    fn judge(&mut self, owners: &Owners, now: MonotonicNs, is_hooked: bool) {
         for (socket, known) in &mut self.known {
             let reading = known.reading.clone();
             let Some(namespace) = self.namespaces.get(&reading.netns) else {
@@ -201,18 +227,24 @@ impl SynAggregate {
             let is_owner = owners.get(&reading.netns).copied().flatten() == Some(*socket);
             // Where several are full, what is counted can be any one's.
             let can_be = is_owner || known.was_full_lately(now);
+            let (cookies, sent) = match is_hooked {
+                true => (Some(known.answered(now)), known.sent_lately()),
+                false if can_be => (Some(namespace.answered(now)), namespace.sent_lately()),
+                false => (None, 0),
+            };
+            let dropped_full = if can_be { namespace.dropped_full() } else { 0 };
             let seen = Seen {
                 syn_queue: reading.syn_queue,
                 young: reading.young,
                 accept_queue: reading.accept_queue,
                 backlog: reading.backlog,
-                cookies: can_be.then(|| namespace.answered(now)),
-                turned_away: if can_be { namespace.turned_away() } else { 0 },
+                cookies,
+                turned_away: sent + dropped_full,
                 dropped: known.dropped(),
                 refused: namespace.refused(),
             };
             let (verdict, mut why) = judge(&seen);
-            if seen.turned_away > 0 && !is_owner {
+            if seen.turned_away > 0 && !is_owner && !(is_hooked && dropped_full == 0) {
                 why.push_str(", counted for all listeners of the namespace");
             }
             if verdict != known.verdict {
@@ -248,7 +280,7 @@ impl SynAggregate {
         let breakdown = self.breakdown(1, view);
         for known in self.known.values_mut() {
             known.drops[1] = known.reading.drops;
-            known.cookies[1] = Cookies::default();
+            known.marks[1] = known.cookies.clone();
             known.are_known[1] = true;
         }
         for namespace in self.namespaces.values_mut() {
@@ -296,16 +328,30 @@ impl Known {
             verdict: SynVerdict::Healthy,
             why: String::new(),
             since: now,
-            cookies: [Cookies::default(); 2],
+            cookies: Tally::default(),
+            marks: [Tally::default(), Tally::default()],
             are_known: [true; 2],
+            sources: None,
         }
     }
 
     /// In the last seconds.
     fn dropped(&self) -> u64 {
         let oldest = self.window.front();
-        let oldest = oldest.map_or(self.reading.drops, |(_, drops)| *drops);
+        let oldest = oldest.map_or(self.reading.drops, |(_, (drops, _))| *drops);
         self.reading.drops.wrapping_sub(oldest).into()
+    }
+
+    /// See [`answered`].
+    fn answered(&self, now: MonotonicNs) -> Cookies {
+        let window = self.window.iter();
+        answered(now, window.map(|(at, (_, cookies))| (*at, *cookies)))
+    }
+
+    fn sent_lately(&self) -> u64 {
+        let oldest = self.window.front();
+        let oldest = oldest.map_or(0, |(_, (_, cookies))| cookies.sent);
+        self.cookies.cookies.sent.saturating_sub(oldest)
     }
 
     fn was_full_lately(&self, now: MonotonicNs) -> bool {
@@ -321,7 +367,7 @@ impl Known {
     fn model(&self, span: usize, view: View<'_>) -> Listener {
         let reading = &self.reading;
         let is_known = self.are_known.get(span).copied().unwrap_or(false);
-        let cookies = self.cookies.get(span).copied().filter(|_| is_known);
+        let mark = self.marks.get(span).filter(|_| is_known);
         let drops = self.drops.get(span).copied().unwrap_or(reading.drops);
         Listener {
             process: (view.process)(reading.netns, reading.local.port())
@@ -332,7 +378,12 @@ impl Known {
             young: reading.young,
             accept_queue: reading.accept_queue,
             backlog: reading.backlog,
-            cookies,
+            cookies: mark.map(|mark| cookies_since(self.cookies.cookies, mark.cookies)),
+            by_cookie: mark.map(|mark| self.cookies.since(mark)),
+            sources: self
+                .sources
+                .clone()
+                .filter(|_| span == 0 || self.verdict != SynVerdict::Healthy),
             drops: reading.drops.wrapping_sub(drops).into(),
             verdict: self.verdict,
             why: self.why.clone(),
@@ -363,21 +414,19 @@ impl Namespace {
             .map_or(&self.first, |(_, oldest)| oldest)
     }
 
-    /// Cookies sent that have had their time to come back, and those that did.
+    /// See [`answered`].
     fn answered(&self, now: MonotonicNs) -> Cookies {
-        let mut old = self.window.iter().rev();
-        let old = old.find(|(at, _)| now.since_ns(*at) >= ANSWERED_NS);
-        let sent_by = old.map_or(self.oldest(), |(_, counters)| counters);
-        let all = cookies_since(self.now.cookies, self.oldest().cookies);
-        let sent = cookies_since(sent_by.cookies, self.oldest().cookies).sent;
-        Cookies { sent, ..all }
+        let window = self.window.iter();
+        answered(now, window.map(|(at, counters)| (*at, counters.cookies)))
     }
 
-    fn turned_away(&self) -> u64 {
-        let oldest = self.oldest();
-        let sent = cookies_since(self.now.cookies, oldest.cookies).sent;
+    fn sent_lately(&self) -> u64 {
+        cookies_since(self.now.cookies, self.oldest().cookies).sent
+    }
+
+    fn dropped_full(&self) -> u64 {
         let dropped = self.now.syn_queue_full_drops;
-        sent + dropped.saturating_sub(oldest.syn_queue_full_drops)
+        dropped.saturating_sub(self.oldest().syn_queue_full_drops)
     }
 
     fn refused(&self) -> u64 {
@@ -400,6 +449,22 @@ impl Namespace {
                 .saturating_sub(before.accept_queue_full),
             drops: now.drops.saturating_sub(before.drops),
         }
+    }
+}
+
+/// Cookies sent in a window that have had their time to come back, and those that did.
+fn answered(
+    now: MonotonicNs,
+    window: impl DoubleEndedIterator<Item = (MonotonicNs, Cookies)> + Clone,
+) -> Cookies {
+    let oldest = window.clone().next().unwrap_or_default().1;
+    let latest = window.clone().next_back().unwrap_or_default().1;
+    let mut old = window.rev();
+    let old = old.find(|(at, _)| now.since_ns(*at) >= ANSWERED_NS);
+    let sent_by = old.map_or(oldest, |(_, cookies)| cookies);
+    Cookies {
+        sent: cookies_since(sent_by, oldest).sent,
+        ..cookies_since(latest, oldest)
     }
 }
 

@@ -1,10 +1,17 @@
 //! Stories of listeners: what is seen, second by second, and the verdict.
 
+use std::{collections::HashMap, net::IpAddr};
+
 use super::{SynAggregate, SynCounters, View};
 use crate::{
+    aggregate::tcp::{NamespaceReading, TcpReading, tests::nothing},
     clock::{MonotonicNs, WallNs},
-    decode::syn::ListenerReading,
-    snapshot::{Cookies, Listener, Netns, SynVerdict},
+    decode::{
+        cookie::{CookieKind, CookieReading},
+        syn::ListenerReading,
+        tcp::PortReading,
+    },
+    snapshot::{ByCookie, Cookies, Listener, Netns, Side, SourcesOf, SynVerdict},
 };
 
 const S: u64 = 1_000_000_000;
@@ -16,6 +23,9 @@ struct World {
     now: u64,
     listeners: Vec<ListenerReading>,
     counters: SynCounters,
+    hooked: Option<HashMap<u64, CookieReading>>,
+    sources: HashMap<u64, Vec<IpAddr>>,
+    ports: Vec<PortReading>,
 }
 
 impl World {
@@ -46,6 +56,9 @@ impl World {
                 },
                 ..SynCounters::default()
             },
+            hooked: None,
+            sources: HashMap::new(),
+            ports: Vec::new(),
         };
         world.second();
         world
@@ -64,9 +77,18 @@ impl World {
     /// A second goes by: the listeners, by port.
     fn second(&mut self) -> Vec<Listener> {
         self.now += S;
-        let counters = [self.counters.clone()];
-        self.aggregate
-            .observe(MonotonicNs(self.now), &self.listeners, &counters);
+        let reading = TcpReading {
+            listening: self.listeners.clone(),
+            namespaces: vec![NamespaceReading {
+                syn: self.counters.clone(),
+                ..NamespaceReading::default()
+            }],
+            cookies: self.hooked.clone(),
+            ports: self.ports.clone(),
+            sources: std::mem::take(&mut self.sources),
+            ..nothing()
+        };
+        self.aggregate.observe(MonotonicNs(self.now), &reading);
         let mut listeners = self.aggregate.snapshot(view()).listeners;
         listeners.sort_by_key(|listener| listener.local);
         listeners
@@ -231,4 +253,106 @@ fn drops_wrap_and_an_address_can_come_again() {
     assert_eq!(world.second()[0].drops, 0);
     world.listeners.clear();
     assert!(world.second().is_empty());
+}
+
+/// With hooks each listener has its own, whatever the namespace's counters say.
+#[test]
+fn hooks_tell_two_full_listeners_apart() {
+    let mut world = World::new(2);
+    let kind = |timestamps, mss| CookieKind {
+        mss,
+        timestamps,
+        window_scaling: timestamps,
+        sack: timestamps,
+        ecn: false,
+    };
+    let hooked = |n: u64| {
+        let flooded = CookieReading {
+            sent: 1_000 * n,
+            registers: vec![0; 256],
+            ..CookieReading::default()
+        };
+        let busy = CookieReading {
+            sent: 100 * n,
+            valid: 95 * n,
+            established: 90 * n,
+            failed: 0,
+            registers: vec![1; 256],
+            kinds: vec![(kind(true, 1460), 60 * n), (kind(false, 1300), 30 * n)],
+        };
+        Some(HashMap::from([(1, flooded), (2, busy)]))
+    };
+    let mut listeners = Vec::new();
+    for n in 1..=4 {
+        world.hooked = hooked(n);
+        world.queue(0, 64, 0);
+        world.queue(1, 64, 60);
+        world.cookies(1_100, 95);
+        listeners = world.second();
+    }
+    let verdicts: Vec<_> = listeners.iter().map(|listener| listener.verdict).collect();
+    assert_eq!(verdicts, [SynVerdict::Flood, SynVerdict::Burst]);
+    let cookies = listeners[1].cookies.unwrap();
+    assert_eq!((cookies.sent, cookies.valid), (100, 95));
+    let expected = ByCookie {
+        established: Some(90),
+        refused: Some(5),
+        without_timestamps: 30,
+        without_window_scaling: Some(30),
+        without_sack: Some(30),
+        without_ecn: Some(90),
+        mss: vec![(1300, 30), (1460, 60)],
+    };
+    assert_eq!(listeners[1].by_cookie.as_ref(), Some(&expected));
+    let all = world.aggregate.summary(view()).listeners;
+    let all = all.iter().find(|l| l.verdict == SynVerdict::Burst).unwrap();
+    assert_eq!(all.by_cookie.as_ref().unwrap().established, Some(360));
+}
+
+/// Without hooks those that have lost options are told by the handshake that has no time.
+#[test]
+fn a_handshake_without_a_time_is_one_without_timestamps() {
+    let mut world = World::new(1);
+    let mut lost = Vec::new();
+    // Some from before the cookies, and one whose SYN-ACK was lost.
+    for (unmeasured, valid) in [(7, 0), (8, 0), (28, 30), (28, 5)] {
+        world.ports = vec![PortReading {
+            netns: NETNS,
+            side: Side::Accepted,
+            port: 81,
+            unmeasured,
+            ..PortReading::default()
+        }];
+        world.queue(0, 64, 60);
+        world.cookies(30, valid);
+        let by = world.second()[0].by_cookie.clone().unwrap();
+        assert_eq!(by.established, None);
+        lost.push(by.without_timestamps);
+    }
+    assert_eq!(lost, [0, 0, 28, 0]);
+}
+
+#[test]
+fn sources_are_told_while_there_is_trouble() {
+    let mut world = World::new(1);
+    let addresses: Vec<IpAddr> = (0..64).map(|n| [198, 51, 100, n].into()).collect();
+    world.sources = HashMap::from([(1, addresses)]);
+    world.queue(0, 64, 0);
+    world.cookies(1_000, 0);
+    let sources = world.second()[0].sources.clone().unwrap();
+    assert_eq!(
+        (sources.addresses, sources.of, sources.sampled),
+        (64, SourcesOf::Queue, 64)
+    );
+    assert_eq!(sources.prefixes.len(), 1);
+    for _ in 0..5 {
+        world.queue(0, 0, 0);
+        world.second();
+    }
+    assert_eq!(world.second()[0].sources, None);
+    assert!(
+        world.aggregate.summary(view()).listeners[0]
+            .sources
+            .is_some()
+    );
 }

@@ -14,11 +14,11 @@ mod population;
 mod waiting;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 #[cfg(test)]
 mod tests_counts;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use tracer_common::tcp::{
     CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, Matrix, PAIRS, Population, STATES, TIME_WAIT,
@@ -35,6 +35,7 @@ use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{
         clock::ClockReading,
+        cookie::CookieReading,
         syn::ListenerReading,
         tcp::{ActorKey, ActorReading, HolderReading, PortReading, WaitingReading},
     },
@@ -75,6 +76,11 @@ pub struct TcpReading {
     pub waiting: Vec<WaitingReading>,
     /// Sockets in LISTEN.
     pub listening: Vec<ListenerReading>,
+    /// What they did with SYN cookies, by their address in the kernel; `None` where
+    /// functions cannot be hooked.
+    pub cookies: Option<HashMap<u64, CookieReading>>,
+    /// Whom their handshakes come from, where that was looked at.
+    pub sources: HashMap<u64, Vec<IpAddr>>,
     /// Who holds them, when it was looked up.
     pub holders: Option<Vec<HolderReading>>,
     /// Connections that suspected processes opened.
@@ -210,8 +216,7 @@ impl TcpAggregate {
         let listening = listening.map(|listener| (listener.netns, listener.local.port()));
         let ports = &reading.ports;
         self.listeners.observe(self.now, ports, listening, holders);
-        let syn: Vec<_> = reading.namespaces.iter().map(|n| n.syn.clone()).collect();
-        self.syn.observe(self.now, &reading.listening, &syn);
+        self.syn.observe(self.now, reading);
         let closing = reading.seeds.as_ref().map(|seeds| &*seeds.closing);
         self.alarms.observe(self.now, &reading.namespaces, closing);
         self.waiting

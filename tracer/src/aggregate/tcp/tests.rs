@@ -27,7 +27,7 @@ pub(super) const LEAKS: LeakOptions = LeakOptions {
     leak_age_ns: 10 * S,
 };
 
-pub(super) fn nothing() -> TcpReading {
+pub(in crate::aggregate) fn nothing() -> TcpReading {
     TcpReading {
         matrix: [0; PAIRS],
         populations: Vec::new(),
@@ -36,6 +36,8 @@ pub(super) fn nothing() -> TcpReading {
         ports: Vec::new(),
         waiting: Vec::new(),
         listening: Vec::new(),
+        cookies: None,
+        sources: HashMap::new(),
         holders: None,
         openings: Vec::new(),
         resets: Vec::new(),
