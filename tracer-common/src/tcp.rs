@@ -56,9 +56,9 @@ pub type Population = [u64; STATES];
 
 /// Most network namespaces that are told apart.
 pub const NAMESPACES: u32 = 512;
-/// Most pairs of a process and a port.
-pub const ACTORS: u32 = 4096;
-/// Most ports that connections are counted by.
+/// Slots for pairs of a process and a port, a power of two.
+pub const ACTORS: u32 = 8192;
+/// Slots for ports that connections are counted by, a power of two.
 pub const PORTS: u32 = 1024;
 
 /// Slots for sockets in CLOSE_WAIT.
@@ -71,19 +71,23 @@ pub const ACCEPTED: u16 = 0;
 /// A connection that was made: it is known by its remote port.
 pub const CONNECTED: u16 = 1;
 
-/// A process, and the connections of one port.
+/// A slot of a table of counters, in an array that user space maps into its memory.
+/// The key is `id | port << 32 | side << 48`: `id` is a process (thread group id) or the
+/// inode number of a network namespace, `port` the local port of accepted connections and
+/// the remote port of others, `side` [`ACCEPTED`] or [`CONNECTED`]. 0 is a free slot.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ActorKey {
-    /// Process: thread group id.
-    pub tgid: u32,
-    /// Local port of accepted ones, remote port of others.
-    pub port: u16,
-    /// [`ACCEPTED`] or [`CONNECTED`].
-    pub side: u16,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot<T> {
+    /// Of what.
+    pub key: u64,
+    /// The counters.
+    pub value: T,
 }
 
-/// What that process did with them.
+/// A key is in one of so many slots from the one that its hash falls on.
+pub const SLOTS_TRIED: u32 = 8;
+
+/// What a process did with the connections of a port.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ActorTotals {
@@ -99,19 +103,7 @@ pub struct ActorTotals {
 /// 2 us too, the last all longer ones.
 pub const TIME_BUCKETS: usize = 32;
 
-/// The connections of one port in one namespace.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PortKey {
-    /// Inode number of the network namespace.
-    pub netns: u32,
-    /// Local port of accepted ones, remote port of others.
-    pub port: u16,
-    /// [`ACCEPTED`] or [`CONNECTED`].
-    pub side: u16,
-}
-
-/// What became of them.
+/// What became of the connections of a port in a network namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortTotals {

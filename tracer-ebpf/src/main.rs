@@ -26,6 +26,7 @@ mod reset;
 mod sched;
 mod socket;
 mod syn;
+mod table;
 mod task;
 mod tcp;
 

@@ -19,12 +19,12 @@ use tracer_common::{
     syn,
     task::{ExitTotals, SnapshotClock, SnapshotControl, TaskRecord},
     tcp::{
-        self, ActorKey, ActorTotals, Counted, Moves, OpeningRecord, PortKey, PortTotals,
-        SeedRecord, TcpControl, Waiting,
+        self, ActorTotals, Counted, Moves, OpeningRecord, PortTotals, SeedRecord, TcpControl,
+        Waiting,
     },
 };
 
-use crate::field::Object;
+use crate::{field::Object, table::Table};
 
 /// A value that lives and dies with a task (`BPF_MAP_TYPE_TASK_STORAGE`).
 ///
@@ -150,11 +150,11 @@ pub(crate) static POPULATIONS: PerCpuHashMap<u32, Moves, { tcp::NAMESPACES as us
 
 /// Who makes and closes connections.
 #[btf_map]
-pub(crate) static ACTORS: HashMap<ActorKey, ActorTotals, { tcp::ACTORS as usize }> = HashMap::new();
+pub(crate) static ACTORS: Table<ActorTotals, { tcp::ACTORS as usize }> = Table::new();
 
 /// Connections by port.
 #[btf_map]
-pub(crate) static PORTS: HashMap<PortKey, PortTotals, { tcp::PORTS as usize }> = HashMap::new();
+pub(crate) static PORTS: Table<PortTotals, { tcp::PORTS as usize }> = Table::new();
 
 /// What user space asks of the TCP hooks.
 #[btf_map]

@@ -16,11 +16,10 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use tracer_common::{
-    lost,
+    COMM_BYTES, lost,
     tcp::{
-        self, ACCEPTED, ActorKey, ActorTotals, CLOSE, CLOSE_WAIT, CONNECTED, Counted, ESTABLISHED,
-        FIN_WAIT1, LISTEN, PAIRS, PortKey, PortTotals, STATES, SYN_RECV, SYN_SENT, SeedRecord,
-        TIME_BUCKETS, Waiting,
+        self, ACCEPTED, CLOSE, CLOSE_WAIT, CONNECTED, Counted, ESTABLISHED, FIN_WAIT1, LISTEN,
+        PAIRS, PortTotals, STATES, SYN_RECV, SYN_SENT, SeedRecord, TIME_BUCKETS, Waiting,
     },
 };
 
@@ -33,7 +32,7 @@ use crate::{
     maps::{
         ACTORS, POPULATIONS, PORTS, SEEDS, TCP_CONTROL, TRANSITIONS, WAITING, WAITING_SLOTS, count,
     },
-    syn,
+    syn, table,
 };
 
 /// include/uapi/linux/in.h.
@@ -267,61 +266,48 @@ fn port(sk: Object, side: u16) -> u16 {
 fn act(sk: Object, side: u16, opens: bool) {
     // SAFETY: the helper has no preconditions.
     let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
-    let key = ActorKey {
-        tgid,
-        port: port(sk, side),
-        side,
-    };
-    let totals = match ACTORS.get_ptr_mut(key) {
-        Some(totals) => totals,
+    let key = key(tgid, port(sk, side), side);
+    let slot = match table::find(&ACTORS, key) {
+        Some(slot) => slot,
         None => {
-            let mut new = ActorTotals::default();
-            // SAFETY: the buffer is as long as it says.
-            unsafe { bpf_get_current_comm((&raw mut new.comm).cast(), new.comm.len() as u32) };
-            let _ = ACTORS.insert(key, new, u64::from(BPF_NOEXIST));
-            match ACTORS.get_ptr_mut(key) {
-                Some(totals) => totals,
-                None => {
-                    count(lost::ACTORS);
-                    return;
-                }
+            let Some(slot) = table::take(&ACTORS, key) else {
+                count(lost::ACTORS);
+                return;
+            };
+            // SAFETY: a map value, and the buffer is as long as it says.
+            unsafe {
+                let comm = &raw mut (*slot).value.comm;
+                bpf_get_current_comm(comm.cast(), COMM_BYTES as u32);
             }
+            slot
         }
     };
     // SAFETY: a map value; other CPUs add too.
     unsafe {
         if opens {
-            add_one(&raw mut (*totals).opened);
+            add_one(&raw mut (*slot).value.opened);
         } else {
-            add_one(&raw mut (*totals).closed_first);
+            add_one(&raw mut (*slot).value.closed_first);
         }
     }
 }
 
+/// See [`tracer_common::tcp::Slot`].
 #[inline(always)]
-fn totals(sk: Object, netns: u32, side: u16) -> Option<*mut PortTotals> {
-    let key = PortKey {
-        netns,
-        port: port(sk, side),
-        side,
-    };
-    if let Some(totals) = PORTS.get_ptr_mut(key) {
-        return Some(totals);
-    }
-    let _ = PORTS.insert(key, &NO_TOTALS, u64::from(BPF_NOEXIST));
-    let totals = PORTS.get_ptr_mut(key);
-    if totals.is_none() {
-        count(lost::PORTS);
-    }
-    totals
+fn key(id: u32, port: u16, side: u16) -> u64 {
+    u64::from(id) | u64::from(port) << 32 | u64::from(side) << 48
 }
 
-/// Too large for the stack of a program that has other things there.
-static NO_TOTALS: PortTotals = PortTotals {
-    unmeasured: 0,
-    handshakes: [0; TIME_BUCKETS],
-    held: [0; TIME_BUCKETS],
-};
+#[inline(always)]
+fn totals(sk: Object, netns: u32, side: u16) -> Option<*mut PortTotals> {
+    let key = key(netns, port(sk, side), side);
+    let slot = table::find(&PORTS, key).or_else(|| table::take(&PORTS, key));
+    if slot.is_none() {
+        count(lost::PORTS);
+    }
+    // SAFETY: a map value.
+    slot.map(|slot| unsafe { &raw mut (*slot).value })
+}
 
 /// A connection is there. How long its handshake took is the kernel's first
 /// measure of the round trip: from the SYN to the SYN-ACK, or from the SYN-ACK to

@@ -64,14 +64,14 @@ const BUDGETS: [Budget; 13] = [
     Budget {
         name: "a transition of a TCP socket",
         subject: Own(events::CONNECTIONS, &events::TRANSITION),
-        limit: AtMost(250.0),
-        reason: "no look-up by socket but where the peer has closed",
+        limit: AtMost(150.0),
+        reason: "no look-up in a hash; the kernel's own measurement of two programs is most of it",
     },
     Budget {
         name: "throughput of TCP connections lost",
         subject: Own(slowdown::CONNECTIONS, &slowdown::LOST),
-        limit: AtMost(10.0),
-        reason: "the same, and the context switches of both ends",
+        limit: AtMost(15.0),
+        reason: "the same, and the context switches of both ends; a connection takes 13 us in all",
     },
     Budget {
         name: "a snapshot of 10,000 processes beside the schedstat walker",
@@ -117,18 +117,12 @@ const BUDGETS: [Budget; 13] = [
     },
 ];
 
-const GOALS: [Budget; 4] = [
-    Budget {
-        name: "a transition of a TCP socket",
-        subject: Own(events::CONNECTIONS, &events::TRANSITION),
-        limit: AtMost(150.0),
-        reason: "the kernel's own measurement of two programs is most of it",
-    },
+const GOALS: [Budget; 3] = [
     Budget {
         name: "throughput of TCP connections lost",
         subject: Own(slowdown::CONNECTIONS, &slowdown::LOST),
         limit: AtMost(3.0),
-        reason: "sockets and context switches together",
+        reason: "two empty programs alone lose nearly as much",
     },
     Budget {
         name: "throughput of pipe round trips lost",

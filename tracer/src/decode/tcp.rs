@@ -26,10 +26,14 @@ use crate::{
 /// include/linux/socket.h.
 const AF_INET6: u16 = 10;
 
-/// `ActorTotals` and `PortTotals` as plain words.
-pub type ActorWords = [u64; size_of::<ActorTotals>() / 8];
-/// See [`ActorWords`].
-pub type PortWords = [u64; size_of::<PortTotals>() / 8];
+/// `ActorTotals` as plain words.
+pub type ActorWords = [u64; ACTOR_WORDS];
+/// How many they are.
+pub const ACTOR_WORDS: usize = size_of::<ActorTotals>() / 8;
+/// `PortTotals` as plain words.
+pub type PortWords = [u64; PORT_WORDS];
+/// How many they are.
+pub const PORT_WORDS: usize = size_of::<PortTotals>() / 8;
 
 /// A process and a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -194,7 +198,7 @@ pub fn seeds(bytes: &Bytes) -> Decoded<SeedReading> {
     })
 }
 
-/// An element of ACTORS.
+/// A slot of ACTORS.
 pub fn actor(key: u64, words: &ActorWords) -> ActorReading {
     let (pid, port, side) = split(key);
     let [opened, closed_first, comm @ ..] = words;
@@ -216,7 +220,7 @@ pub fn actor_words(key: ActorKey) -> u64 {
     u64::from(key.pid) | u64::from(key.port) << 32 | side << 48
 }
 
-/// An element of PORTS.
+/// A slot of PORTS.
 pub fn port(key: u64, words: &PortWords) -> PortReading {
     let (netns, port, side) = split(key);
     let [unmeasured, times @ ..] = words;
@@ -232,7 +236,7 @@ pub fn port(key: u64, words: &PortWords) -> PortReading {
     }
 }
 
-/// The parts of `ActorKey` and `PortKey`, as the words of a map.
+/// The parts of the key of a [`tracer_common::tcp::Slot`].
 fn split(key: u64) -> (u32, u16, Side) {
     (key as u32, (key >> 32) as u16, side_of((key >> 48) as u16))
 }

@@ -15,3 +15,4 @@ pub mod reader;
 pub mod sockets;
 pub mod symbols;
 pub mod syscalls;
+mod table;

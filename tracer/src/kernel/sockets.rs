@@ -13,7 +13,8 @@ use aya::{
 use bytes::{Bytes, BytesMut};
 use tracer_common::syn::Listening;
 use tracer_common::tcp::{
-    CLOSE_WAIT, Counted, LISTEN, Matrix, Moves, PAIRS, RESET_REASONS, STATES, SYN_RECV,
+    ACTORS, CLOSE_WAIT, Counted, LISTEN, Matrix, Moves, PAIRS, PORTS, RESET_REASONS, STATES,
+    SYN_RECV,
 };
 
 use super::{
@@ -23,9 +24,10 @@ use super::{
     openings::OpeningReader,
     probes::{DESCRIPTOR_ITERATOR, LISTENER_ITERATOR, TCP_STATES, WAITING_ITERATOR},
     reader::{drain, take},
+    table::Table,
 };
 use crate::{
-    decode::tcp::{ActorWords, PortWords},
+    decode::tcp::{ACTOR_WORDS, ActorWords, PORT_WORDS, PortWords},
     error::KernelError,
     text::Text,
 };
@@ -48,9 +50,9 @@ pub struct RawSockets {
     /// Sockets that came into each state and that left it, since the start, by network
     /// namespace.
     pub moves: Vec<(u32, Moves)>,
-    /// Elements of ACTORS.
+    /// Slots of ACTORS.
     pub actors: Vec<(u64, ActorWords)>,
-    /// Elements of PORTS.
+    /// Slots of PORTS.
     pub ports: Vec<(u64, PortWords)>,
     /// `WaitingRecord`s.
     pub waiting: Bytes,
@@ -73,8 +75,8 @@ pub struct RawSockets {
 pub(super) struct SocketReader {
     counted: PerCpuArray<MapData, CountedWords>,
     moves: PerCpuHashMap<MapData, u32, Moves>,
-    actors: HashMap<MapData, u64, ActorWords>,
-    ports: HashMap<MapData, u64, PortWords>,
+    actors: Table<ACTOR_WORDS>,
+    ports: Table<PORT_WORDS>,
     slots: Map,
     waiting: Map,
     listeners: Map,
@@ -114,8 +116,8 @@ impl SocketReader {
             listeners: map("LISTENERS")?,
             counted: take(ebpf, "TRANSITIONS")?,
             moves: take(ebpf, "POPULATIONS")?,
-            actors: take(ebpf, "ACTORS")?,
-            ports: take(ebpf, "PORTS")?,
+            actors: Table::map(ebpf, "ACTORS", ACTORS)?,
+            ports: Table::map(ebpf, "PORTS", PORTS)?,
             seeds: take(ebpf, "SEEDS")?,
             control: take(ebpf, "TCP_CONTROL")?,
             openings: OpeningReader::new(ebpf, hooks)?,
@@ -175,8 +177,8 @@ impl SocketReader {
         Ok(RawSockets {
             matrix,
             moves: self.moves_of(&counted)?,
-            actors: self.actors.iter().filter_map(Result::ok).collect(),
-            ports: self.ports.iter().filter_map(Result::ok).collect(),
+            actors: self.actors.read(),
+            ports: self.ports.read(),
             waiting,
             holders,
             listeners: self.read_listeners(ebpf, iterators)?,
@@ -240,10 +242,9 @@ impl SocketReader {
         self.cookies.forget(socket);
     }
 
-    /// Takes an element of ACTORS away.
+    /// Frees a slot of ACTORS.
     pub(super) fn forget_actor(&mut self, key: u64) {
-        // One that is not there is as good.
-        let _ = self.actors.remove(&key);
+        self.actors.free(key);
     }
 
     fn read_resets(&self) -> Result<Vec<(Text, u64)>, KernelError> {

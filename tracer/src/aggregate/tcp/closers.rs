@@ -15,8 +15,8 @@ use crate::{
 
 /// `TCP_TIMEWAIT_LEN`.
 const TIME_WAIT_NS: u64 = 60_000_000_000;
-/// The kernel side's table has room for a quarter more.
-const NEARLY_FULL: usize = tracer_common::tcp::ACTORS as usize / 4 * 3;
+/// The kernel side finds a free slot near the right one as long as half of them are free.
+const NEARLY_FULL: usize = tracer_common::tcp::ACTORS as usize / 8 * 3;
 /// From so many on there is something to say. The usual range of local ports has
 /// 28,232, to each peer.
 const WORTH_ADVICE: u64 = 5_000;
