@@ -10,6 +10,7 @@ pub mod bench;
 pub mod blocking;
 pub mod bpf;
 pub mod cgroup;
+pub mod check;
 pub mod filesystem;
 pub mod hooks;
 pub mod kernel;

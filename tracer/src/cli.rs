@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    check::finding::Row,
     kernel::loader::FunctionHooks,
     snapshot::{GroupBy, Rows},
 };
@@ -19,6 +20,7 @@ Examples:
   sudo tracer oom                              who was killed for memory, and who is next
   sudo tracer run --format json --duration 1m  JSON Lines, for a program
   sudo tracer events --min-block 100ms         long blocks and leaked sockets, one by one
+  sudo tracer check                            the whole host at a look, worst first
   sudo tracer doctor                           what this kernel and these rights allow
 
 Exit status: 0 at the end, after Ctrl-C or SIGTERM too; 1 when something failed;
@@ -55,9 +57,23 @@ pub enum Command {
     /// Tell of blocked tasks one by one, as they are woken or while they hang, and of leaked sockets
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
+    /// Look at the whole host once: what is wrong, with figures, and who is to blame
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
     /// Tell what this kernel and these rights allow, and what to do about it
     Doctor(DoctorArgs),
 }
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  sudo tracer check                            a verdict a line, worst first
+  sudo tracer check --all --sample 10s         every row with its figures
+  sudo tracer check --only disks,deleted --du  what fills the fullest file system
+  sudo tracer check --fail-on critical         for a script: exits 1 when something is critical
+  tracer check --print-config > limits.toml    every limit, to be changed and given to --config
+
+Verdicts: ok, note, warning, critical. Without root it looks at what it may, and says what
+it could not see.";
 
 const SYN_EXAMPLES: &str = "\
 Examples:
@@ -233,6 +249,56 @@ pub struct EventsArgs {
     pub watch: WatchArgs,
 }
 
+/// Options of `tracer check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// How long to watch for what only time shows; at least 100ms
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = sample,
+          allow_hyphen_values = true)]
+    pub sample: Duration,
+
+    /// Only these rows
+    #[arg(long, value_enum, value_name = "ROW", value_delimiter = ',')]
+    pub only: Vec<Row>,
+
+    /// Show the rows that are ok one by one too
+    #[arg(long)]
+    pub all: bool,
+
+    /// Look for the largest directories of the fullest file system, 10 s at most
+    #[arg(long)]
+    pub du: bool,
+
+    /// Exit 1 when something is as bad as this
+    #[arg(long, value_enum, value_name = "VERDICT")]
+    pub fail_on: Option<FailOn>,
+
+    /// How to show it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlainFormat,
+
+    /// Limits that differ from the usual ones (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print every limit with its reason as TOML, and end
+    #[arg(long)]
+    pub print_config: bool,
+
+    /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+}
+
+/// What makes `tracer check` exit 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// A warning, or something critical
+    Warning,
+    /// Something critical
+    Critical,
+}
+
 /// Options of `tracer doctor`.
 #[derive(Args, Debug)]
 pub struct DoctorArgs {
@@ -347,6 +413,17 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn sample(text: &str) -> Result<Duration, String> {
+    let time = positive(text)?;
+    if time < LEAST_INTERVAL {
+        Err("shorter than 100ms; rates need some time".into())
+    } else if time > MOST_INTERVAL {
+        Err("longer than 1h; `tracer run` watches for as long as you like".into())
+    } else {
+        Ok(time)
+    }
+}
+
 const LEAST_LEAK_AGE: Duration = Duration::from_millis(100);
 
 fn leak_age(text: &str) -> Result<Duration, String> {
@@ -429,7 +506,7 @@ mod tests {
     fn help() {
         let mut command = Cli::command().term_width(100);
         insta::assert_snapshot!("help", command.render_help());
-        for name in ["run", "tcp", "syn", "oom", "doctor"] {
+        for name in ["run", "tcp", "syn", "oom", "check", "doctor"] {
             let sub = command.find_subcommand_mut(name).expect(name);
             insta::assert_snapshot!(format!("help-{name}"), sub.render_help());
         }

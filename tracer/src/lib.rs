@@ -5,6 +5,7 @@
 //! tick, [`render`] shows it. [`session`] drives it. ARCHITECTURE.md has the map.
 
 pub mod aggregate;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod decode;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use tracer::{
+    check,
     cli::{Cli, Command},
     doctor, session,
 };
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         Command::Oom(args) => session::oom(&args),
         Command::Tcp(args) => session::tcp(&args),
         Command::Events(args) => session::events(&args),
+        Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match done {

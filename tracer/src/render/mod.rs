@@ -17,7 +17,7 @@ mod json_tcp_events;
 mod line;
 mod oom;
 mod oom_page;
-mod quantity;
+pub(crate) mod quantity;
 mod sections;
 mod summary;
 mod syn;
@@ -27,7 +27,7 @@ mod tcp_lists;
 mod tcp_page;
 mod tcp_transitions;
 pub mod text;
-mod time;
+pub(crate) mod time;
 mod turned;
 mod words;
 

@@ -5,7 +5,7 @@
 const SHOWN: f64 = 0.005;
 
 /// A number of tasks in two decimals, 0.00 included.
-pub(super) fn tasks(value: f64) -> String {
+pub(crate) fn tasks(value: f64) -> String {
     if shows(value) {
         format!("{value:.2}")
     } else {
@@ -14,7 +14,7 @@ pub(super) fn tasks(value: f64) -> String {
 }
 
 /// A cell of the table: a dash for what rounds to zero.
-pub(super) fn cell(value: f64) -> String {
+pub(crate) fn cell(value: f64) -> String {
     if shows(value) {
         tasks(value)
     } else {
@@ -23,13 +23,13 @@ pub(super) fn cell(value: f64) -> String {
 }
 
 /// Whether a number is more than a rounded zero.
-pub(super) fn shows(value: f64) -> bool {
+pub(crate) fn shows(value: f64) -> bool {
     value.is_finite() && value.abs() >= SHOWN
 }
 
 /// A length of time in the two units that matter: `4 m 12 s`, `850 ms`, `3 d 4 h`.
 /// Below 10 s with one decimal. Rounds down: what lasts 59.9 s is no minute yet.
-pub(super) fn age(ns: u64) -> String {
+pub(crate) fn age(ns: u64) -> String {
     let (us, ms, s) = (ns / 1_000, ns / 1_000_000, ns / 1_000_000_000);
     let (m, h, d) = (s / 60, s / 3600, s / 86400);
     match () {
@@ -53,7 +53,7 @@ fn pair(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
 }
 
 /// A size: `9.1 MiB`.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     let mut size = bytes as f64;
     let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].iter();
     let mut unit = units.next().unwrap_or(&"");
@@ -72,7 +72,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// A part of one CPU, from a ratio: `0.3 %`.
-pub(super) fn cpu_percent(ratio: f64) -> String {
+pub(crate) fn cpu_percent(ratio: f64) -> String {
     if ratio.is_finite() {
         format!("{:.1} %", ratio * 100.0)
     } else {
@@ -81,18 +81,18 @@ pub(super) fn cpu_percent(ratio: f64) -> String {
 }
 
 /// A part of one CPU, from ns a second.
-pub(super) fn cpu_percent_of_ns(ns_per_s: u64) -> String {
+pub(crate) fn cpu_percent_of_ns(ns_per_s: u64) -> String {
     // Tracer's programs take so little that one decimal would often say nothing.
     format!("{:.2} %", ns_per_s as f64 / 1e7)
 }
 
 /// How often a second: `88/s`, `0.2/s`.
-pub(super) fn rate(per_s: f64) -> String {
+pub(crate) fn rate(per_s: f64) -> String {
     format!("{}/s", compact(per_s))
 }
 
 /// How much more each second, with its sign.
-pub(super) fn growth(per_s: f64) -> String {
+pub(crate) fn growth(per_s: f64) -> String {
     match compact(per_s).as_str() {
         "0" | "<0.1" => "steady".to_owned(),
         number if per_s > 0.0 => format!("+{number}/s"),
@@ -101,7 +101,7 @@ pub(super) fn growth(per_s: f64) -> String {
 }
 
 /// A number in two or more digits: `88`, `0.2`, `1,204`.
-pub(super) fn compact(number: f64) -> String {
+pub(crate) fn compact(number: f64) -> String {
     let size = number.abs();
     let sign = if number < 0.0 { "-" } else { "" };
     match () {
@@ -114,7 +114,7 @@ pub(super) fn compact(number: f64) -> String {
 }
 
 /// A count with its noun: `1 task`, `1,204 tasks`.
-pub(super) fn counted(count: u64, noun: &str) -> String {
+pub(crate) fn counted(count: u64, noun: &str) -> String {
     format!(
         "{} {noun}{}",
         grouped(count),
@@ -123,7 +123,7 @@ pub(super) fn counted(count: u64, noun: &str) -> String {
 }
 
 /// A count, with commas between the thousands.
-pub(super) fn grouped(count: u64) -> String {
+pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

@@ -7,7 +7,7 @@ const NS: u64 = 1_000_000_000;
 const DAY_S: u64 = 86_400;
 
 /// RFC 3339 with ns: `2026-11-23T13:05:21.123456789Z`.
-pub(super) fn rfc3339(time: WallNs) -> String {
+pub(crate) fn rfc3339(time: WallNs) -> String {
     let (year, month, day) = civil_date(time.0 / NS / DAY_S);
     format!(
         "{year:04}-{month:02}-{day:02}T{}.{:09}Z",
@@ -17,7 +17,7 @@ pub(super) fn rfc3339(time: WallNs) -> String {
 }
 
 /// The time of day: `13:05:21`.
-pub(super) fn clock(time: WallNs) -> String {
+pub(crate) fn clock(time: WallNs) -> String {
     let second = time.0 / NS % DAY_S;
     format!(
         "{:02}:{:02}:{:02}",
@@ -28,7 +28,7 @@ pub(super) fn clock(time: WallNs) -> String {
 }
 
 /// The time of day to the ms: `13:05:21.123`.
-pub(super) fn clock_ms(time: WallNs) -> String {
+pub(crate) fn clock_ms(time: WallNs) -> String {
     format!("{}.{:03}", clock(time), time.0 / 1_000_000 % 1000)
 }
 

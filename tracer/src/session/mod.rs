@@ -4,13 +4,18 @@
 mod cost;
 mod memory;
 mod naming;
+mod once;
 mod openings;
 mod output;
 mod pictures;
 mod sockets;
 mod source;
 
-pub use self::source::LEAST_KERNEL;
+pub(crate) use self::output::allows_color;
+pub use self::{
+    once::{Watched, sample},
+    source::LEAST_KERNEL,
+};
 
 use std::{process::ExitCode, time::Duration};
 

@@ -1,0 +1,141 @@
+//! `tracer check`: the whole first look at a host, a verdict a line.
+//!
+//! Each row reads what it needs on a thread of its own, through [`context`], and judges
+//! it: `rows/` has a file a row with the pure judge, `read/` the readers. A row that does
+//! not answer in time is a finding too. `limits.rs` has every limit.
+
+mod context;
+pub mod finding;
+pub mod limits;
+mod read;
+mod report;
+mod rows;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use self::{
+    context::Context,
+    finding::{Finding, ROWS, Row, RowReport, Verdict},
+    limits::Limits,
+    report::Page,
+};
+use crate::{
+    cli::{CheckArgs, FailOn, PlainFormat},
+    clock,
+    host::facts,
+};
+
+/// A row has so long beyond the sample.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks, and says what it found; 1 when something is as bad as `--fail-on`.
+///
+/// # Errors
+/// The file of limits is wrong, or standard output cannot be written.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let limits = Limits::read(args.config.as_deref())?;
+    if args.print_config {
+        write(limits.print().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let began = clock::monotonic();
+    let rows: Vec<Row> = if args.only.is_empty() {
+        ROWS.to_vec()
+    } else {
+        ROWS.into_iter()
+            .filter(|row| args.only.contains(row))
+            .collect()
+    };
+    let context = Arc::new(Context::new(args, &rows, limits));
+    let reports = look(&context, &rows);
+    let worst = reports.iter().map(RowReport::verdict).max();
+    let page = Page {
+        host: facts::host(),
+        time: clock::wall(),
+        sample_ns: context.sample_ns(),
+        took_ns: clock::monotonic().since_ns(began),
+        reports,
+    };
+    let bytes = match args.format {
+        PlainFormat::Json => report::json(&page),
+        PlainFormat::Text => {
+            let is_terminal = io::stdout().is_terminal();
+            report::text(
+                &page,
+                args.all,
+                is_terminal && crate::session::allows_color(),
+            )
+        }
+    };
+    write(bytes.as_bytes())?;
+    let fails_from = args.fail_on.map(|fail_on| match fail_on {
+        FailOn::Warning => Verdict::Warning,
+        FailOn::Critical => Verdict::Critical,
+    });
+    let has_failed = fails_from.is_some_and(|from| worst.is_some_and(|worst| worst >= from));
+    // A thread that still waits for a mount or a device is not waited for.
+    std::process::exit(i32::from(has_failed));
+}
+
+fn write(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Every row, side by side.
+fn look(context: &Arc<Context>, rows: &[Row]) -> Vec<RowReport> {
+    let (answer, answers) = mpsc::channel();
+    for &row in rows {
+        let (context, answer) = (Arc::clone(context), answer.clone());
+        thread::spawn(move || {
+            let look = AssertUnwindSafe(|| rows::look(row, &context));
+            if let Ok(report) = catch_unwind(look) {
+                let _ = answer.send(report);
+            }
+        });
+    }
+    drop(answer);
+    let mut reports: Vec<RowReport> = Vec::new();
+    let until = context.until() + PATIENCE.as_nanos() as u64;
+    while reports.len() < rows.len() {
+        let left = Duration::from_nanos(until.since_ns(clock::monotonic()));
+        let Ok(report) = answers.recv_timeout(left) else {
+            break;
+        };
+        reports.push(report);
+    }
+    for &row in rows {
+        if !reports.iter().any(|report| report.row == row) {
+            reports.push(silent(row));
+        }
+    }
+    reports.sort_by_key(|report| (std::cmp::Reverse(report.verdict()), report.row));
+    reports
+}
+
+/// The report of a row that has not answered.
+fn silent(row: Row) -> RowReport {
+    RowReport {
+        findings: vec![Finding {
+            verdict: Verdict::Critical,
+            what: format!(
+                "no answer within {} s of the sample's end",
+                PATIENCE.as_secs()
+            ),
+            why: "what it reads hangs: a file system, a device or the kernel".to_owned(),
+            next: "sudo tracer run --by cause".to_owned(),
+            ..Finding::default()
+        }],
+        ..RowReport::new(row, "no answer", Vec::new())
+    }
+}

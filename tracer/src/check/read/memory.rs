@@ -1,0 +1,66 @@
+//! Memory as free(1) and vmstat(8) have it: /proc/meminfo, /proc/vmstat, and pressure.
+
+use std::fs;
+
+use crate::{
+    check::rows::memory::{Counters, Pressure, Reading},
+    host::memory::MemoryCgroups,
+};
+
+/// Pages that came from and went to swap since boot (`pswpin`, `pswpout`), and the like.
+pub(in crate::check) fn counters() -> Option<Counters> {
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    let of = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0)
+    };
+    Some(Counters {
+        swapped_in: of("pswpin"),
+        swapped_out: of("pswpout"),
+    })
+}
+
+/// What there is now; `before` and `seconds` are for the rates.
+pub(in crate::check) fn read(before: Option<Counters>, seconds: f64) -> Option<Reading> {
+    use procfs::Current as _;
+    let memory = procfs::Meminfo::current().ok()?;
+    let now = counters();
+    let rate = |of: fn(&Counters) -> u64| {
+        let (before, now) = (before.as_ref()?, now.as_ref()?);
+        Some(of(now).saturating_sub(of(before)) as f64 / seconds.max(0.001))
+    };
+    let pressure = procfs::MemoryPressure::current().ok();
+    Some(Reading {
+        total: memory.mem_total,
+        free: memory.mem_free,
+        available: memory.mem_available.unwrap_or(memory.mem_free),
+        buffers: memory.buffers,
+        cached: memory.cached + memory.s_reclaimable.unwrap_or(0),
+        shared: memory.shmem.unwrap_or(0),
+        slab: memory.slab,
+        slab_unreclaimable: memory.s_unreclaim.unwrap_or(0),
+        hugepages: memory.hugepages_total.unwrap_or(0) * memory.hugepagesize.unwrap_or(0),
+        hugepages_free: memory.hugepages_free.unwrap_or(0) * memory.hugepagesize.unwrap_or(0),
+        swap_total: memory.swap_total,
+        swap_free: memory.swap_free,
+        swap_in_per_s: rate(|c| c.swapped_in),
+        swap_out_per_s: rate(|c| c.swapped_out),
+        pressure: pressure.map(|pressure| Pressure {
+            some: f64::from(pressure.some.avg10) / 100.0,
+            full: f64::from(pressure.full.avg10) / 100.0,
+        }),
+        cgroups: MemoryCgroups::new().read(),
+        largest: Vec::new(),
+    })
+}
+
+/// The memory of a process in proportion to who shares it (PSS), in bytes.
+pub(in crate::check) fn pss(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
