@@ -1,5 +1,12 @@
 //! `tracer check` as a program reads it: its one JSON object.
 
+use std::{
+    env, fs,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
 use serde_json::Value;
 
 use crate::tracer::run;
@@ -53,5 +60,32 @@ impl Look {
         let finding = finding.unwrap_or_else(|| panic!("no {words:?}: {}", self.row(row)));
         println!("{finding}");
         finding["verdict"].as_str().expect("a verdict")
+    }
+}
+
+/// A file of limits; removed at the end.
+#[derive(Debug)]
+pub struct Config(PathBuf);
+
+impl Config {
+    /// One with this text.
+    pub fn of(text: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tracer-limits-{}-{count}.toml", process::id());
+        let path = env::temp_dir().join(name);
+        fs::write(&path, text).expect("a file");
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for Config {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
     }
 }

@@ -79,6 +79,17 @@ impl MemoryCgroup {
         count.expect("oom_kill")
     }
 
+    /// What is charged to it now.
+    pub fn usage_bytes(&self) -> u64 {
+        let file = if self.is_v2 {
+            "memory.current"
+        } else {
+            "memory.usage_in_bytes"
+        };
+        let text = fs::read_to_string(self.directory.join(file)).expect("its usage");
+        text.trim().parse().expect("a number")
+    }
+
     /// A workload in it.
     pub fn workload(&self, args: &[&str]) -> Workload {
         Workload::ready_in(args, &[&self.directory])

@@ -29,7 +29,7 @@ mod tcp_transitions;
 pub mod text;
 pub(crate) mod time;
 mod turned;
-mod words;
+pub(crate) mod words;
 
 #[cfg(test)]
 mod example;

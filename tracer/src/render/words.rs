@@ -9,7 +9,7 @@ use crate::snapshot::{
 };
 
 /// The verdict's fixed word.
-pub(super) fn verdict(verdict: Verdict) -> &'static str {
+pub(crate) fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Idle => "idle",
         Verdict::MostlyRunning => "mostly_running",
@@ -20,7 +20,7 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
 }
 
 /// The verdict as a sentence: what dominates, and where to look.
-pub(super) fn advice(verdict: Verdict) -> &'static str {
+pub(crate) fn advice(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Idle => "idle",
         Verdict::MostlyRunning => "mostly running: the load is work on the CPUs, look at who runs",
@@ -37,7 +37,7 @@ pub(super) fn advice(verdict: Verdict) -> &'static str {
 }
 
 /// What it means that the same number of tasks is missing from every sample.
-pub(super) fn leaked(tasks: i64) -> String {
+pub(crate) fn leaked(tasks: i64) -> String {
     let (count, relation) = (
         counted(tasks.unsigned_abs(), "task"),
         if tasks < 0 { "too few" } else { "too many" },
@@ -52,7 +52,7 @@ pub(super) fn leaked(tasks: i64) -> String {
 }
 
 /// The fixed word of what the table is of.
-pub(super) fn by(start: &Start) -> &'static str {
+pub(crate) fn by(start: &Start) -> &'static str {
     match start.rows {
         Rows::Causes => return "cause",
         Rows::Devices => return "device",
@@ -67,7 +67,7 @@ pub(super) fn by(start: &Start) -> &'static str {
 }
 
 /// A TCP state, as the kernel and ss(8) call it.
-pub(super) fn state(state: TcpState) -> &'static str {
+pub(crate) fn state(state: TcpState) -> &'static str {
     match state {
         TcpState::ESTABLISHED => "ESTABLISHED",
         TcpState::SYN_SENT => "SYN_SENT",
@@ -87,7 +87,7 @@ pub(super) fn state(state: TcpState) -> &'static str {
 }
 
 /// Whether connections were accepted or made.
-pub(super) fn side(side: Side) -> &'static str {
+pub(crate) fn side(side: Side) -> &'static str {
     match side {
         Side::Accepted => "accepted",
         Side::Connected => "connected",
@@ -95,7 +95,7 @@ pub(super) fn side(side: Side) -> &'static str {
 }
 
 /// A socket's timer, as netstat(8) calls it.
-pub(super) fn timer(kind: TimerKind) -> &'static str {
+pub(crate) fn timer(kind: TimerKind) -> &'static str {
     match kind {
         TimerKind::Off => "off",
         TimerKind::Retransmit => "on",
@@ -105,7 +105,7 @@ pub(super) fn timer(kind: TimerKind) -> &'static str {
 }
 
 /// An address and a port. A socket of IPv6 that speaks IPv4 shows as what it speaks.
-pub(super) fn address(address: SocketAddr) -> String {
+pub(crate) fn address(address: SocketAddr) -> String {
     let mapped = match address {
         SocketAddr::V6(address) => address.ip().to_ipv4_mapped(),
         SocketAddr::V4(_) => None,
@@ -117,12 +117,12 @@ pub(super) fn address(address: SocketAddr) -> String {
 }
 
 /// Addresses that begin alike.
-pub(super) fn prefix(prefix: &Prefix) -> String {
+pub(crate) fn prefix(prefix: &Prefix) -> String {
     format!("{}/{}", prefix.address, prefix.length)
 }
 
 /// The fixed word of what addresses were counted in.
-pub(super) fn sources_of(of: SourcesOf) -> &'static str {
+pub(crate) fn sources_of(of: SourcesOf) -> &'static str {
     match of {
         SourcesOf::Queue => "syn_queue",
         SourcesOf::Cookies => "cookies",
@@ -130,7 +130,7 @@ pub(super) fn sources_of(of: SourcesOf) -> &'static str {
 }
 
 /// The fixed word of a kill; its event's name too.
-pub(super) fn kill(kind: KillKind) -> &'static str {
+pub(crate) fn kill(kind: KillKind) -> &'static str {
     match kind {
         KillKind::Oom => "oom_kill",
         KillKind::Exiting => "oom_exiting",
@@ -139,7 +139,7 @@ pub(super) fn kill(kind: KillKind) -> &'static str {
 }
 
 /// The fixed word of what is the matter with a listener; its event's name too.
-pub(super) fn syn(verdict: SynVerdict) -> &'static str {
+pub(crate) fn syn(verdict: SynVerdict) -> &'static str {
     match verdict {
         SynVerdict::Healthy => "healthy",
         SynVerdict::Burst => "burst_or_small_backlog",
@@ -149,7 +149,7 @@ pub(super) fn syn(verdict: SynVerdict) -> &'static str {
 }
 
 /// The same as people say it.
-pub(super) fn syn_plain(verdict: SynVerdict) -> &'static str {
+pub(crate) fn syn_plain(verdict: SynVerdict) -> &'static str {
     match verdict {
         SynVerdict::Healthy => "healthy",
         SynVerdict::Burst => "burst or small backlog",
@@ -159,7 +159,7 @@ pub(super) fn syn_plain(verdict: SynVerdict) -> &'static str {
 }
 
 /// What to do about it.
-pub(super) fn syn_advice(verdict: SynVerdict) -> Option<&'static str> {
+pub(crate) fn syn_advice(verdict: SynVerdict) -> Option<&'static str> {
     match verdict {
         SynVerdict::Healthy => None,
         SynVerdict::Burst => Some(
@@ -175,7 +175,7 @@ pub(super) fn syn_advice(verdict: SynVerdict) -> Option<&'static str> {
 }
 
 /// Whether an event begins or ends.
-pub(super) fn begins(lasted_ns: Option<u64>) -> &'static str {
+pub(crate) fn begins(lasted_ns: Option<u64>) -> &'static str {
     match lasted_ns {
         None => "begins",
         Some(_) => "ends",
@@ -183,7 +183,7 @@ pub(super) fn begins(lasted_ns: Option<u64>) -> &'static str {
 }
 
 /// The fixed word of what was out of memory.
-pub(super) fn scope(scope: KillScope) -> &'static str {
+pub(crate) fn scope(scope: KillScope) -> &'static str {
     match scope {
         KillScope::Host => "host",
         KillScope::Memcg => "memcg",

@@ -4,6 +4,7 @@
 pub(super) mod descriptors;
 pub(super) mod memory;
 pub(super) mod processes;
+pub(super) mod sockets;
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError},

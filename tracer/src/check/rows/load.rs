@@ -1,11 +1,265 @@
-//! To come.
+//! The load: averages against CPUs, where they go, and what tasks do meanwhile.
 
-use crate::check::{
-    context::Context,
-    finding::{Row, RowReport},
+use std::fs;
+
+use crate::{
+    check::{
+        context::{Context, sleep_until},
+        finding::{Figure, Finding, Row, RowReport, Verdict, figure},
+        limits::{LOAD_BLOCKED, LOAD_PER_CPU, Limits},
+    },
+    clock::{self, MonotonicNs},
+    host::{facts, load},
+    render::{quantity::compact, words},
+    snapshot::{Group, LoadBreakdown},
 };
 
-/// Looks.
-pub(super) fn look(_context: &Context) -> RowReport {
-    RowReport::new(Row::Load, "", Vec::new())
+/// Groups that are named.
+const NAMED: usize = 3;
+/// How often r and b are read, in ns.
+const EVERY_NS: u64 = 100_000_000;
+
+/// The load of the host.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Reading {
+    /// load1, load5, load15.
+    averages: [f64; 3],
+    cpus: u32,
+    /// Runnable and blocked tasks as vmstat counts them, means over the sample.
+    r: f64,
+    b: f64,
+    /// What the kernel's events say; `None` where they could not be had, and why.
+    watched: Option<LoadBreakdown>,
+    unseen: Option<String>,
+}
+
+/// Looks over the sample.
+pub(super) fn look(context: &Context) -> RowReport {
+    let (r, b) = run_queue(context.until());
+    let watched = context.watched();
+    let averages = load::read()
+        .map(|reading| reading.fixed.map(|fixed| fixed as f64 / 2048.0))
+        .unwrap_or_default();
+    let reading = Reading {
+        averages,
+        cpus: facts::online_cpus(),
+        r,
+        b,
+        unseen: watched.err().map(ToOwned::to_owned),
+        watched: watched.ok().map(|watched| watched.snapshot.load.clone()),
+    };
+    judge(&reading, &context.limits)
+}
+
+/// Means of `procs_running` and `procs_blocked` of /proc/stat. The thread that reads runs
+/// too, and is taken off.
+fn run_queue(until: MonotonicNs) -> (f64, f64) {
+    let (mut r, mut b, mut looks) = (0.0, 0.0, 0.0_f64);
+    loop {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let of = |name| {
+            let number = text.lines().find_map(|line| line.strip_prefix(name));
+            number
+                .and_then(|n| n.trim().parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
+        r += (of("procs_running ") - 1.0).max(0.0);
+        b += of("procs_blocked ");
+        looks += 1.0;
+        let now = clock::monotonic();
+        if now >= until {
+            return (r / looks, b / looks);
+        }
+        sleep_until((now + EVERY_NS).min(until));
+    }
+}
+
+fn judge(reading: &Reading, limits: &Limits) -> RowReport {
+    let [one, five, fifteen] = reading.averages;
+    let per_cpu = one / f64::from(reading.cpus.max(1));
+    let mut summary = format!(
+        "{one:.2} {five:.2} {fifteen:.2}   {per_cpu:.2} a CPU, {}   r {} b {}",
+        trend(reading.averages),
+        compact(reading.r),
+        compact(reading.b)
+    );
+    if let Some(watched) = &reading.watched {
+        let mean = &watched.mean;
+        summary += &format!(
+            "   running {:.2} waiting {:.2} throttled {:.2} blocked {:.2}",
+            mean.running, mean.waiting, mean.throttled, mean.blocked
+        );
+    }
+    let mut report = RowReport::new(Row::Load, summary, figures(reading, per_cpu));
+    if let Some(why) = &reading.unseen {
+        let what = "what the load is made of, and why tasks are blocked";
+        report.unseen.push(format!("{what}: {why}"));
+    }
+    let who = |of: fn(&Group) -> f64| {
+        let groups = reading.watched.iter().flat_map(|load| &load.groups);
+        let mut groups: Vec<&Group> = groups.filter(|group| of(group) >= 0.05).collect();
+        groups.sort_by(|a, b| of(b).total_cmp(&of(a)));
+        groups.into_iter().take(NAMED).map(line).collect::<Vec<_>>()
+    };
+    let verdict = limits.judge(&LOAD_PER_CPU, per_cpu);
+    if verdict > Verdict::Ok {
+        let made_of = reading
+            .watched
+            .as_ref()
+            .map(|load| words::advice(load.verdict));
+        let made_of = made_of.filter(|words| !words.is_empty());
+        report.findings.push(Finding {
+            verdict,
+            what: format!(
+                "{} tasks want a CPU or are blocked, for {} CPUs{}",
+                compact(one),
+                reading.cpus,
+                made_of
+                    .map(|words| format!(": {words}"))
+                    .unwrap_or_default()
+            ),
+            who: who(|group| group.mean.running + group.mean.waiting + group.mean.blocked),
+            why: limits.why(&LOAD_PER_CPU),
+            next: "sudo tracer run".to_owned(),
+        });
+    }
+    let blocked = reading
+        .watched
+        .as_ref()
+        .map_or(0.0, |load| load.mean.blocked);
+    let verdict = limits.judge(&LOAD_BLOCKED, blocked);
+    if verdict > Verdict::Ok {
+        report.findings.push(Finding {
+            verdict,
+            what: format!("{blocked:.2} tasks are blocked (D) at a time"),
+            who: who(|group| group.mean.blocked),
+            why: limits.why(&LOAD_BLOCKED),
+            next: "sudo tracer run --by cause".to_owned(),
+        });
+    }
+    report
+}
+
+/// Where it goes: load1 against load15.
+fn trend([one, five, fifteen]: [f64; 3]) -> &'static str {
+    match () {
+        () if one > 1.0 && one > five && five > fifteen && one > 1.5 * fifteen => "rising",
+        () if fifteen > 1.0 && one < five && five < fifteen && fifteen > 1.5 * one => "falling",
+        () => "steady",
+    }
+}
+
+/// A group: what it does, and what it is blocked by most.
+fn line(group: &Group) -> String {
+    let name = group.comm.clone().unwrap_or_default();
+    let pid = group
+        .pid
+        .map_or("[exited]".to_owned(), |pid| format!("[{pid}]"));
+    let mut line = format!("{name}{pid}");
+    for (word, tasks) in [
+        ("running", group.mean.running),
+        ("waiting", group.mean.waiting),
+        ("throttled", group.mean.throttled),
+        ("blocked", group.mean.blocked),
+    ] {
+        if tasks >= 0.05 {
+            line += &format!(" {word} {tasks:.2}");
+        }
+    }
+    if let Some(cause) = group.causes.first().filter(|_| group.mean.blocked >= 0.05) {
+        line += &format!(" on {}", cause.cause);
+        if let Some(detail) = &cause.detail {
+            line += &format!(" {detail}");
+        }
+    }
+    line
+}
+
+fn figures(reading: &Reading, per_cpu: f64) -> Vec<Figure> {
+    let [one, five, fifteen] = reading.averages;
+    let mut figures = vec![
+        figure("load1", one),
+        figure("load5", five),
+        figure("load15", fifteen),
+        figure("load1_per_cpu", per_cpu),
+        figure("procs_running_mean", reading.r),
+        figure("procs_blocked_mean", reading.b),
+    ];
+    if let Some(load) = &reading.watched {
+        figures.extend([
+            figure("running_tasks_mean", load.mean.running),
+            figure("waiting_tasks_mean", load.mean.waiting),
+            figure("throttled_tasks_mean", load.mean.throttled),
+            figure("blocked_tasks_mean", load.mean.blocked),
+        ]);
+    }
+    figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Reading, judge, trend};
+    use crate::{
+        check::{finding::Verdict, limits::Limits},
+        snapshot::{CauseShare, Group, LoadBreakdown, TaskMean},
+    };
+
+    #[test]
+    fn trends() {
+        assert_eq!(trend([8.0, 4.0, 2.0]), "rising");
+        assert_eq!(trend([2.0, 4.0, 8.0]), "falling");
+        assert_eq!(trend([4.1, 4.0, 3.9]), "steady");
+        assert_eq!(trend([0.3, 0.2, 0.1]), "steady");
+    }
+
+    #[test]
+    fn who_is_blocked_is_named_with_what_it_is_blocked_by() {
+        let mean = TaskMean {
+            blocked: 10.9,
+            ..TaskMean::default()
+        };
+        let group = Group {
+            pid: Some(2211),
+            comm: Some("mysqld".into()),
+            mean,
+            causes: vec![CauseShare {
+                cause: "disk",
+                detail: Some("nvme1n1 ext4 write".into()),
+                blocked: 9.7,
+            }],
+            ..Group::default()
+        };
+        let reading = Reading {
+            averages: [18.4, 12.1, 6.3],
+            cpus: 4,
+            watched: Some(LoadBreakdown {
+                mean,
+                groups: vec![group],
+                ..LoadBreakdown::default()
+            }),
+            ..Reading::default()
+        };
+        let report = judge(&reading, &Limits::default());
+        assert_eq!(report.verdict(), Verdict::Warning);
+        assert_eq!(report.findings.len(), 2);
+        for finding in &report.findings {
+            assert_eq!(
+                finding.who,
+                ["mysqld[2211] blocked 10.90 on disk nvme1n1 ext4 write"]
+            );
+        }
+        assert!(report.summary.contains("4.60 a CPU, rising"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let reading = Reading {
+            cpus: 1,
+            unseen: Some("not enough rights".into()),
+            ..Reading::default()
+        };
+        let report = judge(&reading, &Limits::default());
+        assert_eq!(report.verdict(), Verdict::Ok);
+        assert!(report.unseen[0].ends_with("not enough rights"));
+    }
 }

@@ -11,7 +11,7 @@ pub(super) mod memory;
 mod network;
 mod oom;
 mod processes;
-mod sockets;
+pub(super) mod sockets;
 mod syn;
 
 use super::{
