@@ -45,6 +45,9 @@ use crate::{
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// How often `tracer events` looks.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(250);
+/// After a kill the next one is waited for no sooner than this, in ns: one that kills
+/// thousands of processes shall not keep tracer busy, and is told soon enough.
+const REST_AFTER_KILL: u64 = 20_000_000;
 
 /// Runs until the end that the arguments or a signal set.
 ///
@@ -358,6 +361,7 @@ impl Session {
         // SAFETY: the descriptor is owned, and shows itself.
         let kills = unsafe { AsyncFd::register_with_interest(kills, Interest::READABLE) }
             .context("cannot wait for kills")?;
+        let mut rests_until = self.began;
         loop {
             let last = self.until.is_some_and(|until| until <= tick);
             let tick_at = if last {
@@ -370,10 +374,15 @@ impl Session {
                 self.aggregate.next_kill_due(),
             ];
             let wake = dues.into_iter().flatten().fold(tick_at, MonotonicNs::min);
+            let rests = clock::monotonic() < rests_until;
             tokio::select! {
                 () = end.wait() => return Ok(true),
-                ready = kills.readable() => {
+                () = tokio::time::sleep_until(clock::deadline(rests_until).into()), if rests => {
+                    continue;
+                }
+                ready = kills.readable(), if !rests => {
                     ready.context("cannot wait for kills")?.clear_ready();
+                    rests_until = clock::monotonic() + REST_AFTER_KILL;
                     let is_open = self.tell_kills()?;
                     if is_open && !self.is_enough() {
                         continue;
