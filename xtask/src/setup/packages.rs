@@ -31,7 +31,14 @@ const C_COMPILER: [&str; 2] = ["gcc", "libc6-dev"];
 pub(super) type Program = (&'static str, &'static str);
 
 /// What only the live tests need.
-pub(super) const TO_TEST: [Program; 1] = [("stress-ng", "stress-ng")];
+pub(super) const TO_TEST: [Program; 6] = [
+    ("stress-ng", "stress-ng"),
+    ("ss", "iproute2"),
+    ("free", "procps"),
+    ("mpstat", "sysstat"),
+    ("lsof", "lsof"),
+    ("mkfs.ext4", "e2fsprogs"),
+];
 
 /// What makes guests and runs them.
 pub(super) const FOR_GUESTS: [Program; 3] = [
