@@ -99,6 +99,7 @@ impl KernelError {
             let text = error.to_string();
             log::debug!("{operation}: {text}");
             for line in one_line(&text) {
+                let line = &without_type_ids(line);
                 if !reason.contains(line) {
                     let separator = if reason.is_empty() { "" } else { ": " };
                     reason = format!("{reason}{separator}{line}");
@@ -110,6 +111,22 @@ impl KernelError {
         let reason = reason.trim_end_matches(". Verifier output:");
         Text::from(reason).to_string()
     }
+}
+
+/// The verifier gives a function with the number of its type, which each build changes:
+/// `name#256`.
+fn without_type_ids(line: &str) -> String {
+    let mut parts = line.split('#');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_number = rest.len() < part.len() && text.ends_with(|c: char| c.is_alphanumeric());
+        if !is_number {
+            text.push('#');
+        }
+        text.push_str(if is_number { rest } else { part });
+    }
+    text
 }
 
 /// The first line, and the last that says something: the one before the
@@ -130,6 +147,7 @@ mod tests {
 
     #[test]
     fn a_verifier_log_becomes_one_line() {
+        assert_eq!(super::without_type_ids("f#12: a #3 b#c"), "f: a #3 b#c");
         let log = "the load failed. Verifier output: 0: R1=ctx()\n1: (95) exit\n\
                    R0 !read_ok\nprocessed 2 insns (limit 1000000)\n";
         let error = KernelError::bpf("loading", "x", &Error::other(log)).to_string();
