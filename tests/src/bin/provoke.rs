@@ -76,6 +76,7 @@ fn main() {
             paced(|| spin_nicely(number(2)));
         }
         "fuse-read" => blocking::read(number(1)),
+        "fuse-statfs" => blocking::statfs(),
         "fuse-mutex" => blocking::mutex(number(1)),
         "fuse-rwsem" => blocking::rwsem(number(1)),
         "chain" => blocking::chain(number(1)),

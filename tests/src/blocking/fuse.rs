@@ -27,6 +27,7 @@ const RENAME: u32 = 12;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
 const WRITE: u32 = 16;
+const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
 const FLUSH: u32 = 25;
 const INIT: u32 = 26;
@@ -53,6 +54,8 @@ pub(super) enum Held {
     /// Look-ups of names that begin with `slow`. They come one at a time, each
     /// under the directory's mutex.
     LookUps,
+    /// What statfs(2) asks.
+    StatFs,
 }
 
 /// A file system at the mount point, until the process ends.
@@ -164,6 +167,7 @@ impl Request {
         match held {
             Held::Reads => self.code == READ,
             Held::Writes => self.code == WRITE,
+            Held::StatFs => self.code == STATFS,
             Held::LookUps => self.code == LOOKUP && self.body.starts_with(b"slow"),
         }
     }

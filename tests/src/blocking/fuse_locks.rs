@@ -35,6 +35,13 @@ pub fn read(ms: u64) {
     });
 }
 
+/// A mount that never answers statfs(2), until the process ends; nobody asks it here.
+pub fn statfs() {
+    must("a mount namespace", mounts::unshare());
+    let fuse = must("FUSE", Fuse::mount(Held::StatFs));
+    paced(|| fuse.until_one_is_held());
+}
+
 /// A look-up that waits for the directory's mutex (`fuse_lock_inode`), whose
 /// holder waits, interruptibly, for the answer to its own.
 pub fn mutex(ms: u64) {

@@ -26,7 +26,7 @@ mod victim;
 pub use core_dump::{core_dump, core_to};
 pub use disk::{disk, filesystem, swap_area};
 pub use frozen::frozen;
-pub use fuse_locks::{chain, deep_chain, mutex, read, rwsem};
+pub use fuse_locks::{chain, deep_chain, mutex, read, rwsem, statfs};
 pub use mmap_lock::mmap_lock;
 pub use reclaim::{reclaim, swap};
 pub use userfault::userfault;

@@ -10,7 +10,7 @@ pub mod functions;
 pub mod kmsg;
 pub mod load;
 pub mod memory;
-mod mountinfo;
+pub(crate) mod mountinfo;
 pub mod mounts;
 pub mod namespaces;
 pub mod netstat;

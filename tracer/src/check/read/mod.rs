@@ -1,10 +1,14 @@
 //! Readers of `tracer check`: procfs, sysfs, netlink. What goes away while it is read is
 //! no error.
 
+pub(super) mod deleted;
 pub(super) mod descriptors;
+pub(super) mod disks;
+pub(super) mod du;
 pub(super) mod memory;
 pub(super) mod processes;
 pub(super) mod sockets;
+pub(super) mod statfs;
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError},

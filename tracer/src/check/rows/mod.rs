@@ -2,8 +2,8 @@
 //! A new row is a variant of [`Row`] and an arm here.
 
 mod cpu;
-mod deleted;
-mod disks;
+pub(super) mod deleted;
+pub(super) mod disks;
 mod files;
 mod kernel;
 mod load;

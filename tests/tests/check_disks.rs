@@ -1,0 +1,292 @@
+//! Disks and deleted files as `tracer check` sees them, beside df(1) and lsof(8), and with
+//! trouble that is made on purpose.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tests::{
+    assert_near,
+    check::Look,
+    provoke::Workload,
+    skip,
+    tracer::{command, output},
+};
+
+const MIB: u64 = 1 << 20;
+const BOTH: [&str; 4] = ["--only", "disks,deleted", "--sample", "1s"];
+
+/// A directory of its own, with what is mounted on it; both go when it is dropped.
+struct Place {
+    path: PathBuf,
+    is_mounted: bool,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tracer-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a directory");
+        Self {
+            path,
+            is_mounted: false,
+        }
+    }
+
+    /// Mounts something there.
+    fn mount(mut self, args: &[&str]) -> Result<Self, String> {
+        run(Command::new("mount").args(args).arg(&self.path))?;
+        self.is_mounted = true;
+        Ok(self)
+    }
+
+    fn tmpfs(name: &str, options: &str) -> Self {
+        let place = Self::new(name).mount(&["-t", "tmpfs", "-o", options, "tracer-test"]);
+        place.expect("a tmpfs")
+    }
+
+    fn name(&self) -> &str {
+        self.path.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+        }
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(text(&output.stderr))
+    }
+}
+
+/// The numbers of df(1) for a mount: total, used, left.
+fn df(option: &str, mount: &str) -> Vec<f64> {
+    let text = run(Command::new("df").args([option, mount])).expect("df");
+    let line = text.lines().nth(1).expect("a line");
+    let words = line.split_whitespace().skip(1).take(3);
+    words.map(|word| word.parse().expect("a number")).collect()
+}
+
+fn assert_as_df(look: &Look, mount: &str, bytes: f64, inodes: f64) {
+    let space = df("-B1", mount);
+    for (at, name) in ["disk_total_bytes", "disk_used_bytes", "disk_left_bytes"]
+        .into_iter()
+        .enumerate()
+    {
+        let changed = if at == 0 { 0.0 } else { bytes };
+        assert_near(name, look.figure("disks", name, mount), space[at], changed);
+    }
+    let used = space[1] / (space[1] + space[2]);
+    let ratio = look.figure("disks", "disk_used_ratio", mount);
+    assert_near("disk_used_ratio", ratio, used, bytes / space[0] + 1e-6);
+    let counts = df("-i", mount);
+    // btrfs and others have none.
+    if counts[0] > 0.0 {
+        for (at, name) in ["inodes_total", "inodes_used"].into_iter().enumerate() {
+            let changed = if at == 0 { 0.0 } else { inodes };
+            assert_near(name, look.figure("disks", name, mount), counts[at], changed);
+        }
+    }
+}
+
+/// Space and inodes are what df(1) says.
+#[test]
+fn space_and_inodes_are_those_of_df() {
+    let place = Place::tmpfs("df", "size=64m,nr_inodes=500");
+    fs::write(place.path.join("file"), vec![1; 5 << 20]).expect("room");
+    let look = Look::now(&BOTH);
+    assert_as_df(&look, place.name(), 0.0, 0.0);
+    let used = look.figure("disks", "disk_used_bytes", place.name());
+    assert_near("5 MiB are used", used, 5.0 * MIB as f64, 0.0);
+    // Others write to / meanwhile: builds, logs.
+    assert_as_df(&look, "/", 256.0 * MIB as f64, 5000.0);
+}
+
+/// A tmpfs that is full, and the file that fills it.
+#[test]
+fn a_full_file_system_is_found_with_who_fills_it() {
+    let place = Place::tmpfs("full", "size=64m");
+    fs::write(place.path.join("most"), vec![1; 60 << 20]).expect("room");
+    let mut file = File::create(place.path.join("grows")).expect("a file");
+    let look = std::thread::scope(|scope| {
+        let looks = scope.spawn(|| Look::now(&BOTH));
+        while !looks.is_finished() {
+            // Until there is no room: it grows all the while the look is under way.
+            let _ = file.write_all(&[1; 16 << 10]);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        looks.join().expect("a look")
+    });
+    let full = format!("{} is full to 9", place.name());
+    let fd = format!("[{}] fd {} grows", std::process::id(), file.as_raw_fd());
+    let grows = place.path.join("grows").display().to_string();
+    assert_eq!(look.found("disks", &[&full, &fd, &grows]), "warning");
+    // And to the last byte.
+    fs::write(place.path.join("more"), vec![1; 4 << 20]).expect_err("no room");
+    let full = format!("{} is full to 100.0 %", place.name());
+    assert_eq!(Look::now(&BOTH).found("disks", &[&full]), "critical");
+}
+
+/// An ext4 without inodes, and one that met an error; both on loop devices.
+#[test]
+fn inodes_run_out_and_errors_are_kept() {
+    let images = Place::new("images");
+    let image = images.path.join("image");
+    let file = File::create(&image).expect("an image");
+    file.set_len(64 * MIB).expect("room");
+    let made = run(Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-N", "64"])
+        .arg(&image));
+    if let Err(error) = made {
+        skip!(
+            "inodes_run_out_and_errors_are_kept",
+            "no mkfs.ext4: {error}"
+        );
+    }
+    let image = image.to_str().expect("UTF-8");
+    let place = Place::new("inodes");
+    let place = match place.mount(&["-o", "loop,errors=remount-ro", image]) {
+        Ok(place) => place,
+        Err(e) => skip!("inodes_run_out_and_errors_are_kept", "no loop devices: {e}"),
+    };
+    let made = (0..1000).take_while(|i| File::create(place.path.join(i.to_string())).is_ok());
+    assert!(made.count() < 100, "the inodes are used up");
+    let look = Look::now(&BOTH);
+    assert_as_df(&look, place.name(), 0.0, 0.0);
+    let none = format!("{} has 0 of 64 inodes left", place.name());
+    assert_eq!(look.found("disks", &[&none]), "critical");
+    assert!(
+        look.finding("disks", &[place.name(), "read-only"])
+            .is_none()
+    );
+
+    let device = run(Command::new("findmnt").args(["-no", "SOURCE", place.name()]));
+    let device = device.expect("findmnt").trim().replace("/dev/", "");
+    let trigger = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+    fs::write(trigger, "1").expect("an error can be made");
+    let look = Look::now(&BOTH);
+    let kept = format!("{} keeps 1 error in its superblock", place.name());
+    assert_eq!(look.found("disks", &[&kept]), "warning");
+    let turned = format!("{} has been made read-only by the kernel", place.name());
+    assert_eq!(look.found("disks", &[&turned]), "critical");
+}
+
+/// A deleted file of 200 MiB: who holds it, and what lsof(8) says of it.
+#[test]
+fn what_a_deleted_file_holds_is_found() {
+    let place = Place::tmpfs("deleted", "size=256m");
+    let path = place.path.join("gone");
+    let mut file = File::create(&path).expect("a file");
+    file.write_all(&vec![1; 200 << 20]).expect("room");
+    let still_there = Look::now(&BOTH);
+    assert!(still_there.finding("deleted", &[place.name()]).is_none());
+    fs::remove_file(&path).expect("it can be deleted");
+    // Its memory is no file system's.
+    let memfd = memfd(150 << 20);
+    let look = Look::now(&BOTH);
+    let (pid, fd) = (std::process::id(), file.as_raw_fd());
+    let who = format!("[{pid}] fd {fd} holds 200.0 MiB: {}", path.display());
+    assert_eq!(look.found("deleted", &[place.name(), &who]), "warning");
+    assert!(look.finding("deleted", &["memfd"]).is_none());
+    let of = place.name();
+    let held = look.figure("deleted", "deleted_open_bytes", of);
+    assert_near("held", held, 200.0 * MIB as f64, 0.0);
+    assert_near(
+        "files",
+        look.figure("deleted", "deleted_open_files", of),
+        1.0,
+        0.0,
+    );
+    if let Some(size) = lsof(pid, fd, &path) {
+        assert_near("as lsof", held, size, 0.0);
+    }
+    let next = look.finding("deleted", &[&who]).expect("found")["next"].clone();
+    let next = next.as_str().expect("a command");
+    let frees = format!(": > /proc/{pid}/fd/{fd}");
+    assert!(next.contains(&frees), "{next}");
+    // What it says frees the space while the file is still open.
+    run(Command::new("sh").args(["-c", &frees])).expect("it is freed");
+    let after = Look::now(&BOTH);
+    assert_near(
+        "held",
+        after.figure("deleted", "deleted_open_bytes", of),
+        0.0,
+        0.0,
+    );
+    drop((file, memfd));
+}
+
+fn memfd(bytes: u64) -> File {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: the name ends with a zero; the descriptor is new and nobody else's.
+    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"tracer-test".as_ptr(), 0)) };
+    (&file).write_all(&vec![1; bytes as usize]).expect("memory");
+    file
+}
+
+/// The size that lsof(8) has for a deleted file, where it is installed.
+fn lsof(pid: u32, fd: i32, path: &Path) -> Option<f64> {
+    let pid = pid.to_string();
+    let text = run(Command::new("lsof").args(["-nP", "+L1", "-a", "-p", &pid])).ok()?;
+    println!("{text}");
+    let line = text
+        .lines()
+        .find(|line| line.contains(path.to_str().expect("UTF-8")));
+    let words: Vec<&str> = line.expect("lsof has it").split_whitespace().collect();
+    assert_eq!(
+        words[3].trim_end_matches(char::is_alphabetic),
+        fd.to_string()
+    );
+    words[6].parse().ok()
+}
+
+/// A FUSE mount whose server has read the question and says nothing. Tracer looks from
+/// inside the mount namespace of the server, and must end.
+#[test]
+fn a_mount_that_does_not_answer_is_found_and_nothing_hangs() {
+    const NAME: &str = "a_mount_that_does_not_answer_is_found_and_nothing_hangs";
+    let mut server = match Workload::try_ready(&["fuse-statfs"]) {
+        Ok(server) => server,
+        Err(e) => skip!(
+            "a_mount_that_does_not_answer_is_found_and_nothing_hangs",
+            "no FUSE: {e}"
+        ),
+    };
+    server.go();
+    let tracer = command().get_program().to_owned();
+    let began = Instant::now();
+    let (status, stdout, stderr) = output(
+        Command::new("nsenter")
+            .args(["-m", "-t", &server.pid().to_string(), "--"])
+            .arg(tracer)
+            .args(["check", "--format", "json"])
+            .args(BOTH),
+    );
+    let took = began.elapsed();
+    assert!(status.success(), "{status}: {stderr}");
+    let json: Value = serde_json::from_str(&stdout).expect("one JSON object");
+    let look = Look(json);
+    let words = ["FUSE mount /mnt does not answer"];
+    assert_eq!(look.found("disks", &words), "critical");
+    // The others are seen all the same.
+    assert!(look.figure("disks", "disk_total_bytes", "/") > 0.0);
+    // 1 s of sample, 1 s of patience, and the rest for a busy machine.
+    println!("{NAME}: {took:?}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(server.line(), "done", "it was asked");
+}

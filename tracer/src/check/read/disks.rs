@@ -1,0 +1,415 @@
+//! Which mounts there are, what statfs(2) says of each, and the counters of disks.
+//!
+//! Mounts are those of tracer's own namespace, and those that only process 1 has. No
+//! mount is asked for anything outside of a process that may hang.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    fs,
+    os::unix::ffi::OsStringExt as _,
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
+
+use procfs::DiskStat;
+
+use super::{
+    descriptors::Descriptors,
+    statfs::{self, Asked},
+};
+use crate::{
+    check::rows::disks::{Answer, Device, Errors, Growing, Mount},
+    clock::WallNs,
+    host::{
+        devices::Devices,
+        mountinfo::{Line, unescape},
+    },
+    text::Text,
+};
+
+/// A mount answers within this.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// So many are asked at once.
+const AT_ONCE: usize = 64;
+/// More file systems than this are not asked: each batch may take [`PATIENCE`].
+const MOST: usize = 8 * AT_ONCE;
+/// Descriptors that grow, at most.
+const MOST_GROWING: usize = 1000;
+const MINOR_BITS: u32 = 20;
+
+/// File systems that have no space of their own; autofs would mount when asked.
+const WITHOUT_SPACE: [&[u8]; 23] = [
+    b"autofs",
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"debugfs",
+    b"devpts",
+    b"efivarfs",
+    b"fusectl",
+    b"hugetlbfs",
+    b"mqueue",
+    b"nsfs",
+    b"nfsd",
+    b"proc",
+    b"pstore",
+    b"ramfs",
+    b"rpc_pipefs",
+    b"securityfs",
+    b"selinuxfs",
+    b"sysfs",
+    b"tracefs",
+    b"resctrl",
+];
+/// Images, always full.
+const IMAGES: [&[u8]; 5] = [b"squashfs", b"iso9660", b"erofs", b"cramfs", b"romfs"];
+
+/// Mounts that can fill.
+#[derive(Debug, Default)]
+pub(in crate::check) struct List {
+    mounts: Vec<Listed>,
+    points: HashSet<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    mount: Mount,
+    /// Each place where it is mounted, with the number of that mount; the best first.
+    places: Vec<(PathBuf, u64)>,
+}
+
+impl List {
+    /// Where a file system can be walked.
+    pub(in crate::check) fn path(&self, device: (u32, u32)) -> Option<PathBuf> {
+        let listed = self.mounts.iter().find(|l| l.mount.device == device)?;
+        Some(listed.places.first()?.0.clone())
+    }
+
+    /// Every mount point, of file systems without space too.
+    pub(in crate::check) fn points(&self) -> HashSet<PathBuf> {
+        self.points.clone()
+    }
+
+    /// Takes the mounts of a namespace in, whose root is `root`.
+    fn add(&mut self, mountinfo: &[u8], root: &[u8], fstab: &[u8]) {
+        let path = |point: &[u8]| {
+            let path = [root, &unescape(point)].concat();
+            PathBuf::from(OsString::from_vec(path))
+        };
+        let mut by_device: HashMap<u32, Vec<Line<'_>>> = HashMap::new();
+        for line in Line::all(mountinfo) {
+            self.points.insert(path(line.point));
+            let is_wanted = !WITHOUT_SPACE.contains(&line.kind) && !IMAGES.contains(&line.kind);
+            if is_wanted {
+                by_device.entry(line.device).or_default().push(line);
+            }
+        }
+        let mut devices: Vec<_> = by_device.into_iter().collect();
+        devices.sort_unstable_by_key(|(device, _)| *device);
+        for (number, mut lines) in devices {
+            let device = numbers(number);
+            if self.mounts.iter().any(|l| l.mount.device == device) {
+                continue;
+            }
+            // All of it is better than a part, a short name better than a long one.
+            lines.sort_by_key(|line| (line.root != b"/", line.point.len()));
+            let places: Vec<_> = lines.iter().map(|l| (path(l.point), l.id)).collect();
+            if let Some(line) = lines.first() {
+                let mount = mount(line, device, fstab);
+                self.mounts.push(Listed { mount, places });
+            }
+        }
+    }
+}
+
+fn numbers(device: u32) -> (u32, u32) {
+    (device >> MINOR_BITS, device & ((1 << MINOR_BITS) - 1))
+}
+
+fn mount(line: &Line<'_>, device: (u32, u32), fstab: &[u8]) -> Mount {
+    let text = |escaped| Text::from_bytes(&unescape(escaped));
+    let has_given_up = line.has_option(b"emergency_ro") || line.has_option(b"shutdown");
+    Mount {
+        kind: text(line.kind),
+        source: text(line.source),
+        point: text(line.point),
+        device,
+        stat_device: device,
+        is_read_only: line.flags.split(|&b| b == b',').any(|flag| flag == b"ro"),
+        is_super_read_only: line.has_option(b"ro"),
+        has_given_up,
+        is_to_be_written: is_to_be_written(fstab, &unescape(line.point)),
+        errors: None,
+        answer: Answer::default(),
+    }
+}
+
+/// Whether fstab(5) has a mount point, and without `ro`.
+fn is_to_be_written(fstab: &[u8], point: &[u8]) -> bool {
+    fstab.split(|&b| b == b'\n').any(|line| {
+        let mut words = line
+            .split(u8::is_ascii_whitespace)
+            .filter(|w| !w.is_empty());
+        let (Some(what), Some(at)) = (words.next(), words.next()) else {
+            return false;
+        };
+        let options = words.nth(1).unwrap_or_default();
+        !what.starts_with(b"#")
+            && unescape(at) == point
+            && !options.split(|&b| b == b',').any(|option| option == b"ro")
+    })
+}
+
+/// Reads the mounts.
+pub(in crate::check) fn list() -> List {
+    let mut list = List::default();
+    let fstab = fs::read("/etc/fstab").unwrap_or_default();
+    list.add(
+        &fs::read("/proc/self/mountinfo").unwrap_or_default(),
+        b"",
+        &fstab,
+    );
+    let namespace = |process| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    if namespace("1") != namespace("self") {
+        let others = fs::read("/proc/1/mountinfo").unwrap_or_default();
+        list.add(&others, b"/proc/1/root", b"");
+    }
+    list
+}
+
+/// Asks every mount, side by side; and says which could not be asked.
+pub(in crate::check) fn ask(list: &List) -> (Vec<Mount>, Vec<String>) {
+    let mut mounts = Vec::new();
+    let mut unseen = Vec::new();
+    let asked = list.mounts.get(..MOST).unwrap_or(&list.mounts);
+    for batch in asked.chunks(AT_ONCE) {
+        let answers: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = batch
+                .iter()
+                .map(|listed| scope.spawn(|| one(listed)))
+                .collect();
+            threads.into_iter().filter_map(|t| t.join().ok()).collect()
+        });
+        for answer in answers {
+            match answer {
+                Ok(mount) => mounts.extend(mount),
+                Err(words) => unseen.push(words),
+            }
+        }
+    }
+    let more = list.mounts.len() - asked.len();
+    if more > 0 {
+        unseen.push(format!("{more} more file systems: only {MOST} are asked"));
+    }
+    (mounts, unseen)
+}
+
+/// Asks at the places of a file system until one is not hidden by another mount.
+fn one(listed: &Listed) -> Result<Option<Mount>, String> {
+    let mut mount = listed.mount.clone();
+    mount.errors = errors(mount.device);
+    for (path, id) in &listed.places {
+        mount.answer = match statfs::ask(path, PATIENCE) {
+            Asked::Space { mount_id, .. } if mount_id != *id => continue,
+            Asked::Space { device, space, .. } => {
+                mount.stat_device = device;
+                Answer::Space(space)
+            }
+            Asked::Silent => Answer::Silent,
+            Asked::Error(error) => match error.raw_os_error() {
+                // It was unmounted meanwhile, or its place went.
+                Some(libc::ENOENT | libc::ENOTDIR) => continue,
+                Some(
+                    libc::ENOTCONN
+                    | libc::ECONNABORTED
+                    | libc::ESTALE
+                    | libc::EIO
+                    | libc::EHOSTDOWN
+                    | libc::ENODEV,
+                ) => Answer::Dead(error.to_string()),
+                _ => return Err(format!("the space of {}: {error}", mount.point)),
+            },
+        };
+        return Ok(Some(mount));
+    }
+    Ok(None)
+}
+
+/// What an ext4 file system keeps of its errors.
+fn errors(device: (u32, u32)) -> Option<Errors> {
+    let link = fs::read_link(format!("/sys/dev/block/{}:{}", device.0, device.1)).ok()?;
+    let directory = PathBuf::from("/sys/fs/ext4").join(link.file_name()?);
+    let read = |name: &str| fs::read(directory.join(name)).ok();
+    let number = |name: &str| -> Option<u64> {
+        let bytes = read(name)?;
+        str::from_utf8(bytes.trim_ascii()).ok()?.parse().ok()
+    };
+    let function = read("last_error_func").unwrap_or_default();
+    Some(Errors {
+        count: number("errors_count")?,
+        function: Text::from_bytes(function.trim_ascii()),
+        last: WallNs(
+            number("last_error_time")
+                .unwrap_or(0)
+                .saturating_mul(1_000_000_000),
+        ),
+    })
+}
+
+/// Counters of every block device since boot.
+pub(in crate::check) fn counters() -> Vec<DiskStat> {
+    procfs::diskstats().unwrap_or_default()
+}
+
+/// What whole disks did between: no partitions, and nothing that is made of others.
+pub(in crate::check) fn rates(before: &[DiskStat], now: &[DiskStat], seconds: f64) -> Vec<Device> {
+    let mut names = Devices::new();
+    let disks = now.iter().filter(|disk| is_disk(&disk.name));
+    let rates = disks.filter_map(|now| {
+        let before = before
+            .iter()
+            .find(|b| (b.major, b.minor) == (now.major, now.minor))?;
+        let number =
+            u32::try_from(now.major).ok()? << MINOR_BITS | u32::try_from(now.minor).ok()?;
+        Some(rate(names.name(number), before, now, seconds.max(0.001)))
+    });
+    rates.collect()
+}
+
+/// Loop devices and zram have their requests from files and memory.
+fn is_disk(name: &str) -> bool {
+    let path = PathBuf::from("/sys/block").join(name.replace('/', "!"));
+    let has_parts = fs::read_dir(path.join("slaves")).is_ok_and(|mut parts| parts.next().is_some());
+    let is_made_up = ["loop", "ram", "zram"]
+        .iter()
+        .any(|word| name.starts_with(word));
+    path.exists() && !has_parts && !is_made_up
+}
+
+/// As iostat(1) has it: `r/s`, `w/s`, `await` of reads, writes and discards, `%util`.
+fn rate(name: Text, before: &DiskStat, now: &DiskStat, seconds: f64) -> Device {
+    let reads = now.reads.saturating_sub(before.reads);
+    let writes = now.writes.saturating_sub(before.writes);
+    let more = |of: fn(&DiskStat) -> Option<u64>| {
+        of(now).unwrap_or(0).saturating_sub(of(before).unwrap_or(0))
+    };
+    let requests = reads + writes + more(|d| d.discards);
+    let took_ms = now.time_reading.saturating_sub(before.time_reading)
+        + now.time_writing.saturating_sub(before.time_writing)
+        + more(|d| d.time_discarding);
+    let busy_ms = now.time_in_progress.saturating_sub(before.time_in_progress);
+    let is_stuck = requests + more(|d| d.flushes) == 0;
+    Device {
+        name,
+        busy: (busy_ms as f64 / 1e3 / seconds).min(1.0),
+        wait_ms: (requests > 0).then(|| took_ms as f64 / requests as f64),
+        reads_per_s: reads as f64 / seconds,
+        writes_per_s: writes as f64 / seconds,
+        requests_per_s: requests as f64 / seconds,
+        stuck: if is_stuck {
+            before.in_progress.min(now.in_progress)
+        } else {
+            0
+        },
+    }
+}
+
+/// Files that grew, each once, the fastest first; by who can write to it.
+pub(in crate::check) fn growing(descriptors: &Descriptors, seconds: f64) -> Vec<Growing> {
+    let sizes = descriptors.files.iter().zip(&descriptors.sizes_at_end);
+    let mut growing: Vec<_> = sizes
+        .filter_map(|(file, now)| {
+            let more = now.as_ref()?.checked_sub(file.size_bytes)?;
+            (more > 0).then_some((more, file))
+        })
+        .collect();
+    growing.sort_by_key(|(more, file)| (std::cmp::Reverse(*more), file.pid, file.fd));
+    growing.truncate(MOST_GROWING);
+    growing.retain(|(_, file)| is_writer(file.pid, file.fd));
+    let mut seen = HashSet::new();
+    growing.retain(|(_, file)| seen.insert((file.device, file.inode)));
+    let named = growing.into_iter().map(|(more, file)| Growing {
+        device: file.device,
+        pid: file.pid,
+        comm: file.comm.clone(),
+        fd: file.fd,
+        path: file.path.clone(),
+        bytes_per_s: more as f64 / seconds.max(0.001),
+    });
+    named.collect()
+}
+
+/// Whether a descriptor can write: who follows a log does not make it grow.
+fn is_writer(pid: u32, fd: u32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")) else {
+        return true;
+    };
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok());
+    flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use procfs::DiskStat;
+
+    use super::{List, is_to_be_written, rate};
+
+    const MOUNTINFO: &[u8] = b"\
+        22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+        27 1 254:0 / / rw,relatime - ext4 /dev/vda ro,errors=remount-ro\n\
+        28 1 254:0 /a /very/b rw - ext4 /dev/vda ro\n\
+        29 1 7:0 / /snap ro - squashfs /dev/loop0 ro\n\
+        30 27 0:50 / /mnt/my\\040disk ro,nosuid shared:3 - fuse.sshfs h: rw,emergency_ro\n";
+
+    #[test]
+    fn mounts_that_can_fill_each_once() {
+        let mut list = List::default();
+        list.add(MOUNTINFO, b"", b"");
+        list.add(MOUNTINFO, b"/proc/1/root", b"");
+        let [far, root] = &list.mounts[..] else {
+            panic!("{list:?}");
+        };
+        assert_eq!(root.mount.point.as_str(), "/");
+        assert_eq!(root.mount.device, (254, 0));
+        assert!(root.mount.is_super_read_only && !root.mount.is_read_only);
+        let places = [(PathBuf::from("/"), 27), (PathBuf::from("/very/b"), 28)];
+        assert_eq!(root.places, places);
+        assert_eq!(far.places[0].0, PathBuf::from("/mnt/my disk"));
+        assert!(far.mount.is_read_only && far.mount.has_given_up);
+        assert!(list.points().contains(&PathBuf::from("/snap")));
+    }
+
+    #[test]
+    fn fstab_says_what_is_to_be_written() {
+        let fstab = b"# /dev/sdc /c ext4 rw\n\
+            UUID=1 / ext4 errors=remount-ro 0 1\n\
+            /dev/sdb\t/my\\040b ext4\tdefaults 0 0\n/dev/sr0 /cd iso9660 ro,user 0 0\n/x\n";
+        for (point, expected) in [
+            (&b"/"[..], true),
+            (b"/my b", true),
+            (b"/cd", false),
+            (b"/c", false),
+        ] {
+            assert_eq!(is_to_be_written(fstab, point), expected, "{point:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_those_of_iostat() {
+        let before = DiskStat::from_line("8 0 sda 100 0 0 50 10 0 0 5 2 1000 0 0 0 0 0 0 0");
+        let now = DiskStat::from_line("8 0 sda 140 0 0 250 20 0 0 105 1 1500 0 0 0 0 0 0 0");
+        let (before, now) = (before.unwrap(), now.unwrap());
+        let device = rate("sda".into(), &before, &now, 2.0);
+        assert_eq!((device.reads_per_s, device.writes_per_s), (20.0, 5.0));
+        assert_eq!((device.busy, device.wait_ms), (0.25, Some(6.0)));
+        assert_eq!(device.stuck, 0);
+        assert_eq!(rate("sda".into(), &now, &now, 2.0).stuck, 1);
+    }
+}

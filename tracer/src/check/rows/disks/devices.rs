@@ -1,0 +1,75 @@
+//! A disk: how busy it is, and how long a request takes.
+
+use super::Device;
+use crate::{
+    check::{
+        finding::{Figure, Finding, Verdict, figure_of},
+        limits::{DEVICE_BUSY, DEVICE_WAIT, Limits},
+    },
+    render::quantity::{counted, rate},
+};
+
+/// Fewer requests than this say nothing of how long one takes.
+const LEAST_PER_S: f64 = 5.0;
+
+/// The figures of a device.
+pub(super) fn figures(device: &Device) -> Vec<Figure> {
+    let of = |name, value| figure_of(name, &device.name, value);
+    let mut figures = vec![of("device_busy_ratio", device.busy)];
+    figures.extend(device.wait_ms.map(|ms| of("device_wait_ms", ms)));
+    figures.push(of("device_reads_per_s", device.reads_per_s));
+    figures.push(of("device_writes_per_s", device.writes_per_s));
+    figures
+}
+
+/// What is wrong with a device.
+pub(super) fn judge(device: &Device, limits: &Limits) -> Vec<Finding> {
+    let next = "sudo tracer run --by device".to_owned();
+    let mut findings = Vec::new();
+    if device.stuck > 0 {
+        findings.push(Finding {
+            verdict: Verdict::Critical,
+            what: format!(
+                "{} has {} and finished none while it was watched",
+                device.name,
+                counted(device.stuck, "request")
+            ),
+            why: "the device, or the way to it, does not answer".to_owned(),
+            next: next.clone(),
+            ..Finding::default()
+        });
+        return findings;
+    }
+    let load = format!(
+        "{} reads, {} writes",
+        rate(device.reads_per_s),
+        rate(device.writes_per_s)
+    );
+    let verdict = limits.judge(&DEVICE_BUSY, device.busy);
+    if verdict > Verdict::Ok {
+        findings.push(Finding {
+            verdict,
+            what: format!(
+                "{} is {:.0} % busy: {load}",
+                device.name,
+                device.busy * 100.0
+            ),
+            why: limits.why(&DEVICE_BUSY),
+            next: next.clone(),
+            ..Finding::default()
+        });
+    }
+    if let Some(ms) = device.wait_ms
+        && device.requests_per_s >= LEAST_PER_S
+        && let verdict @ (Verdict::Warning | Verdict::Critical) = limits.judge(&DEVICE_WAIT, ms)
+    {
+        findings.push(Finding {
+            verdict,
+            what: format!("{} takes {ms:.0} ms for a request: {load}", device.name),
+            why: limits.why(&DEVICE_WAIT),
+            next,
+            ..Finding::default()
+        });
+    }
+    findings
+}
