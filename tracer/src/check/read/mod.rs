@@ -3,6 +3,7 @@
 
 pub(super) mod descriptors;
 pub(super) mod memory;
+pub(super) mod network;
 pub(super) mod processes;
 
 use std::{
