@@ -103,6 +103,8 @@ limits! {
         "packets that the interface itself finds broken: cable, optics, driver";
     INTERFACE_DROPS: "interface_drops_ratio", 0.001, 0.05,
         "packets that came and found no room";
+    UDP_DROPS: "udp_receive_drops_per_s", 0.1, NEVER,
+        "the process does not read as fast as datagrams come, and nobody sends them again";
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -72,6 +72,8 @@ pub fn sample(time: Duration, btf: Option<PathBuf>) -> anyhow::Result<Watched> {
         let now = reading.clock.now;
         cost.watch(&source, now);
         if now >= until {
+            // Nobody is told of kills, and the snapshot has those that were.
+            aggregate.kills(now);
             let in_force = (source.hooks_in_force(), PROBES.len());
             let snapshot = aggregate.snapshot(cost.interval(now), in_force);
             return Ok(Watched { snapshot, hooks });

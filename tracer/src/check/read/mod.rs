@@ -6,6 +6,7 @@ pub(super) mod descriptors;
 pub(super) mod disks;
 pub(super) mod du;
 pub(super) mod memory;
+pub(super) mod network;
 pub(super) mod processes;
 pub(super) mod sockets;
 pub(super) mod statfs;

@@ -8,7 +8,7 @@ mod files;
 mod kernel;
 mod load;
 pub(super) mod memory;
-mod network;
+pub(super) mod network;
 mod oom;
 mod processes;
 pub(super) mod sockets;

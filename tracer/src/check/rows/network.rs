@@ -1,11 +1,428 @@
-//! To come.
+//! The network: errors and drops of interfaces, segments that TCP sends again, datagrams
+//! that found no room; of every network namespace, over the sample.
 
-use crate::check::{
-    context::Context,
-    finding::{Row, RowReport},
+use std::collections::BTreeMap;
+
+use crate::{
+    check::{
+        context::Context,
+        finding::{Figure, Finding, Row, RowReport, Verdict, figure_of},
+        limits::{INTERFACE_DROPS, INTERFACE_ERRORS, Limit, Limits, RETRANSMITS, UDP_DROPS},
+        read,
+    },
+    clock::MonotonicNs,
+    render::quantity::{counted, grouped, rate},
+    text::Text,
 };
 
-/// Looks.
-pub(super) fn look(_context: &Context) -> RowReport {
-    RowReport::new(Row::Network, "", Vec::new())
+/// Fewer in a sample are noise, whatever their part.
+const LEAST: u64 = 10;
+
+/// Counters of an interface, since it exists. Received and sent ones together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::check) struct Interface {
+    pub(in crate::check) packets: u64,
+    pub(in crate::check) errors: u64,
+    pub(in crate::check) drops: u64,
+    /// Whether it can send and receive (`IFF_RUNNING`). One that waits for its carrier
+    /// cannot, and drops what it is given.
+    pub(in crate::check) is_running: bool,
+}
+
+/// Counters of a network namespace, since it exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::check) struct Counters {
+    pub(in crate::check) at: MonotonicNs,
+    pub(in crate::check) interfaces: BTreeMap<Text, Interface>,
+    /// `OutSegs`, with those that are sent again.
+    pub(in crate::check) out_segments: u64,
+    /// `RetransSegs`.
+    pub(in crate::check) retransmitted: u64,
+    /// `RcvbufErrors` of UDP, over IPv4 and IPv6.
+    pub(in crate::check) udp_drops: u64,
+}
+
+/// A network namespace at both ends of the sample.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::check) struct Namespace {
+    /// What it is called; `None` for tracer's own.
+    pub(in crate::check) name: Option<Text>,
+    pub(in crate::check) before: Counters,
+    pub(in crate::check) now: Counters,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::check) struct Reading {
+    pub(in crate::check) namespaces: Vec<Namespace>,
+    pub(in crate::check) unseen: Vec<String>,
+}
+
+/// Looks at both ends of the sample.
+pub(super) fn look(context: &Context) -> RowReport {
+    let begun = match read::network::begin() {
+        Ok(begun) => begun,
+        Err(error) => {
+            return RowReport {
+                unseen: vec![error.to_string()],
+                ..RowReport::new(Row::Network, "unknown", Vec::new())
+            };
+        }
+    };
+    context.wait(context.until());
+    judge(&read::network::end(begun), &context.limits)
+}
+
+/// What was added over the sample.
+#[derive(Clone, Copy, Debug, Default)]
+struct Added {
+    count: u64,
+    of: u64,
+    seconds: f64,
+}
+
+impl Added {
+    fn per_s(self) -> f64 {
+        self.count as f64 / self.seconds.max(0.001)
+    }
+
+    /// Some drivers do not count what they drop among the packets, so that there can be
+    /// more drops than packets.
+    fn ratio(self) -> f64 {
+        match self.count.max(self.of) {
+            0 => 0.0,
+            most => self.count as f64 / most as f64,
+        }
+    }
+
+    fn verdict(self, limit: &Limit, limits: &Limits) -> Verdict {
+        if self.count < LEAST {
+            Verdict::Ok
+        } else {
+            limits.judge(limit, self.ratio())
+        }
+    }
+}
+
+impl Namespace {
+    fn seconds(&self) -> f64 {
+        self.now.at.since_ns(self.before.at) as f64 / 1e9
+    }
+
+    fn added(&self, of: fn(&Counters) -> u64, among: fn(&Counters) -> u64) -> Added {
+        let since = |of: fn(&Counters) -> u64| of(&self.now).saturating_sub(of(&self.before));
+        Added {
+            count: since(of),
+            of: since(among),
+            seconds: self.seconds(),
+        }
+    }
+
+    fn retransmits(&self) -> Added {
+        self.added(|c| c.retransmitted, |c| c.out_segments)
+    }
+
+    /// Its name where a sentence goes on; nothing for tracer's own.
+    fn within(&self) -> String {
+        match &self.name {
+            Some(name) => format!(" in network namespace {name}"),
+            None => String::new(),
+        }
+    }
+
+    /// The next command, run in it.
+    fn next(&self, command: &str) -> String {
+        match &self.name {
+            // One without a name of ip-netns(8) cannot be gone to by it.
+            Some(name) if is_plain(name) => format!("sudo ip netns exec {name} {command}"),
+            _ => command.to_owned(),
+        }
+    }
+}
+
+/// Whether a name means itself to a shell. Who makes an interface may call it `$(halt)`,
+/// and commands are there to be copied.
+fn is_plain(name: &Text) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    !name.as_str().starts_with('-') && name.as_str().chars().all(is_plain)
+}
+
+/// From readings to a report.
+pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
+    let mut report = RowReport::new(Row::Network, String::new(), Vec::new());
+    report.unseen.clone_from(&reading.unseen);
+    let (mut interfaces, mut down, mut out, mut again) = (0, 0, 0.0, 0.0);
+    for namespace in &reading.namespaces {
+        for (name, now) in &namespace.now.interfaces {
+            let Some(before) = namespace.before.interfaces.get(name) else {
+                continue;
+            };
+            interfaces += 1;
+            down += u64::from(!now.is_running);
+            interface(namespace, (name, before, now), limits, &mut report);
+        }
+        let segments = namespace.added(|c| c.out_segments, |c| c.out_segments);
+        out += segments.per_s();
+        again += namespace.retransmits().per_s();
+        report.figures.extend(of_namespace(namespace, segments));
+        report.findings.extend(retransmits(namespace, limits));
+        report.findings.extend(udp(namespace, limits));
+    }
+    report
+        .findings
+        .sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+    let down = match down {
+        0 => String::new(),
+        down => format!(" ({} down)", grouped(down)),
+    };
+    report.summary = format!(
+        "{}{down} in {}   TCP segments {}, sent again {}",
+        counted(interfaces, "interface"),
+        counted(reading.namespaces.len() as u64, "namespace"),
+        rate(out),
+        rate(again),
+    );
+    report
+}
+
+fn interface(
+    namespace: &Namespace,
+    (name, before, now): (&Text, &Interface, &Interface),
+    limits: &Limits,
+    report: &mut RowReport,
+) {
+    let of = match &namespace.name {
+        Some(netns) => format!("{name}@{netns}"),
+        None => name.to_string(),
+    };
+    let added = |of: fn(&Interface) -> u64| Added {
+        count: of(now).saturating_sub(of(before)),
+        of: now.packets.saturating_sub(before.packets),
+        seconds: namespace.seconds(),
+    };
+    let (errors, drops) = (added(|i| i.errors), added(|i| i.drops));
+    report.figures.extend([
+        figure_of("interface_packets_per_s", &of, added(|i| i.packets).per_s()),
+        figure_of("interface_errors_per_s", &of, errors.per_s()),
+        figure_of("interface_drops_per_s", &of, drops.per_s()),
+    ]);
+    if !now.is_running {
+        return;
+    }
+    report.figures.extend([
+        figure_of(INTERFACE_ERRORS.name, &of, errors.ratio()),
+        figure_of(INTERFACE_DROPS.name, &of, drops.ratio()),
+    ]);
+    let named = if is_plain(name) {
+        name.as_str()
+    } else {
+        "INTERFACE"
+    };
+    // What the kernel drops for want of a program that speaks the protocol counts too.
+    let either = "; or of a protocol that nobody speaks here";
+    for (added, limit, noun, more) in [
+        (errors, &INTERFACE_ERRORS, "error", ""),
+        (drops, &INTERFACE_DROPS, "drop", either),
+    ] {
+        let verdict = added.verdict(limit, limits);
+        if verdict > Verdict::Ok {
+            report.findings.push(Finding {
+                verdict,
+                what: format!(
+                    "{name}{}: {} for {} ({:.2} %), {}",
+                    namespace.within(),
+                    counted(added.count, noun),
+                    counted(added.of, "packet"),
+                    added.ratio() * 100.0,
+                    rate(added.per_s()),
+                ),
+                why: limits.why(limit) + more,
+                next: namespace.next(&format!("ethtool -S {named}")),
+                ..Finding::default()
+            });
+        }
+    }
+}
+
+fn of_namespace(namespace: &Namespace, segments: Added) -> Vec<Figure> {
+    let of = namespace.name.as_ref().map_or("", Text::as_str);
+    let again = namespace.retransmits();
+    let udp = namespace.added(|c| c.udp_drops, |_| 0);
+    vec![
+        figure_of("tcp_out_segments_per_s", of, segments.per_s()),
+        figure_of("tcp_retransmits_per_s", of, again.per_s()),
+        figure_of(RETRANSMITS.name, of, again.ratio()),
+        figure_of(UDP_DROPS.name, of, udp.per_s()),
+    ]
+}
+
+fn retransmits(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
+    let again = namespace.retransmits();
+    let verdict = again.verdict(&RETRANSMITS, limits);
+    (verdict > Verdict::Ok).then(|| Finding {
+        verdict,
+        what: format!(
+            "{} of {} were sent again ({:.1} %), {}",
+            grouped(again.count),
+            counted(again.of, "TCP segment"),
+            again.ratio() * 100.0,
+            rate(again.per_s()),
+        ),
+        who: vec![match &namespace.name {
+            Some(name) => format!("network namespace {name}"),
+            None => "tracer's own network namespace".to_owned(),
+        }],
+        why: limits.why(&RETRANSMITS),
+        next: "sudo tracer tcp".to_owned(),
+    })
+}
+
+fn udp(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
+    let drops = namespace.added(|c| c.udp_drops, |_| 0);
+    let verdict = limits.judge(&UDP_DROPS, drops.per_s());
+    (verdict > Verdict::Ok).then(|| Finding {
+        verdict,
+        what: format!(
+            "{} found no room in the receive buffer of their socket{}, {}",
+            counted(drops.count, "UDP datagram"),
+            namespace.within(),
+            rate(drops.per_s()),
+        ),
+        why: limits.why(&UDP_DROPS),
+        next: namespace.next("ss -uanpm"),
+        ..Finding::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counters, Interface, Namespace, Reading, judge};
+    use crate::{
+        check::{
+            finding::{RowReport, Verdict},
+            limits::Limits,
+        },
+        clock::MonotonicNs,
+    };
+
+    fn interface(packets: u64, errors: u64, drops: u64) -> Interface {
+        Interface {
+            packets,
+            errors,
+            drops,
+            is_running: true,
+        }
+    }
+
+    /// What was added in 2 s.
+    fn look(interface: Interface, added: Counters) -> RowReport {
+        let before = Counters {
+            interfaces: [("eth0".into(), Interface::default())].into(),
+            ..Counters::default()
+        };
+        let now = Counters {
+            at: MonotonicNs(2_000_000_000),
+            interfaces: [("eth0".into(), interface)].into(),
+            ..added
+        };
+        let namespace = Namespace {
+            name: Some("shop".into()),
+            before,
+            now,
+        };
+        let reading = Reading {
+            namespaces: vec![namespace],
+            unseen: Vec::new(),
+        };
+        judge(&reading, &Limits::default())
+    }
+
+    fn segments(out_segments: u64, retransmitted: u64) -> Counters {
+        Counters {
+            out_segments,
+            retransmitted,
+            ..Counters::default()
+        }
+    }
+
+    #[test]
+    fn few_are_noise_and_many_are_held_against_the_packets() {
+        for (one, verdict) in [
+            (interface(1_000, 9, 9), Verdict::Ok),
+            (interface(1_000_000, 99, 999), Verdict::Ok),
+            (interface(1_000_000, 100, 0), Verdict::Warning),
+            (interface(1_000, 10, 0), Verdict::Critical),
+            (interface(1_000_000, 0, 1_000), Verdict::Warning),
+            (interface(100, 0, 10), Verdict::Critical),
+            (interface(0, 0, 10), Verdict::Critical),
+        ] {
+            let report = look(one, Counters::default());
+            assert_eq!(report.verdict(), verdict, "{one:?}: {report:?}");
+        }
+        let report = look(interface(1_000, 0, 10), Counters::default());
+        let finding = &report.findings[0];
+        assert_eq!(
+            finding.what,
+            "eth0 in network namespace shop: 10 drops for 1,000 packets (1.00 %), 5.0/s"
+        );
+        assert_eq!(finding.next, "sudo ip netns exec shop ethtool -S eth0");
+        let of = |name| report.figures.iter().find(|f| f.name == name).unwrap();
+        let ratio = of("interface_drops_ratio");
+        assert_eq!((ratio.of.as_str(), ratio.value), ("eth0@shop", 0.01));
+        assert!((of("interface_drops_per_s").value - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn names_that_mean_something_to_a_shell_are_not_in_commands() {
+        for (name, is_so) in [
+            ("eth0.7", true),
+            ("$(halt)", false),
+            ("-x", false),
+            ("net:[1]", false),
+        ] {
+            assert_eq!(super::is_plain(&name.into()), is_so);
+        }
+    }
+
+    #[test]
+    fn an_interface_without_its_carrier_is_not_judged() {
+        let down = Interface {
+            is_running: false,
+            ..interface(0, 500, 500)
+        };
+        let report = look(down, Counters::default());
+        assert_eq!(report.verdict(), Verdict::Ok);
+        assert!(report.summary.contains("(1 down)"), "{}", report.summary);
+    }
+
+    #[test]
+    fn segments_that_are_sent_again_are_put_on_their_namespace() {
+        for (out, again, verdict) in [
+            (20, 9, Verdict::Ok),
+            (10_000, 199, Verdict::Ok),
+            (10_000, 200, Verdict::Warning),
+            (100, 10, Verdict::Critical),
+        ] {
+            let report = look(interface(out, 0, 0), segments(out, again));
+            assert_eq!(report.verdict(), verdict, "{out} {again}");
+        }
+        let report = look(interface(0, 0, 0), segments(1_000, 50));
+        let finding = &report.findings[0];
+        assert_eq!(
+            finding.what,
+            "50 of 1,000 TCP segments were sent again (5.0 %), 25/s"
+        );
+        assert_eq!(finding.who, ["network namespace shop"]);
+    }
+
+    #[test]
+    fn a_datagram_that_found_no_room_is_found() {
+        let added = Counters {
+            udp_drops: 1,
+            ..Counters::default()
+        };
+        let report = look(interface(10, 0, 0), added);
+        assert_eq!(report.verdict(), Verdict::Warning);
+        assert!(report.findings[0].what.starts_with("1 UDP datagram found"));
+    }
 }

@@ -1,241 +1,313 @@
-//! Kills for memory: since boot, the latest with who and why, and who is next.
+//! Kills for memory since boot: how many, who, and who would be next.
+
+use std::cmp::Reverse;
 
 use crate::{
     check::{
         context::Context,
-        finding::{Figure, Finding, Row, RowReport, Verdict, figure},
-        limits::{Limits, OOM_RECENT},
+        finding::{Figure, Finding, Row, RowReport, Verdict, figure, figure_of},
+        limits::{CGROUP_MEMORY, Limits, OOM_RECENT},
     },
     clock::{self, WallNs},
-    host::memory,
-    render::quantity::{age, bytes, counted},
-    snapshot::{Kill, KillKind, KillScope, OomBreakdown},
+    host::{kmsg::KernelLog, memory},
+    render::quantity::{age, bytes, counted, grouped},
+    snapshot::{Candidate, CgroupMemory, Kill, KillKind, KillScope},
 };
 
-/// Kills that are named.
+/// Kills that are named, the newest.
 const NAMED: usize = 5;
+/// Cgroups near their limit whose next victim is named.
+const CGROUPS: usize = 3;
+/// Programs that kill for memory before the kernel does.
+const KILLERS: [&str; 5] = [
+    "systemd-oomd",
+    "earlyoom",
+    "nohang",
+    "oomd",
+    "low-memory-mon",
+];
 
-/// Kills of the host.
+/// What is known of kills.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Reading {
-    /// `oom_kill` of /proc/vmstat; `None` where the kernel does not count.
-    since_boot: Option<u64>,
-    now: WallNs,
-    /// What hooks and log say; `None` where they could not be had, and why.
-    watched: Option<OomBreakdown>,
-    unseen: Option<String>,
+pub(in crate::check) struct Reading {
+    /// Now, of the clock that kills have.
+    pub(in crate::check) now: WallNs,
+    /// Processes that the kernel killed for memory since boot (`oom_kill` of
+    /// /proc/vmstat); `None` where it does not count them.
+    pub(in crate::check) since_boot: Option<u64>,
+    /// Those of which something is known, and SIGKILLs of the sample.
+    pub(in crate::check) kills: Vec<Kill>,
+    /// Whom the kernel would kill when the host runs out of memory.
+    pub(in crate::check) next: Option<Candidate>,
+    /// Cgroups with a limit.
+    pub(in crate::check) cgroups: Vec<CgroupMemory>,
+    /// What could not be seen, and why.
+    pub(in crate::check) unseen: Vec<String>,
 }
 
 /// Looks at the end of the sample.
 pub(super) fn look(context: &Context) -> RowReport {
-    let watched = context.watched();
-    let host = memory::host().ok();
-    let reading = Reading {
-        since_boot: host.and_then(|host| host.oom_kills),
-        now: clock::wall(),
-        unseen: watched.err().map(ToOwned::to_owned),
-        watched: watched.ok().map(|watched| watched.snapshot.oom.clone()),
-    };
+    let mut reading = Reading::default();
+    match context.watched() {
+        Ok(watched) => {
+            let oom = &watched.snapshot.oom;
+            reading.kills.clone_from(&oom.kills);
+            // The last ones may not have been told yet.
+            for kill in &oom.recent {
+                if !reading.kills.iter().any(|known| is_same(known, kill)) {
+                    reading.kills.push(kill.clone());
+                }
+            }
+            reading.next = oom.next.first().cloned();
+            reading.cgroups.clone_from(&oom.cgroups);
+            if let Err(error) = KernelLog::open() {
+                reading.unseen.push(format!(
+                    "who was killed before: the kernel's log: {error}; needs CAP_SYSLOG"
+                ));
+            }
+        }
+        Err(error) => reading
+            .unseen
+            .push(format!("who was killed, and who is next: {error}")),
+    }
+    // After the kills: one that comes in between is then counted and not named, while the
+    // other way around it would be named and not counted.
+    match memory::host() {
+        Ok(host) => reading.since_boot = host.oom_kills,
+        Err(error) => reading.unseen.push(error.to_string()),
+    }
+    if reading.since_boot.is_none() && reading.unseen.is_empty() {
+        let unseen = "how many since boot: /proc/vmstat has no oom_kill here";
+        reading.unseen.push(unseen.to_owned());
+    }
+    reading.now = clock::wall();
     judge(&reading, &context.limits)
 }
 
-fn judge(reading: &Reading, limits: &Limits) -> RowReport {
-    let kills = reading.watched.iter().flat_map(|oom| &oom.recent);
-    let (by_kernel, others): (Vec<&Kill>, Vec<&Kill>) = kills
-        .filter(|kill| kill.kind != KillKind::Exiting)
-        .partition(|kill| kill.kind == KillKind::Oom);
-    let since_boot = reading.since_boot.unwrap_or(by_kernel.len() as u64);
-    let mut summary = match since_boot {
-        0 => "no kill for memory since boot".to_owned(),
-        n => format!("{} for memory since boot", counted(n, "kill")),
-    };
-    let next = reading.watched.as_ref().and_then(|oom| oom.next.first());
-    if let Some(next) = next {
-        let process = &next.process;
-        summary += &format!(
-            "   next would be {}[{}], score {}",
-            process.comm, process.pid, next.oom_score
-        );
-    }
-    let mut report = RowReport::new(Row::Oom, summary, figures(reading, &by_kernel));
-    if let Some(why) = &reading.unseen {
-        report
-            .unseen
-            .push(format!("who was killed, and who is next: {why}"));
-    }
-    if let Some(newest) = by_kernel.first() {
-        let ago_s = ago_ns(newest, reading.now) as f64 / 1e9;
-        let unnamed = since_boot.saturating_sub(by_kernel.len() as u64);
-        let mut who: Vec<String> = by_kernel
-            .iter()
-            .take(NAMED)
-            .map(|kill| line(kill, reading.now))
-            .collect();
-        if by_kernel.len() > NAMED || unnamed > 0 {
-            let more = (by_kernel.len().saturating_sub(NAMED)) as u64 + unnamed;
-            who.push(format!("{more} more"));
-        }
-        report.findings.push(Finding {
-            // One that is older is still worth knowing.
-            verdict: limits.judge(&OOM_RECENT, ago_s).max(Verdict::Note),
-            what: format!(
-                "the last kill for memory was {} ago",
-                age(ago_ns(newest, reading.now))
-            ),
-            who,
-            why: limits.why(&OOM_RECENT),
-            next: "sudo tracer oom --next".to_owned(),
-        });
-    } else if since_boot > 0 && reading.watched.is_some() {
-        report.findings.push(Finding {
-            verdict: Verdict::Note,
-            what: format!(
-                "{} for memory since boot, and no word of them in the kernel's log",
-                counted(since_boot, "kill")
-            ),
-            why: "the log has been overwritten, or cleared".to_owned(),
-            next: "journalctl -k -g 'Out of memory'".to_owned(),
-            ..Finding::default()
-        });
-    }
-    let killers = ["systemd-oomd", "earlyoom", "oomd", "nohang"];
-    let killers = others.into_iter().filter(|kill| {
-        let by = kill.trigger.as_ref().map(|trigger| trigger.comm.as_str());
-        by.is_some_and(|by| {
-            killers
-                .iter()
-                .any(|name| name.starts_with(by) && !by.is_empty())
-        })
-    });
-    let who: Vec<String> = killers.map(|kill| line(kill, reading.now)).collect();
-    if !who.is_empty() {
-        report.findings.push(Finding {
-            verdict: Verdict::Warning,
-            what: "a process kills for memory, before the kernel does".to_owned(),
-            who,
-            why: "memory or swap was short, or the pressure on it high".to_owned(),
-            next: "sudo tracer oom".to_owned(),
-        });
-    }
+fn is_same(a: &Kill, b: &Kill) -> bool {
+    (a.time, a.kind, a.victim.pid) == (b.time, b.kind, b.victim.pid)
+}
+
+/// Processes that died by a kill of the kernel's; those that share the victim's memory are
+/// not counted by it.
+fn deaths(kill: &Kill) -> u64 {
+    1 + kill.group.len() as u64
+}
+
+/// From a reading to a report.
+pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
+    let mut known: Vec<&Kill> = reading
+        .kills
+        .iter()
+        .filter(|kill| kill.kind == KillKind::Oom)
+        .collect();
+    known.sort_by_key(|kill| Reverse(kill.time));
+    let named: u64 = known.iter().map(|kill| deaths(kill)).sum();
+    // Where the kernel does not count, those that are known are all there is.
+    let total = reading.since_boot.unwrap_or(named).max(named);
+    let last_s = known
+        .first()
+        .map(|kill| reading.now.0.saturating_sub(kill.time.0) as f64 / 1e9);
+    let mut report = RowReport::new(
+        Row::Oom,
+        summary(reading, total, last_s, limits),
+        figures(reading, total, last_s),
+    );
+    report.unseen.clone_from(&reading.unseen);
+    report
+        .findings
+        .extend(kills(reading, &known, total, last_s, limits));
+    report.findings.extend(killers(reading));
     report
 }
 
-fn ago_ns(kill: &Kill, now: WallNs) -> u64 {
-    now.0.saturating_sub(kill.time.0)
+fn kills(
+    reading: &Reading,
+    known: &[&Kill],
+    total: u64,
+    last_s: Option<f64>,
+    limits: &Limits,
+) -> Option<Finding> {
+    if total == 0 {
+        return None;
+    }
+    let when = match last_s {
+        Some(seconds) => format!(", the last one {} ago", age((seconds * 1e9) as u64)),
+        None => ", of which nobody knows when".to_owned(),
+    };
+    let mut who: Vec<String> = known
+        .iter()
+        .take(NAMED)
+        .map(|kill| told(kill, reading.now))
+        .collect();
+    let shown: u64 = known.iter().take(NAMED).map(|kill| deaths(kill)).sum();
+    let named: u64 = known.iter().map(|kill| deaths(kill)).sum();
+    if named > shown {
+        who.push(format!("{} before those", grouped(named - shown)));
+    }
+    if total > named {
+        // The log is a ring, and its lines are ratelimited.
+        let verb = if total - named == 1 { "is" } else { "are" };
+        who.push(format!(
+            "{} {verb} not named: the kernel's log has no record of it",
+            grouped(total - named)
+        ));
+    }
+    let verdict = last_s.map_or(Verdict::Ok, |age_s| limits.judge(&OOM_RECENT, age_s));
+    Some(Finding {
+        // An old one, or one of which nobody knows when, is still worth knowing.
+        verdict: verdict.max(Verdict::Note),
+        what: format!(
+            "the kernel killed {} for memory since boot{when}",
+            match total {
+                1 => "1 process".to_owned(),
+                total => format!("{} processes", grouped(total)),
+            }
+        ),
+        who,
+        why: limits.why(&OOM_RECENT),
+        next: "sudo tracer oom".to_owned(),
+    })
 }
 
-/// A kill: when, whom, where, for whom.
-fn line(kill: &Kill, now: WallNs) -> String {
+/// A kill in a line: when, who, how large, where, and who wanted memory.
+fn told(kill: &Kill, now: WallNs) -> String {
     let victim = &kill.victim;
     let mut line = format!(
         "{} ago: {}[{}], {}",
-        age(ago_ns(kill, now)),
+        age(now.0.saturating_sub(kill.time.0)),
         victim.comm,
         victim.pid,
         bytes(victim.rss_bytes())
     );
-    match (kill.scope, &kill.memcg) {
-        (_, Some(memcg)) => line += &format!(", cgroup {memcg} at its limit"),
-        (Some(KillScope::Host), _) => line += ", the host was out of memory",
-        (Some(KillScope::Sysrq), _) => line += ", asked for by SysRq",
-        _ => {}
-    }
-    let trigger = kill
-        .trigger
-        .as_ref()
-        .filter(|trigger| trigger.pid != victim.pid);
-    if let Some(trigger) = trigger {
-        let word = match kill.kind {
-            KillKind::Signal => "killed by",
-            KillKind::Oom | KillKind::Exiting => "wanted by",
+    let limit = kill
+        .limit_bytes
+        .map_or_else(String::new, |limit| format!(" of {}", bytes(limit)));
+    line += &match (kill.scope, &kill.memcg, &victim.cgroup) {
+        (Some(KillScope::Memcg), Some(memcg), Some(its)) if memcg != its => {
+            format!(", in {its}, {memcg} at its limit{limit}")
+        }
+        (Some(KillScope::Memcg), Some(memcg), _) => format!(", in {memcg} at its limit{limit}"),
+        (Some(KillScope::Memcg), None, Some(its)) => format!(", in {its}, a cgroup at its limit"),
+        (scope, _, its) => {
+            let its = its
+                .as_ref()
+                .map_or_else(String::new, |its| format!(", in {its}"));
+            let scope = match scope {
+                Some(KillScope::Host) => ", the host out of memory",
+                Some(KillScope::Cpuset) => ", a cpuset out of memory",
+                Some(KillScope::MemoryPolicy) => ", a memory policy's nodes out of memory",
+                Some(KillScope::Sysrq) => ", by SysRq",
+                Some(KillScope::Memcg) | None => "",
+            };
+            its + scope
+        }
+    };
+    if let Some(trigger) = &kill.trigger
+        && trigger.pid != victim.pid
+    {
+        line += &match trigger.pid {
+            0 => format!(", wanted by {}", trigger.comm),
+            pid => format!(", wanted by {}[{pid}]", trigger.comm),
         };
-        line += &format!(", {word} {}[{}]", trigger.comm, trigger.pid);
     }
-    line
+    match kill.group.len() as u64 {
+        0 => line,
+        others => format!("{line}, with {} others of its cgroup", grouped(others)),
+    }
 }
 
-fn figures(reading: &Reading, kills: &[&Kill]) -> Vec<Figure> {
+/// SIGKILLs of programs that watch memory, which the kernel does not count.
+fn killers(reading: &Reading) -> Option<Finding> {
+    let by = |kill: &&Kill| {
+        let comm = kill.trigger.as_ref().map(|trigger| trigger.comm.as_str());
+        kill.kind == KillKind::Signal && comm.is_some_and(|comm| KILLERS.contains(&comm))
+    };
+    let mut kills: Vec<&Kill> = reading.kills.iter().filter(by).collect();
+    kills.sort_by_key(|kill| Reverse(kill.time));
+    let who = kills.iter().take(NAMED).map(|kill| {
+        let killer = kill
+            .trigger
+            .as_ref()
+            .map_or_else(String::new, |by| format!(" by {}[{}]", by.comm, by.pid));
+        format!("{}{killer}", told(&without_trigger(kill), reading.now))
+    });
+    (!kills.is_empty()).then(|| Finding {
+        verdict: Verdict::Note,
+        what: format!(
+            "{} of a program that watches memory",
+            counted(kills.len() as u64, "SIGKILL")
+        ),
+        who: who.collect(),
+        why: "it kills before the kernel does, and the kernel does not count it".to_owned(),
+        next: "sudo tracer oom".to_owned(),
+    })
+}
+
+fn without_trigger(kill: &Kill) -> Kill {
+    Kill {
+        trigger: None,
+        ..kill.clone()
+    }
+}
+
+fn candidate(next: &Candidate) -> String {
+    let process = &next.process;
+    format!(
+        "{}[{}], score {}",
+        process.comm, process.pid, next.oom_score
+    )
+}
+
+fn near<'a>(
+    reading: &'a Reading,
+    limits: &'a Limits,
+) -> impl Iterator<Item = (&'a CgroupMemory, &'a Candidate)> {
+    let near =
+        move |cgroup: &&CgroupMemory| limits.judge(&CGROUP_MEMORY, cgroup.used_ratio) > Verdict::Ok;
+    let near = reading.cgroups.iter().filter(near);
+    near.filter_map(|cgroup| Some((cgroup, cgroup.next.as_ref()?)))
+}
+
+fn summary(reading: &Reading, total: u64, last_s: Option<f64>, limits: &Limits) -> String {
+    let mut summary = match (total, reading.since_boot) {
+        (0, None) => "nobody counts kills".to_owned(),
+        (0, Some(_)) => "no kill since boot".to_owned(),
+        (total, _) => format!("{} since boot", counted(total, "kill")),
+    };
+    if let Some(seconds) = last_s {
+        summary += &format!(", the last one {} ago", age((seconds * 1e9) as u64));
+    }
+    if let Some(next) = &reading.next {
+        summary += &format!("   next would be {}", candidate(next));
+    }
+    for (cgroup, next) in near(reading, limits).take(CGROUPS) {
+        summary += &format!("   next in {}: {}", cgroup.path, candidate(next));
+    }
+    summary
+}
+
+fn figures(reading: &Reading, total: u64, last_s: Option<f64>) -> Vec<Figure> {
     let mut figures = Vec::new();
-    figures.extend(reading.since_boot.map(|n| figure("oom_kills", n as f64)));
-    let newest = kills.first();
-    let ago = newest.map(|kill| ago_ns(kill, reading.now) as f64 / 1e9);
-    figures.extend(ago.map(|ago| figure("oom_kill_age_s", ago)));
+    if reading.since_boot.is_some() || total > 0 {
+        figures.push(figure("oom_kills", total as f64));
+    }
+    figures.extend(last_s.map(|seconds| figure(OOM_RECENT.name, seconds)));
+    let score = |next: &Candidate| f64::from(next.oom_score);
+    figures.extend(
+        reading
+            .next
+            .iter()
+            .map(|next| figure("oom_next_score", score(next))),
+    );
+    let cgroups = reading.cgroups.iter().filter_map(|cgroup| {
+        let kills = cgroup.oom_kills.filter(|kills| *kills > 0)?;
+        Some(figure_of("cgroup_oom_kills", &cgroup.path, kills as f64))
+    });
+    figures.extend(cgroups);
     figures
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Reading, judge};
-    use crate::{
-        check::{finding::Verdict, limits::Limits},
-        clock::WallNs,
-        snapshot::{Kill, KillKind, KillScope, Named, OomBreakdown, ProcessMemory},
-    };
-
-    const S: u64 = 1_000_000_000;
-
-    fn kill(at_s: u64, kind: KillKind, by: &str) -> Kill {
-        Kill {
-            time: WallNs(at_s * S),
-            kind,
-            victim: ProcessMemory {
-                pid: 991,
-                comm: "api".into(),
-                anon_rss_bytes: 64 << 20,
-                ..ProcessMemory::default()
-            },
-            trigger: Some(Named {
-                pid: 7,
-                comm: by.into(),
-            }),
-            scope: (kind == KillKind::Oom).then_some(KillScope::Memcg),
-            memcg: (kind == KillKind::Oom).then(|| "/api.slice".into()),
-            ..Kill::default()
-        }
-    }
-
-    fn reading(since_boot: u64, recent: Vec<Kill>) -> Reading {
-        Reading {
-            since_boot: Some(since_boot),
-            now: WallNs(200_000 * S),
-            watched: Some(OomBreakdown {
-                recent,
-                ..OomBreakdown::default()
-            }),
-            unseen: None,
-        }
-    }
-
-    #[test]
-    fn a_kill_counts_by_its_age() {
-        for (at_s, verdict) in [
-            (199_900, Verdict::Critical),
-            (190_000, Verdict::Warning),
-            (1_000, Verdict::Note),
-        ] {
-            let reading = reading(3, vec![kill(at_s, KillKind::Oom, "worker")]);
-            let report = judge(&reading, &Limits::default());
-            assert_eq!(report.verdict(), verdict);
-            assert!(report.findings[0].who[0].ends_with(
-                "api[991], 64.0 MiB, cgroup /api.slice at its limit, wanted by worker[7]"
-            ));
-            assert_eq!(report.findings[0].who[1], "2 more");
-        }
-        assert_eq!(
-            judge(&reading(0, Vec::new()), &Limits::default()).verdict(),
-            Verdict::Ok
-        );
-        assert_eq!(
-            judge(&reading(2, Vec::new()), &Limits::default()).verdict(),
-            Verdict::Note
-        );
-    }
-
-    #[test]
-    fn who_kills_for_memory_is_told_from_who_kills_for_other_reasons() {
-        for (by, verdict) in [("earlyoom", Verdict::Warning), ("bash", Verdict::Ok)] {
-            let reading = reading(0, vec![kill(199_900, KillKind::Signal, by)]);
-            assert_eq!(judge(&reading, &Limits::default()).verdict(), verdict);
-        }
-    }
-}
+#[path = "oom_tests.rs"]
+mod tests;
