@@ -18,7 +18,6 @@ use super::{
 use crate::{
     cli::CheckArgs,
     clock::{self, MonotonicNs},
-    host::capabilities,
     session::{self, Watched},
 };
 
@@ -104,11 +103,6 @@ impl Context {
     /// What the kernel's events said over the sample, or why they could not be had.
     pub(super) fn watched(&self) -> Result<&Watched, &str> {
         self.watched.wait().as_ref().map_err(String::as_str)
-    }
-
-    /// Whether this process may look at those of others.
-    pub(super) fn is_root() -> bool {
-        capabilities::missing().is_empty()
     }
 }
 

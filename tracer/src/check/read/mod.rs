@@ -1,6 +1,7 @@
 //! Readers of `tracer check`: procfs, sysfs, netlink. What goes away while it is read is
 //! no error.
 
+pub(super) mod cpu;
 pub(super) mod deleted;
 pub(super) mod descriptors;
 pub(super) mod disks;

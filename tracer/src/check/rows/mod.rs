@@ -1,7 +1,7 @@
 //! A file a row: from readings to a report, pure; and beside it how the readings are had.
 //! A new row is a variant of [`Row`] and an arm here.
 
-mod cpu;
+pub(super) mod cpu;
 pub(super) mod deleted;
 pub(super) mod disks;
 mod files;
