@@ -113,13 +113,14 @@ pub(crate) fn compact(number: f64) -> String {
     }
 }
 
-/// A count with its noun: `1 task`, `1,204 tasks`.
+/// A count with its noun: `1 task`, `1,204 tasks`, `2 processes`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
-    format!(
-        "{} {noun}{}",
-        grouped(count),
-        if count == 1 { "" } else { "s" }
-    )
+    let ending = match (count, noun.ends_with('s')) {
+        (1, _) => "",
+        (_, false) => "s",
+        (_, true) => "es",
+    };
+    format!("{} {noun}{ending}", grouped(count))
 }
 
 /// A count, with commas between the thousands.
@@ -223,6 +224,7 @@ mod tests {
         assert_eq!(grouped(1_000_000), "1,000,000");
         assert_eq!(counted(1, "CPU"), "1 CPU");
         assert_eq!(counted(0, "task"), "0 tasks");
+        assert_eq!(counted(2, "process"), "2 processes");
         assert_eq!(cpu_percent(0.003), "0.3 %");
         assert_eq!(cpu_percent(f64::NAN), "unknown");
         assert_eq!(cpu_percent_of_ns(1_200_000), "0.12 %");

@@ -8,6 +8,7 @@ pub(super) mod disks;
 pub(super) mod du;
 pub(super) mod memory;
 pub(super) mod network;
+pub(super) mod pids;
 pub(super) mod processes;
 pub(super) mod sockets;
 pub(super) mod statfs;

@@ -42,6 +42,14 @@ pub(in crate::check) struct Process {
     pub(in crate::check) cpu: u32,
 }
 
+impl Process {
+    /// Whether it has ended and its parent does not wait for it. A first thread that ended
+    /// before the others has the same letter.
+    pub(in crate::check) fn is_zombie(&self) -> bool {
+        self.state == 'Z' && self.threads <= 1
+    }
+}
+
 impl Processes {
     /// CPU time that each process of the end used over the sample, as a part of one CPU;
     /// the most first.
