@@ -74,44 +74,53 @@ fn rate(name: Text, before: &DiskStat, now: &DiskStat, seconds: f64) -> Device {
 }
 
 /// What each process had read from and written to block devices since it began, in bytes.
-pub(in crate::check) fn users() -> HashMap<i32, [u64; 2]> {
+/// That of children comes on top all at once when they have ended and are waited for; the
+/// third number, page faults of such children, changes then.
+pub(in crate::check) fn users() -> HashMap<i32, [u64; 3]> {
     let Ok(all) = procfs::process::all_processes() else {
         return HashMap::new();
     };
     let one = |process: procfs::process::Process| {
         // Of others it needs root.
         let io = process.io().ok()?;
-        Some((process.pid, [io.read_bytes, io.write_bytes]))
+        let children = process.stat().ok()?.cminflt;
+        Some((process.pid, [io.read_bytes, io.write_bytes, children]))
     };
     all.flatten().filter_map(one).collect()
 }
 
 /// Who read and wrote the most between; of all devices together.
 pub(in crate::check) fn most(
-    before: &HashMap<i32, [u64; 2]>,
-    now: &HashMap<i32, [u64; 2]>,
+    before: &HashMap<i32, [u64; 3]>,
+    now: &HashMap<i32, [u64; 3]>,
     seconds: f64,
 ) -> Vec<User> {
     let mut all: Vec<_> = now
         .iter()
-        .filter_map(|(pid, now)| {
+        .filter_map(|(pid, [read_now, written_now, children_now])| {
             // One that began meanwhile, or took over the number, has what it has.
-            let [read, written] = before.get(pid).copied().unwrap_or_default();
-            let [read, written] = [now[0].checked_sub(read)?, now[1].checked_sub(written)?];
-            (read + written > 0).then_some((read + written, *pid, [read, written]))
+            let [read, written, children] = before.get(pid).copied().unwrap_or_default();
+            let (read, written) = (
+                read_now.checked_sub(read)?,
+                written_now.checked_sub(written)?,
+            );
+            let has_childrens = *children_now != children;
+            (read + written > 0).then_some((read + written, *pid, [read, written], has_childrens))
         })
         .collect();
-    all.sort_by_key(|(sum, pid, _)| (std::cmp::Reverse(*sum), *pid));
-    let named = all.into_iter().take(NAMED).map(|(_, pid, of)| User {
+    all.sort_by_key(|(sum, pid, ..)| (std::cmp::Reverse(*sum), *pid));
+    let named = all.into_iter().take(NAMED).map(|(_, pid, of, has)| User {
         pid,
-        comm: Text::from_bytes(
-            fs::read(format!("/proc/{pid}/comm"))
-                .unwrap_or_default()
-                .trim_ascii_end(),
-        ),
+        comm: comm(pid),
         bytes_per_s: of.map(|bytes| bytes as f64 / seconds.max(0.001)),
+        has_childrens: has,
     });
     named.collect()
+}
+
+fn comm(pid: i32) -> Text {
+    let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Text::from_bytes(comm.trim_ascii_end())
 }
 
 #[cfg(test)]
@@ -124,16 +133,25 @@ mod tests {
 
     #[test]
     fn who_read_and_wrote_the_most() {
-        let before = HashMap::from([(1, [100, 100]), (2, [0, 50]), (3, [7, 7])]);
-        let now = HashMap::from([(1, [200, 100]), (2, [0, 1050]), (3, [7, 7]), (-4, [0, 60])]);
+        let before = HashMap::from([(1, [100, 100, 5]), (2, [0, 50, 5]), (3, [7, 7, 7])]);
+        let now = HashMap::from([
+            (1, [200, 100, 6]),
+            (2, [0, 1050, 5]),
+            (3, [7, 7, 8]),
+            (-4, [0, 60, 0]),
+        ]);
         let most = most(&before, &now, 2.0);
         let found: Vec<_> = most
             .iter()
-            .map(|user| (user.pid, user.bytes_per_s))
+            .map(|user| (user.pid, user.bytes_per_s, user.has_childrens))
             .collect();
         assert_eq!(
             found,
-            [(2, [0.0, 500.0]), (1, [50.0, 0.0]), (-4, [0.0, 30.0])]
+            [
+                (2, [0.0, 500.0], false),
+                (1, [50.0, 0.0], true),
+                (-4, [0.0, 30.0], false)
+            ]
         );
     }
 

@@ -78,8 +78,13 @@ pub(super) fn judge(device: &Device, users: &[User], limits: &Limits) -> Vec<Fin
 
 fn user(user: &User) -> String {
     let [read, written] = user.bytes_per_s.map(|per_s| bytes(per_s as u64));
+    let children = if user.has_childrens {
+        ", with children that ended"
+    } else {
+        ""
+    };
     format!(
-        "{}[{}] reads {read}/s, writes {written}/s",
+        "{}[{}] reads {read}/s, writes {written}/s{children}",
         user.comm, user.pid
     )
 }

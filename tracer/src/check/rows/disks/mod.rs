@@ -141,6 +141,8 @@ pub(in crate::check) struct User {
     pub(in crate::check) comm: Text,
     /// Read, and written.
     pub(in crate::check) bytes_per_s: [f64; 2],
+    /// That has in it what children did in all their life, which ended in the sample.
+    pub(in crate::check) has_childrens: bool,
 }
 
 /// A file that grew while it was watched.

@@ -226,6 +226,7 @@ fn devices_are_busy_slow_or_stuck() {
             pid: 7,
             comm: "dd".into(),
             bytes_per_s: [0.0, 1024.0],
+            has_childrens: false,
         }],
         ..Reading::default()
     };
