@@ -294,6 +294,28 @@ fn a_mount_that_does_not_answer_is_found_and_nothing_hangs() {
     assert_eq!(server.line(), "done", "it was asked");
 }
 
+/// A FUSE mount whose server was killed: a shell stays in its mount namespace.
+#[test]
+fn a_mount_whose_server_is_gone_is_dead() {
+    let server = match Workload::try_ready(&["fuse-statfs"]) {
+        Ok(server) => server,
+        Err(e) => skip!("a_mount_whose_server_is_gone_is_dead", "no FUSE: {e}"),
+    };
+    let pid = server.pid().to_string();
+    // Its end is asynchronous: the device is closed when statfs fails.
+    let script = "kill -9 $1; until ! stat -f /mnt >/dev/null 2>&1; do sleep 0.1; done; \
+        exec \"$2\" check --format json --only disks --sample 100ms";
+    let tracer = command().get_program().to_owned();
+    let (status, stdout, stderr) = output(
+        Command::new("nsenter")
+            .args(["-m", "-t", &pid, "--", "sh", "-c", script, "sh", &pid])
+            .arg(tracer),
+    );
+    assert!(status.success(), "{status}: {stderr}");
+    let look = Look(serde_json::from_str(&stdout).expect("one JSON object"));
+    assert_eq!(look.found("disks", &["FUSE mount /mnt is dead"]), "warning");
+}
+
 /// Rates of a disk are those of its own counters, while it is written to all the time.
 #[test]
 fn what_a_disk_does_is_what_the_kernel_counts() {

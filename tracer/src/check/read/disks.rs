@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
-    fs,
+    fs, io,
     os::unix::ffi::OsStringExt as _,
     path::PathBuf,
     thread,
@@ -228,13 +228,20 @@ fn one(listed: &Listed) -> Result<Option<Mount>, String> {
                     | libc::EIO
                     | libc::EHOSTDOWN
                     | libc::ENODEV,
-                ) => Answer::Dead(error.to_string()),
-                _ => return Err(format!("the space of {}: {error}", mount.point)),
+                ) => Answer::Dead(words(&error)),
+                _ => return Err(format!("the space of {}: {}", mount.point, words(&error))),
             },
         };
         return Ok(Some(mount));
     }
     Ok(None)
+}
+
+/// Without the number.
+fn words(error: &io::Error) -> String {
+    let words = error.to_string();
+    let text = words.split_once(" (os error").map(|(text, _)| text);
+    text.map_or_else(|| words.clone(), str::to_lowercase)
 }
 
 /// What an ext4 file system keeps of its errors.
