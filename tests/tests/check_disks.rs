@@ -7,7 +7,9 @@ use std::{
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -16,6 +18,7 @@ use tests::{
     check::Look,
     provoke::Workload,
     skip,
+    time::monotonic_ns,
     tracer::{command, output},
 };
 
@@ -123,12 +126,12 @@ fn a_full_file_system_is_found_with_who_fills_it() {
     let place = Place::tmpfs("full", "size=64m");
     fs::write(place.path.join("most"), vec![1; 60 << 20]).expect("room");
     let mut file = File::create(place.path.join("grows")).expect("a file");
-    let look = std::thread::scope(|scope| {
+    let look = thread::scope(|scope| {
         let looks = scope.spawn(|| Look::now(&BOTH));
         while !looks.is_finished() {
             // Until there is no room: it grows all the while the look is under way.
             let _ = file.write_all(&[1; 16 << 10]);
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         looks.join().expect("a look")
     });
@@ -269,7 +272,7 @@ fn a_mount_that_does_not_answer_is_found_and_nothing_hangs() {
     };
     server.go();
     let tracer = command().get_program().to_owned();
-    let began = Instant::now();
+    let began_ns = monotonic_ns();
     let (status, stdout, stderr) = output(
         Command::new("nsenter")
             .args(["-m", "-t", &server.pid().to_string(), "--"])
@@ -277,7 +280,7 @@ fn a_mount_that_does_not_answer_is_found_and_nothing_hangs() {
             .args(["check", "--format", "json"])
             .args(BOTH),
     );
-    let took = began.elapsed();
+    let took = Duration::from_nanos(monotonic_ns() - began_ns);
     assert!(status.success(), "{status}: {stderr}");
     let json: Value = serde_json::from_str(&stdout).expect("one JSON object");
     let look = Look(json);
@@ -289,4 +292,121 @@ fn a_mount_that_does_not_answer_is_found_and_nothing_hangs() {
     println!("{NAME}: {took:?}");
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert_eq!(server.line(), "done", "it was asked");
+}
+
+/// A FUSE mount whose server was killed: a shell stays in its mount namespace.
+#[test]
+fn a_mount_whose_server_is_gone_is_dead() {
+    let server = match Workload::try_ready(&["fuse-statfs"]) {
+        Ok(server) => server,
+        Err(e) => skip!("a_mount_whose_server_is_gone_is_dead", "no FUSE: {e}"),
+    };
+    let pid = server.pid().to_string();
+    // Its end is asynchronous: the device is closed when statfs fails.
+    let script = "kill -9 $1; until ! stat -f /mnt >/dev/null 2>&1; do sleep 0.1; done; \
+        exec \"$2\" check --format json --only disks --sample 100ms";
+    let tracer = command().get_program().to_owned();
+    let (status, stdout, stderr) = output(
+        Command::new("nsenter")
+            .args(["-m", "-t", &pid, "--", "sh", "-c", script, "sh", &pid])
+            .arg(tracer),
+    );
+    assert!(status.success(), "{status}: {stderr}");
+    let look = Look(serde_json::from_str(&stdout).expect("one JSON object"));
+    assert_eq!(look.found("disks", &["FUSE mount /mnt is dead"]), "warning");
+}
+
+/// Rates of a disk are those of its own counters, while it is written to all the time.
+#[test]
+fn what_a_disk_does_is_what_the_kernel_counts() {
+    // Not on /tmp, which can be memory.
+    let path = PathBuf::from(format!("/var/tmp/tracer-rates-{}", std::process::id()));
+    let _removed = Removed(path.clone());
+    let file = File::create(&path).expect("a file");
+    let is_over = AtomicBool::new(false);
+    let (look, before, after, seconds) = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                let _ = (&file).write_all(&[1; 64 << 10]);
+                let _ = file.sync_data();
+                let _ = file.set_len(0);
+            }
+        });
+        let (before, began_ns) = (writes(), monotonic_ns());
+        let look = Look::now(&["--only", "disks", "--sample", "2s"]);
+        let seconds = (monotonic_ns() - began_ns) as f64 / 1e9;
+        let after = writes();
+        is_over.store(true, Relaxed);
+        (look, before, after, seconds)
+    });
+    let of = |(name, after): &(String, f64)| {
+        let before = before.iter().find(|(other, _)| other == name);
+        (
+            name.clone(),
+            (after - before.map_or(0.0, |b| b.1)) / seconds,
+        )
+    };
+    let rates = after.iter().map(of);
+    let Some((name, per_s)) = rates.max_by(|(_, a), (_, b)| a.total_cmp(b)) else {
+        skip!("what_a_disk_does_is_what_the_kernel_counts", "no disk");
+    };
+    if per_s < 10.0 {
+        skip!(
+            "what_a_disk_does_is_what_the_kernel_counts",
+            "/var/tmp is on no disk"
+        );
+    }
+    let figure = look.figure("disks", "device_writes_per_s", &name);
+    // The test's counters are read before the program starts and after it ended, and a
+    // disk is not equally fast all the time.
+    assert_near("writes a second", figure, per_s, per_s * 0.5);
+    let busy = look.figure("disks", "device_busy_ratio", &name);
+    assert!(busy > 0.05 && busy <= 1.0, "{busy}");
+    let wait = look.figure("disks", "device_wait_ms", &name);
+    println!("{name}: busy {busy}, {wait} ms a request");
+}
+
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Writes since boot of each disk that is no part of another (/sys/block/NAME/stat).
+fn writes() -> Vec<(String, f64)> {
+    let disks = fs::read_dir("/sys/block").expect("sysfs").flatten();
+    let one = |disk: fs::DirEntry| {
+        let name = disk.file_name().into_string().ok()?;
+        let is_made_of_others = fs::read_dir(disk.path().join("slaves"))
+            .is_ok_and(|mut others| others.next().is_some());
+        if is_made_of_others || ["loop", "zram", "ram"].iter().any(|w| name.starts_with(w)) {
+            return None;
+        }
+        let stat = fs::read_to_string(disk.path().join("stat")).ok()?;
+        let writes = stat.split_whitespace().nth(4)?.parse().ok()?;
+        Some((name, writes))
+    };
+    disks.filter_map(one).collect()
+}
+
+/// The largest directory of the fullest file system is looked for when it is asked for.
+#[test]
+fn the_largest_directory_is_found() {
+    let place = Place::tmpfs("du", "size=64m");
+    for (name, mib) in [("small/a", 2), ("large/deep/b", 50), ("large/c", 1)] {
+        let path = place.path.join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(path, vec![1; mib << 20]).expect("room");
+    }
+    // Fuller than any other: all but what the directories take.
+    fs::write(place.path.join("rest"), vec![1; 11 << 20]).expect("room");
+    let look = Look::now(&["--only", "disks", "--sample", "100ms", "--du"]);
+    let deep = format!("50.0 MiB in {}/large/deep", place.name());
+    let small = format!("2.0 MiB in {}/small", place.name());
+    assert_eq!(
+        look.found("disks", &["is full to 100.0 %", &deep, &small]),
+        "critical"
+    );
 }

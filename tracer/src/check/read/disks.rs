@@ -1,4 +1,4 @@
-//! Which mounts there are, what statfs(2) says of each, and the counters of disks.
+//! Which mounts there are, what statfs(2) says of each, and which files grow.
 //!
 //! Mounts are those of tracer's own namespace, and those that only process 1 has. No
 //! mount is asked for anything outside of a process that may hang.
@@ -6,26 +6,21 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
-    fs,
+    fs, io,
     os::unix::ffi::OsStringExt as _,
     path::PathBuf,
     thread,
     time::Duration,
 };
 
-use procfs::DiskStat;
-
 use super::{
     descriptors::Descriptors,
     statfs::{self, Asked},
 };
 use crate::{
-    check::rows::disks::{Answer, Device, Errors, Growing, Mount},
+    check::rows::disks::{Answer, Errors, Growing, Mount},
     clock::WallNs,
-    host::{
-        devices::Devices,
-        mountinfo::{Line, unescape},
-    },
+    host::mountinfo::{Line, unescape},
     text::Text,
 };
 
@@ -83,10 +78,13 @@ struct Listed {
 }
 
 impl List {
-    /// Where a file system can be walked.
+    /// Where a file system can be walked: a place that no other mount hides. It must be
+    /// one that answers.
     pub(in crate::check) fn path(&self, device: (u32, u32)) -> Option<PathBuf> {
         let listed = self.mounts.iter().find(|l| l.mount.device == device)?;
-        Some(listed.places.first()?.0.clone())
+        let mut places = listed.places.iter();
+        let place = places.find(|(path, id)| statfs::mount_id(path).is_ok_and(|now| now == *id))?;
+        Some(place.0.clone())
     }
 
     /// Every mount point, of file systems without space too.
@@ -230,13 +228,20 @@ fn one(listed: &Listed) -> Result<Option<Mount>, String> {
                     | libc::EIO
                     | libc::EHOSTDOWN
                     | libc::ENODEV,
-                ) => Answer::Dead(error.to_string()),
-                _ => return Err(format!("the space of {}: {error}", mount.point)),
+                ) => Answer::Dead(words(&error)),
+                _ => return Err(format!("the space of {}: {}", mount.point, words(&error))),
             },
         };
         return Ok(Some(mount));
     }
     Ok(None)
+}
+
+/// Without the number.
+fn words(error: &io::Error) -> String {
+    let words = error.to_string();
+    let text = words.split_once(" (os error").map(|(text, _)| text);
+    text.map_or_else(|| words.clone(), str::to_lowercase)
 }
 
 /// What an ext4 file system keeps of its errors.
@@ -258,64 +263,6 @@ fn errors(device: (u32, u32)) -> Option<Errors> {
                 .saturating_mul(1_000_000_000),
         ),
     })
-}
-
-/// Counters of every block device since boot.
-pub(in crate::check) fn counters() -> Vec<DiskStat> {
-    procfs::diskstats().unwrap_or_default()
-}
-
-/// What whole disks did between: no partitions, and nothing that is made of others.
-pub(in crate::check) fn rates(before: &[DiskStat], now: &[DiskStat], seconds: f64) -> Vec<Device> {
-    let mut names = Devices::new();
-    let disks = now.iter().filter(|disk| is_disk(&disk.name));
-    let rates = disks.filter_map(|now| {
-        let before = before
-            .iter()
-            .find(|b| (b.major, b.minor) == (now.major, now.minor))?;
-        let number =
-            u32::try_from(now.major).ok()? << MINOR_BITS | u32::try_from(now.minor).ok()?;
-        Some(rate(names.name(number), before, now, seconds.max(0.001)))
-    });
-    rates.collect()
-}
-
-/// Loop devices and zram have their requests from files and memory.
-fn is_disk(name: &str) -> bool {
-    let path = PathBuf::from("/sys/block").join(name.replace('/', "!"));
-    let has_parts = fs::read_dir(path.join("slaves")).is_ok_and(|mut parts| parts.next().is_some());
-    let is_made_up = ["loop", "ram", "zram"]
-        .iter()
-        .any(|word| name.starts_with(word));
-    path.exists() && !has_parts && !is_made_up
-}
-
-/// As iostat(1) has it: `r/s`, `w/s`, `await` of reads, writes and discards, `%util`.
-fn rate(name: Text, before: &DiskStat, now: &DiskStat, seconds: f64) -> Device {
-    let reads = now.reads.saturating_sub(before.reads);
-    let writes = now.writes.saturating_sub(before.writes);
-    let more = |of: fn(&DiskStat) -> Option<u64>| {
-        of(now).unwrap_or(0).saturating_sub(of(before).unwrap_or(0))
-    };
-    let requests = reads + writes + more(|d| d.discards);
-    let took_ms = now.time_reading.saturating_sub(before.time_reading)
-        + now.time_writing.saturating_sub(before.time_writing)
-        + more(|d| d.time_discarding);
-    let busy_ms = now.time_in_progress.saturating_sub(before.time_in_progress);
-    let is_stuck = requests + more(|d| d.flushes) == 0;
-    Device {
-        name,
-        busy: (busy_ms as f64 / 1e3 / seconds).min(1.0),
-        wait_ms: (requests > 0).then(|| took_ms as f64 / requests as f64),
-        reads_per_s: reads as f64 / seconds,
-        writes_per_s: writes as f64 / seconds,
-        requests_per_s: requests as f64 / seconds,
-        stuck: if is_stuck {
-            before.in_progress.min(now.in_progress)
-        } else {
-            0
-        },
-    }
 }
 
 /// Files that grew, each once, the fastest first; by who can write to it.
@@ -357,9 +304,7 @@ fn is_writer(pid: u32, fd: u32) -> bool {
 mod tests {
     use std::path::PathBuf;
 
-    use procfs::DiskStat;
-
-    use super::{List, is_to_be_written, rate};
+    use super::{List, is_to_be_written};
 
     const MOUNTINFO: &[u8] = b"\
         22 27 0:21 / /proc rw,relatime - proc proc rw\n\
@@ -399,17 +344,5 @@ mod tests {
         ] {
             assert_eq!(is_to_be_written(fstab, point), expected, "{point:?}");
         }
-    }
-
-    #[test]
-    fn rates_are_those_of_iostat() {
-        let before = DiskStat::from_line("8 0 sda 100 0 0 50 10 0 0 5 2 1000 0 0 0 0 0 0 0");
-        let now = DiskStat::from_line("8 0 sda 140 0 0 250 20 0 0 105 1 1500 0 0 0 0 0 0 0");
-        let (before, now) = (before.unwrap(), now.unwrap());
-        let device = rate("sda".into(), &before, &now, 2.0);
-        assert_eq!((device.reads_per_s, device.writes_per_s), (20.0, 5.0));
-        assert_eq!((device.busy, device.wait_ms), (0.25, Some(6.0)));
-        assert_eq!(device.stuck, 0);
-        assert_eq!(rate("sda".into(), &now, &now, 2.0).stuck, 1);
     }
 }

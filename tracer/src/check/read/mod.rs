@@ -5,6 +5,7 @@ pub(super) mod cpu;
 pub(super) mod deleted;
 pub(super) mod descriptors;
 pub(super) mod disks;
+pub(super) mod diskstats;
 pub(super) mod du;
 pub(super) mod memory;
 pub(super) mod network;

@@ -115,6 +115,13 @@ fn child(path: &CString) -> io::Result<(PipeReader, libc::pid_t)> {
     Ok((reader, pid))
 }
 
+/// The number of the mount at a place. It asks no server, but may pass one on the way.
+pub(in crate::check) fn mount_id(path: &Path) -> rustix::io::Result<u64> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let stat = rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::MNT_ID)?;
+    Ok(stat.stx_mnt_id)
+}
+
 fn words(path: &CString) -> Words {
     let failed = |error: rustix::io::Errno| {
         let mut words = Words::default();

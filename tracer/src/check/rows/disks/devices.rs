@@ -1,12 +1,12 @@
 //! A disk: how busy it is, and how long a request takes.
 
-use super::Device;
+use super::{Device, User};
 use crate::{
     check::{
         finding::{Figure, Finding, Verdict, figure_of},
         limits::{DEVICE_BUSY, DEVICE_WAIT, Limits},
     },
-    render::quantity::{counted, rate},
+    render::quantity::{bytes, counted, rate},
 };
 
 /// Fewer requests than this say nothing of how long one takes.
@@ -23,7 +23,7 @@ pub(super) fn figures(device: &Device) -> Vec<Figure> {
 }
 
 /// What is wrong with a device.
-pub(super) fn judge(device: &Device, limits: &Limits) -> Vec<Finding> {
+pub(super) fn judge(device: &Device, users: &[User], limits: &Limits) -> Vec<Finding> {
     let next = "sudo tracer run --by device".to_owned();
     let mut findings = Vec::new();
     if device.stuck > 0 {
@@ -45,6 +45,8 @@ pub(super) fn judge(device: &Device, limits: &Limits) -> Vec<Finding> {
         rate(device.reads_per_s),
         rate(device.writes_per_s)
     );
+    // Of all devices together: a process has no counters by device.
+    let who: Vec<String> = users.iter().map(user).collect();
     let verdict = limits.judge(&DEVICE_BUSY, device.busy);
     if verdict > Verdict::Ok {
         findings.push(Finding {
@@ -54,9 +56,9 @@ pub(super) fn judge(device: &Device, limits: &Limits) -> Vec<Finding> {
                 device.name,
                 device.busy * 100.0
             ),
+            who: who.clone(),
             why: limits.why(&DEVICE_BUSY),
             next: next.clone(),
-            ..Finding::default()
         });
     }
     if let Some(ms) = device.wait_ms
@@ -66,10 +68,23 @@ pub(super) fn judge(device: &Device, limits: &Limits) -> Vec<Finding> {
         findings.push(Finding {
             verdict,
             what: format!("{} takes {ms:.0} ms for a request: {load}", device.name),
+            who,
             why: limits.why(&DEVICE_WAIT),
             next,
-            ..Finding::default()
         });
     }
     findings
+}
+
+fn user(user: &User) -> String {
+    let [read, written] = user.bytes_per_s.map(|per_s| bytes(per_s as u64));
+    let children = if user.has_childrens {
+        ", with children that ended"
+    } else {
+        ""
+    };
+    format!(
+        "{}[{}] reads {read}/s, writes {written}/s{children}",
+        user.comm, user.pid
+    )
 }

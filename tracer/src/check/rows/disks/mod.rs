@@ -30,6 +30,8 @@ const NAMED: usize = 3;
 pub(in crate::check) struct Reading {
     pub(in crate::check) mounts: Vec<Mount>,
     pub(in crate::check) devices: Vec<Device>,
+    /// Processes by what they read and write of block devices, the most first.
+    pub(in crate::check) users: Vec<User>,
     /// Files that grow, the fastest first.
     pub(in crate::check) growing: Vec<Growing>,
     /// The largest directories, where they were looked for.
@@ -132,6 +134,17 @@ pub(in crate::check) struct Device {
     pub(in crate::check) stuck: u64,
 }
 
+/// A process that reads from or writes to block devices.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::check) struct User {
+    pub(in crate::check) pid: i32,
+    pub(in crate::check) comm: Text,
+    /// Read, and written.
+    pub(in crate::check) bytes_per_s: [f64; 2],
+    /// That has in it what children did in all their life, which ended in the sample.
+    pub(in crate::check) has_childrens: bool,
+}
+
 /// A file that grew while it was watched.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::check) struct Growing {
@@ -158,9 +171,12 @@ pub(in crate::check) struct Largest {
 
 /// Looks at both ends of the sample.
 pub(super) fn look(context: &Context) -> RowReport {
-    let (before, began) = (read::disks::counters(), clock::monotonic());
+    let users = read::diskstats::users();
+    let (before, began) = (read::diskstats::counters(), clock::monotonic());
     let seconds = context.wait(began);
-    let devices = read::disks::rates(&before, &read::disks::counters(), seconds);
+    let now = read::diskstats::counters();
+    let devices = read::diskstats::rates(&before, &now, seconds);
+    let users = read::diskstats::most(&users, &read::diskstats::users(), seconds);
     let list = read::disks::list();
     let (mounts, mut unseen) = read::disks::ask(&list);
     let descriptors = context.descriptors();
@@ -174,6 +190,7 @@ pub(super) fn look(context: &Context) -> RowReport {
     let mut reading = Reading {
         mounts: judged_once(mounts),
         devices,
+        users,
         growing: read::disks::growing(descriptors, sample_s),
         largest: None,
         unseen,
@@ -252,7 +269,9 @@ pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
     }
     for device in &reading.devices {
         report.figures.extend(devices::figures(device));
-        report.findings.extend(devices::judge(device, limits));
+        report
+            .findings
+            .extend(devices::judge(device, &reading.users, limits));
     }
     if let Some(largest) = &reading.largest {
         add_largest(&mut report, largest);

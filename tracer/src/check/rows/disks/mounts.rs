@@ -216,6 +216,6 @@ fn errors(mount: &Mount) -> Option<Finding> {
         ),
         who: source(mount),
         why: "the file system was found damaged, and has not been checked since".to_owned(),
-        next: format!("umount, then e2fsck -f {}", quoted(&mount.source)),
+        next: format!("e2fsck -f {}, once it is unmounted", quoted(&mount.source)),
     })
 }

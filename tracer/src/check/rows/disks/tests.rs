@@ -1,6 +1,8 @@
 //! What is found of mounts and devices, without either.
 
-use super::{Answer, Device, Errors, Growing, Largest, Mount, Reading, Space, judge, judged_once};
+use super::{
+    Answer, Device, Errors, Growing, Largest, Mount, Reading, Space, User, judge, judged_once,
+};
 use crate::{
     check::{
         finding::{Finding, RowReport, Verdict},
@@ -218,6 +220,21 @@ fn devices_are_busy_slow_or_stuck() {
     );
     // Four requests say nothing.
     assert_eq!(found(device(0.5, 60.0, 4.0)), [""; 0]);
+    let reading = Reading {
+        devices: vec![device(0.9, 1.0, 100.0)],
+        users: vec![User {
+            pid: 7,
+            comm: "dd".into(),
+            bytes_per_s: [0.0, 1024.0],
+            has_childrens: false,
+        }],
+        ..Reading::default()
+    };
+    let report = judge(&reading, &Limits::default());
+    assert_eq!(
+        report.findings[0].who,
+        ["dd[7] reads 0 B/s, writes 1.0 KiB/s"]
+    );
     let stuck = Device {
         stuck: 3,
         wait_ms: None,
