@@ -2,6 +2,7 @@
 //! no error.
 
 pub(super) mod descriptors;
+pub(super) mod kernel;
 pub(super) mod memory;
 pub(super) mod network;
 pub(super) mod processes;

@@ -18,13 +18,13 @@ use crate::{
 const NAMED: usize = 5;
 /// Cgroups near their limit whose next victim is named.
 const CGROUPS: usize = 3;
-/// Programs that kill for memory before the kernel does.
+/// Programs that kill for memory before the kernel does, as far as a task's name goes.
 const KILLERS: [&str; 5] = [
     "systemd-oomd",
     "earlyoom",
     "nohang",
     "oomd",
-    "low-memory-mon",
+    "low-memory-moni",
 ];
 
 /// What is known of kills.
@@ -147,9 +147,12 @@ fn kills(
     }
     if total > named {
         // The log is a ring, and its lines are ratelimited.
-        let verb = if total - named == 1 { "is" } else { "are" };
+        let (verb, it) = match total - named {
+            1 => ("is", "it"),
+            _ => ("are", "them"),
+        };
         who.push(format!(
-            "{} {verb} not named: the kernel's log has no record of it",
+            "{} {verb} not named: the kernel's log has no record of {it}",
             grouped(total - named)
         ));
     }

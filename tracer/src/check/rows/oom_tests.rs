@@ -107,7 +107,7 @@ fn the_newest_are_named_and_the_others_counted() {
     assert_eq!(finding.who[5], "2 before those");
     assert_eq!(
         finding.who[6],
-        "2 are not named: the kernel's log has no record of it"
+        "2 are not named: the kernel's log has no record of them"
     );
 }
 
