@@ -34,7 +34,8 @@ pub(in crate::check) struct Interface {
 pub(in crate::check) struct Counters {
     pub(in crate::check) at: MonotonicNs,
     pub(in crate::check) interfaces: BTreeMap<Text, Interface>,
-    /// `OutSegs`, with those that are sent again.
+    /// `OutSegs`, without those that are sent again (`__tcp_transmit_skb`,
+    /// net/ipv4/tcp_output.c).
     pub(in crate::check) out_segments: u64,
     /// `RetransSegs`.
     pub(in crate::check) retransmitted: u64,
@@ -86,8 +87,8 @@ impl Added {
         self.count as f64 / self.seconds.max(0.001)
     }
 
-    /// Some drivers do not count what they drop among the packets, so that there can be
-    /// more drops than packets.
+    /// At most 1. Some drivers do not count what they drop among the packets, and a segment
+    /// can be sent again more than once, so that there can be more of them.
     fn ratio(self) -> f64 {
         match self.count.max(self.of) {
             0 => 0.0,
@@ -262,9 +263,12 @@ fn retransmits(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
     (verdict > Verdict::Ok).then(|| Finding {
         verdict,
         what: format!(
-            "{} of {} were sent again ({:.1} %), {}",
-            grouped(again.count),
-            counted(again.of, "TCP segment"),
+            "{} sent again beside {} new ones ({:.1} %), {}",
+            match again.count {
+                1 => "1 TCP segment was".to_owned(),
+                count => format!("{} TCP segments were", grouped(count)),
+            },
+            grouped(again.of),
             again.ratio() * 100.0,
             rate(again.per_s()),
         ),

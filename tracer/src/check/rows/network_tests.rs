@@ -114,7 +114,7 @@ fn segments_that_are_sent_again_are_put_on_their_namespace() {
     let finding = &report.findings[0];
     assert_eq!(
         finding.what,
-        "50 of 1,000 TCP segments were sent again (5.0 %), 25/s"
+        "50 TCP segments were sent again beside 1,000 new ones (5.0 %), 25/s"
     );
     assert_eq!(finding.who, ["network namespace shop"]);
 }

@@ -145,7 +145,8 @@ fn kills(
     if named > shown {
         who.push(format!("{} before those", grouped(named - shown)));
     }
-    if total > named {
+    // Where nobody could look, that is said already.
+    if total > named && reading.unseen.is_empty() {
         // The log is a ring, and its lines are ratelimited.
         let (verb, it) = match total - named {
             1 => ("is", "it"),

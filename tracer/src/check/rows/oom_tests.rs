@@ -155,4 +155,11 @@ fn without_root_there_is_the_count_alone() {
     assert_eq!(report.verdict(), Verdict::Ok);
     assert_eq!(report.summary, "no kill since boot");
     assert_eq!(report.unseen, blind.unseen);
+    let killed = Reading {
+        since_boot: Some(2),
+        ..blind
+    };
+    let report = judge(&killed, &Limits::default());
+    assert_eq!(report.verdict(), Verdict::Note);
+    assert!(report.findings[0].who.is_empty());
 }
