@@ -91,15 +91,12 @@ fn counters<const N: usize>(netns: &Netns, names: [(&str, &str); N]) -> [f64; N]
     })
 }
 
-/// What the row says was added: it divides by its own seconds, which are those of the
-/// sample and what it takes to read twice.
-fn added(look: &Look, name: &str, of: &str) -> f64 {
-    look.figure("network", name, of) * SAMPLE_S
-}
-
-/// For that, the figures may be a twentieth too small.
+/// Holds what a row says was added against the namespace's own counters. The row divides
+/// by the seconds between its readings, which begin a little after the sample and end a
+/// little after it: for that the figure may be off by a twentieth.
 fn assert_added(look: &Look, name: &str, of: &str, expected: f64) {
-    assert_near(name, added(look, name, of), expected, expected * 0.05);
+    let added = look.figure("network", name, of) * SAMPLE_S;
+    assert_near(name, added, expected, expected * 0.05);
 }
 
 /// SYNs that nobody answers are sent again. It is found in the namespace where that is,
