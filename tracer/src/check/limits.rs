@@ -105,6 +105,10 @@ limits! {
         "packets that came and found no room";
     UDP_DROPS: "udp_receive_drops_per_s", 0.1, NEVER,
         "the process does not read as fast as datagrams come, and nobody sends them again";
+    KERNEL_MESSAGE: "kernel_message_age_s", 3_600.0, -NEVER,
+        "what the kernel complained of in the last hour may go on";
+    MEMORY_UNCORRECTED: "memory_uncorrected_errors", 1.0, 1.0,
+        "memory that gave wrong data, which nobody could correct, is to be replaced";
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -14,9 +14,9 @@ use std::{
 use crate::text::Text;
 
 /// Where the kernel shows its log (Documentation/ABI/testing/dev-kmsg).
-const KMSG: &str = "/dev/kmsg";
+pub const KMSG: &str = "/dev/kmsg";
 /// The longest record (`PRINTK_MESSAGE_MAX`, kernel/printk/internal.h).
-const RECORD_BYTES: usize = 8192;
+pub const RECORD_BYTES: usize = 8192;
 /// So many tasks of a report are kept, the largest.
 const TASKS_KEPT: usize = 10;
 /// So many functions of a report's stack are kept.
@@ -159,6 +159,38 @@ impl KernelLog {
     }
 }
 
+/// A line that the kernel itself wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// How bad, from 0 (`KERN_EMERG`) to 7 (`KERN_DEBUG`).
+    pub level: u32,
+    /// Its number since boot.
+    pub sequence: u64,
+    /// When, in us since boot (`local_clock`).
+    pub at_us: u64,
+    /// What it says: foreign text.
+    pub text: String,
+}
+
+impl Message {
+    /// From a record of /dev/kmsg; `None` for one that a process wrote.
+    pub fn of_kernel(record: &[u8]) -> Option<Self> {
+        let record = String::from_utf8_lossy(record);
+        let (head, rest) = record.split_once(';')?;
+        let mut head = head.split(',');
+        let priority: u32 = head.next()?.parse().ok()?;
+        let sequence: u64 = head.next()?.parse().ok()?;
+        let at_us: u64 = head.next()?.parse().ok()?;
+        (priority >> FACILITY_SHIFT == 0).then(|| Self {
+            level: priority,
+            sequence,
+            at_us,
+            // Further lines are key and value pairs.
+            text: unescaped(rest.lines().next().unwrap_or_default()),
+        })
+    }
+}
+
 /// Makes kills of records, one by one.
 #[derive(Debug, Default)]
 pub struct Parser {
@@ -176,17 +208,8 @@ struct Report {
 impl Parser {
     /// Takes a record of /dev/kmsg; a kill when it ends one.
     pub fn record(&mut self, record: &[u8]) -> Option<LoggedKill> {
-        let record = String::from_utf8_lossy(record);
-        let (head, rest) = record.split_once(';')?;
-        let mut head = head.split(',');
-        let priority: u32 = head.next()?.parse().ok()?;
-        let at_us: u64 = head.nth(1)?.parse().ok()?;
-        if priority >> FACILITY_SHIFT != 0 {
-            return None;
-        }
-        // Further lines are key and value pairs.
-        let message = unescaped(rest.lines().next()?);
-        self.message(at_us, &message)
+        let Message { at_us, text, .. } = Message::of_kernel(record)?;
+        self.message(at_us, &text)
     }
 
     fn message(&mut self, at_us: u64, message: &str) -> Option<LoggedKill> {

@@ -7,6 +7,7 @@ pub(super) mod descriptors;
 pub(super) mod disks;
 pub(super) mod diskstats;
 pub(super) mod du;
+pub(super) mod kernel;
 pub(super) mod memory;
 pub(super) mod network;
 pub(super) mod pids;

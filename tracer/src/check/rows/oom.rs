@@ -18,13 +18,13 @@ use crate::{
 const NAMED: usize = 5;
 /// Cgroups near their limit whose next victim is named.
 const CGROUPS: usize = 3;
-/// Programs that kill for memory before the kernel does.
+/// Programs that kill for memory before the kernel does, as far as a task's name goes.
 const KILLERS: [&str; 5] = [
     "systemd-oomd",
     "earlyoom",
     "nohang",
     "oomd",
-    "low-memory-mon",
+    "low-memory-moni",
 ];
 
 /// What is known of kills.
@@ -145,11 +145,15 @@ fn kills(
     if named > shown {
         who.push(format!("{} before those", grouped(named - shown)));
     }
-    if total > named {
+    // Where nobody could look, that is said already.
+    if total > named && reading.unseen.is_empty() {
         // The log is a ring, and its lines are ratelimited.
-        let verb = if total - named == 1 { "is" } else { "are" };
+        let (verb, it) = match total - named {
+            1 => ("is", "it"),
+            _ => ("are", "them"),
+        };
         who.push(format!(
-            "{} {verb} not named: the kernel's log has no record of it",
+            "{} {verb} not named: the kernel's log has no record of {it}",
             grouped(total - named)
         ));
     }

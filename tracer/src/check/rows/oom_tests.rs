@@ -107,7 +107,7 @@ fn the_newest_are_named_and_the_others_counted() {
     assert_eq!(finding.who[5], "2 before those");
     assert_eq!(
         finding.who[6],
-        "2 are not named: the kernel's log has no record of it"
+        "2 are not named: the kernel's log has no record of them"
     );
 }
 
@@ -155,4 +155,11 @@ fn without_root_there_is_the_count_alone() {
     assert_eq!(report.verdict(), Verdict::Ok);
     assert_eq!(report.summary, "no kill since boot");
     assert_eq!(report.unseen, blind.unseen);
+    let killed = Reading {
+        since_boot: Some(2),
+        ..blind
+    };
+    let report = judge(&killed, &Limits::default());
+    assert_eq!(report.verdict(), Verdict::Note);
+    assert!(report.findings[0].who.is_empty());
 }
