@@ -48,6 +48,11 @@ impl Cgroups {
         self.version
     }
 
+    /// Where that hierarchy is mounted.
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
     /// Names of those identities that were not asked for before.
     pub fn resolve(&mut self, ids: impl Iterator<Item = u64>) -> Vec<(u64, Text)> {
         let mut unknown: Vec<u64> = ids.filter(|id| !self.names.contains_key(id)).collect();

@@ -1,131 +1,217 @@
-//! What CPUs do: /proc/stat, /proc/interrupts, and cgroups that are held by their limit.
+//! What CPUs did: /proc/stat, /proc/interrupts, /proc/softirqs; and threads of processes
+//! that matter, with where they may run.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, thread, time::Duration};
 
-use procfs::CurrentSI as _;
+use procfs::process::Process;
 
 use crate::{
-    check::rows::cpu::{Interrupts, Throttled, Times},
-    host::mountinfo::Line,
+    check::rows::cpu::{Interrupt, Shares, Thread, Ticks},
     text::Text,
 };
 
-/// No more cgroups than this are looked at.
-const MOST_CGROUPS: usize = 10_000;
+/// Threads that are looked at, of all processes together.
+const MOST_THREADS: usize = 2000;
 
-/// Ticks of each CPU since boot, by its number.
-pub(in crate::check) fn times() -> HashMap<u32, Times> {
-    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+/// Ticks of a CPU by its number; `None` for all together.
+type Stat = HashMap<Option<u32>, Ticks>;
+
+/// Now.
+pub(in crate::check) fn stat() -> Stat {
+    parse_stat(&fs::read_to_string("/proc/stat").unwrap_or_default())
+}
+
+/// `cpu0 user nice system idle iowait irq softirq steal guest guest_nice`. A CPU that is
+/// offline has no line, so the number counts and not the place.
+fn parse_stat(text: &str) -> Stat {
     let one = |line: &str| {
-        let mut words = line.strip_prefix("cpu")?.split_ascii_whitespace();
-        let cpu = words.next()?.parse().ok()?;
-        let mut times = [0; 8];
-        for (time, word) in times.iter_mut().zip(words) {
-            *time = word.parse().ok()?;
-        }
-        Some((cpu, Times(times)))
+        let mut words = line.strip_prefix("cpu")?.split(' ');
+        let cpu = match words.next()? {
+            "" => None,
+            number => Some(number.parse().ok()?),
+        };
+        let mut numbers = words.filter(|w| !w.is_empty()).map(|w| w.parse().ok());
+        let mut next = || numbers.next().flatten().unwrap_or(0);
+        let ticks = Ticks {
+            user: next(),
+            nice: next(),
+            system: next(),
+            idle: next(),
+            iowait: next(),
+            irq: next(),
+            softirq: next(),
+            steal: next(),
+        };
+        Some((cpu, ticks))
     };
-    // The first line is of all, and has no number.
     text.lines().filter_map(one).collect()
 }
 
-/// How often each interrupt came to each CPU since boot.
-pub(in crate::check) fn interrupts() -> Interrupts {
-    let text = fs::read_to_string("/proc/interrupts").unwrap_or_default();
+/// All CPUs together, and each that was online at both ends.
+pub(in crate::check) fn shares(before: &Stat, now: &Stat) -> Option<(Shares, Vec<(u32, Shares)>)> {
+    let of = |cpu: &Option<u32>| Shares::between(before.get(cpu)?, now.get(cpu)?);
+    let mut each: Vec<_> = now
+        .keys()
+        .filter_map(|cpu| Some(((*cpu)?, of(cpu)?)))
+        .collect();
+    each.sort_by_key(|(cpu, _)| *cpu);
+    Some((of(&None)?, each))
+}
+
+/// Interrupts and softirqs since boot.
+pub(in crate::check) fn interrupts() -> Vec<Interrupt> {
+    let read = |path| fs::read(path).unwrap_or_default();
+    let mut all = parse_table(&read("/proc/interrupts"), "interrupt");
+    // Of interrupts those of devices: others are each CPU's own.
+    all.retain(|interrupt| {
+        let number = interrupt.name.as_str().split(' ').nth(1);
+        number.is_some_and(|word| word.bytes().all(|b| b.is_ascii_digit()))
+    });
+    all.extend(parse_table(&read("/proc/softirqs"), "softirq"));
+    all
+}
+
+/// A line of CPUs, then `NAME: count count .. words`; the last word names the device.
+fn parse_table(bytes: &[u8], kind: &str) -> Vec<Interrupt> {
+    let text = String::from_utf8_lossy(bytes);
     let mut lines = text.lines();
-    let head = lines.next().unwrap_or_default();
-    let cpus = head.split_ascii_whitespace();
-    let cpus: Vec<u32> = cpus
-        .filter_map(|cpu| cpu.strip_prefix("CPU")?.parse().ok())
+    let heads = lines.next().unwrap_or_default().split_ascii_whitespace();
+    let cpus: Vec<u32> = heads
+        .filter_map(|word| word.strip_prefix("CPU")?.parse().ok())
         .collect();
     let one = |line: &str| {
         let (name, rest) = line.split_once(':')?;
-        let words: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let counts: HashMap<u32, u64> = cpus
+        let mut words = rest.split_ascii_whitespace();
+        let counts: Vec<(u32, u64)> = cpus
             .iter()
-            .zip(&words)
-            .filter_map(|(cpu, word)| Some((*cpu, word.parse().ok()?)))
+            .map_while(|cpu| Some((*cpu, words.next()?.parse().ok()?)))
             .collect();
-        let device = words.get(cpus.len()..).unwrap_or_default().join(" ");
-        let name = format!("{} {device}", name.trim());
-        Some((Text::from(name.trim()), counts))
+        let device = words.next_back().unwrap_or_default();
+        let name = format!("{kind} {} {device}", name.trim());
+        Some(Interrupt {
+            name: Text::from(name.trim_end()),
+            counts,
+        })
     };
-    Interrupts(lines.filter_map(one).collect())
+    lines.filter_map(one).collect()
 }
 
-/// How often cgroups were held by their CPU limit since they exist: `nr_periods` and
-/// `nr_throttled` of cpu.stat, by path.
-pub(in crate::check) fn throttled() -> HashMap<Text, Throttled> {
-    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let has_cpu = |line: &Line<'_>| match line.kind {
-        b"cgroup2" => true,
-        b"cgroup" => line.has_option(b"cpu"),
-        _ => false,
+/// What came between two readings.
+pub(in crate::check) fn deltas(before: &[Interrupt], now: &[Interrupt]) -> Vec<Interrupt> {
+    let before: HashMap<_, _> = before.iter().map(|i| (&i.name, &i.counts)).collect();
+    let one = |now: &Interrupt| {
+        let before = before.get(&now.name)?;
+        let counts = now.counts.iter().filter_map(|(cpu, count)| {
+            let (_, before) = before.iter().find(|(of, _)| of == cpu)?;
+            Some((*cpu, count.saturating_sub(*before)))
+        });
+        Some(Interrupt {
+            name: now.name.clone(),
+            counts: counts.collect(),
+        })
     };
-    let mut all = HashMap::new();
-    for line in Line::all(&mounts).filter(has_cpu) {
-        let Ok(root) = String::from_utf8(crate::host::mountinfo::unescape(line.point)) else {
-            continue;
+    now.iter().filter_map(one).collect()
+}
+
+/// The threads of these processes over so long from now on, the busiest of each first.
+pub(in crate::check) fn threads(pids: &[u32], time: Duration) -> HashMap<u32, Vec<Thread>> {
+    let before = walk(pids);
+    thread::sleep(time);
+    let now = walk(pids);
+    let mut all: HashMap<u32, Vec<Thread>> = HashMap::new();
+    for (tid, (pid, cpu_s, cpu)) in now {
+        let used = match before.get(&tid) {
+            Some((_, before, _)) => (cpu_s - before) / time.as_secs_f64(),
+            None => 0.0,
         };
-        let root = PathBuf::from(root);
-        let mut left = vec![root.clone()];
-        let mut seen = 0;
-        while let Some(directory) = left.pop() {
-            seen += 1;
-            if seen > MOST_CGROUPS {
-                break;
-            }
-            if let Some(throttled) = stat(&directory) {
-                let path = directory.strip_prefix(&root).unwrap_or(Path::new(""));
-                let path = format!("/{}", path.to_string_lossy());
-                all.insert(Text::from(path.as_str()), throttled);
-            }
-            let Ok(below) = fs::read_dir(&directory) else {
-                continue;
-            };
-            let below = below.flatten();
-            let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            left.extend(below.map(|entry| entry.path()));
+        if used > 0.0 {
+            let allowed = allowed(pid, tid);
+            let threads = all.entry(pid).or_default();
+            threads.push(Thread { used, cpu, allowed });
         }
+    }
+    for threads in all.values_mut() {
+        threads.sort_by(|a, b| b.used.total_cmp(&a.used));
     }
     all
 }
 
-/// `None` where no period was ever counted: there is no limit.
-fn stat(directory: &Path) -> Option<Throttled> {
-    let text = fs::read_to_string(directory.join("cpu.stat")).ok()?;
-    let of = |name: &str| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line?.trim().parse().ok()
-    };
-    let throttled = Throttled {
-        periods: of("nr_periods")?,
-        throttled: of("nr_throttled")?,
-    };
-    (throttled.periods > 0).then_some(throttled)
+/// By thread id: process id, CPU time in seconds, and the CPU it ran on last.
+fn walk(pids: &[u32]) -> HashMap<u32, (u32, f64, u32)> {
+    let ticks = procfs::ticks_per_second() as f64;
+    let tasks = pids.iter().filter_map(|pid| {
+        let process = Process::new(i32::try_from(*pid).ok()?).ok()?;
+        Some((*pid, process.tasks().ok()?))
+    });
+    tasks
+        .flat_map(|(pid, tasks)| tasks.flatten().map(move |task| (pid, task)))
+        .take(MOST_THREADS)
+        .filter_map(|(pid, task)| {
+            let stat = task.stat().ok()?;
+            let cpu = u32::try_from(stat.processor?).ok()?;
+            let cpu_s = (stat.utime + stat.stime) as f64 / ticks;
+            Some((u32::try_from(task.tid).ok()?, (pid, cpu_s, cpu)))
+        })
+        .collect()
 }
 
-/// The CPUs that a process may run on, as the kernel lists them: `0-3,8`.
-pub(in crate::check) fn allowed(pid: u32) -> Option<String> {
-    let status = procfs::process::Process::new(i32::try_from(pid).ok()?)
-        .ok()?
-        .status()
-        .ok()?;
-    let allowed = status.cpus_allowed_list?;
-    let range = |(from, to): &(u32, u32)| match from == to {
-        true => from.to_string(),
-        false => format!("{from}-{to}"),
-    };
-    Some(allowed.iter().map(range).collect::<Vec<_>>().join(","))
+/// `Cpus_allowed_list`; empty where it cannot be read.
+fn allowed(pid: u32, tid: u32) -> Vec<(u32, u32)> {
+    let status = fs::read(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+    let mut lines = status.split(|b| *b == b'\n');
+    let list = lines.find_map(|line| line.strip_prefix(b"Cpus_allowed_list:"));
+    let list = list.and_then(|list| str::from_utf8(list).ok());
+    parse_list(list.unwrap_or_default().trim()).unwrap_or_default()
 }
 
-/// How many CPUs there are, by the same list.
-pub(in crate::check) fn online() -> usize {
-    procfs::KernelStats::current().map_or(1, |stats| stats.cpu_time.len().max(1))
+/// `0-3,8`.
+fn parse_list(list: &str) -> Option<Vec<(u32, u32)>> {
+    let one = |range: &str| {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        Some((from.parse().ok()?, to.parse().ok()?))
+    };
+    list.split(',').map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{deltas, parse_list, parse_stat, parse_table, shares};
+
+    #[test]
+    fn ratios_of_cpus_by_their_numbers() {
+        let before = parse_stat("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nintr 1\n");
+        let now = parse_stat(
+            "cpu  40 10 20 100 20 0 10 0 5 0\ncpu0 40 10 20 100 20 0 10 0 5 0\n\
+             cpu3 1 1 1 1 1 1 1 1 1 1\n",
+        );
+        let (all, each) = shares(&before, &now).unwrap();
+        // Guest time is in user already, and CPU 3 has only come.
+        assert_eq!((all.user, all.idle, all.softirq), (0.2, 0.5, 0.05));
+        assert_eq!(each, [(0, all)]);
+        assert!(shares(&now, &now).is_none());
+        assert!(parse_stat("cpufreq 1\ncpux\n").is_empty());
+    }
+
+    #[test]
+    fn interrupts_by_cpu() {
+        let table = |count: u32| {
+            let text = format!(
+                "      CPU0  CPU2\n 28:  {count}   1  PCI-MSIX  0-edge   eth0-rx\n\
+                 ERR:  0\n LOC: 5 6  Local timer interrupts\nrubbish\n"
+            );
+            parse_table(text.as_bytes(), "interrupt")
+        };
+        let all = deltas(&table(100), &table(350));
+        assert_eq!(all[0].name.as_str(), "interrupt 28 eth0-rx");
+        assert_eq!(all[0].counts, [(0, 250), (2, 0)]);
+        assert_eq!(all.len(), 3);
+        assert!(parse_table(b"\xff\xfe", "softirq").is_empty());
+    }
+
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(parse_list("0-3,8"), Some(vec![(0, 3), (8, 8)]));
+        assert_eq!(parse_list(""), None);
+        assert_eq!(parse_list("0-,x"), None);
+    }
 }

@@ -7,6 +7,7 @@ pub(super) mod descriptors;
 pub(super) mod disks;
 pub(super) mod diskstats;
 pub(super) mod du;
+pub(super) mod files;
 pub(super) mod kernel;
 pub(super) mod memory;
 pub(super) mod network;
@@ -14,6 +15,7 @@ pub(super) mod pids;
 pub(super) mod processes;
 pub(super) mod sockets;
 pub(super) mod statfs;
+pub(super) mod throttled;
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError},

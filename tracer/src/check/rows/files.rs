@@ -1,286 +1,366 @@
-//! Open files against what the host and each process may have, and inotify's limits.
+//! Open files against their limits: the kernel's table, the descriptors of each process,
+//! and inotify by user.
 
-use std::{collections::HashMap, fs};
+use std::collections::HashMap;
 
 use crate::{
     check::{
         context::Context,
-        finding::{Figure, Finding, Row, RowReport, Verdict, figure, figure_of},
+        finding::{Finding, Row, RowReport, Verdict, figure, figure_of},
         limits::{DESCRIPTORS, FILE_TABLE, INOTIFY, Limits},
-        read::descriptors::{Count, Descriptors},
+        read::{self, descriptors::Descriptors},
     },
+    host::users::Users,
     render::quantity::{counted, grouped},
     text::Text,
 };
 
-/// Processes that have a figure.
+/// Processes that are named.
 const NAMED: usize = 5;
+/// A lower limit was set by a sandbox, to forbid opening.
+const SANDBOX: u64 = 16;
 
-/// A process and how many of its descriptors it uses.
+/// Open files.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Full {
-    pid: u32,
-    comm: Text,
-    open: u64,
-    limit: u64,
+pub(in crate::check) struct Reading {
+    /// `fs.file-nr`: files that are open in the whole kernel, and how many can be.
+    pub(in crate::check) table: Option<(u64, u64)>,
+    /// Each process with a limit.
+    pub(in crate::check) holders: Vec<Holder>,
+    /// Processes whose descriptors may not be looked at.
+    pub(in crate::check) refused: u64,
+    pub(in crate::check) inotify: Vec<Inotify>,
+    /// `fs.inotify.max_user_instances`.
+    pub(in crate::check) most_instances: Option<u64>,
+    /// `fs.inotify.max_user_watches`.
+    pub(in crate::check) most_watches: Option<u64>,
+    /// Whether watches were left uncounted, as there are so many.
+    pub(in crate::check) is_cut: bool,
 }
 
-/// A user's inotify instances.
+/// A process and its descriptors.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Instances {
-    uid: u32,
-    used: u64,
-    /// Who has the most of them.
-    largest: String,
+pub(in crate::check) struct Holder {
+    pub(in crate::check) pid: u32,
+    pub(in crate::check) comm: Text,
+    pub(in crate::check) open: u64,
+    /// RLIMIT_NOFILE; `None` for no limit.
+    pub(in crate::check) limit: Option<u64>,
 }
 
-/// Files of the host.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Reading {
-    /// fs.file-nr: allocated, and fs.file-max.
-    file_nr: Option<(u64, u64)>,
-    /// The fullest processes first.
-    fullest: Vec<Full>,
-    /// fs.inotify.max_user_instances.
-    most_instances: Option<u64>,
-    instances: Vec<Instances>,
-    /// Processes that may not be looked at.
-    refused: u64,
+impl Holder {
+    /// The part of the limit that is in use. `None` where a limit says nothing: there is
+    /// none, or it was lowered to below what is open, which sandboxes do.
+    fn used(&self) -> Option<f64> {
+        let limit = self.limit?;
+        (limit >= SANDBOX && self.open <= limit).then(|| self.open as f64 / limit as f64)
+    }
 }
 
-/// Looks at the begin of the sample.
+/// What a user has of inotify. An instance that a fork shares counts for each process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::check) struct Inotify {
+    pub(in crate::check) user: Text,
+    pub(in crate::check) instances: u64,
+    pub(in crate::check) watches: u64,
+    /// Its processes: instances, then watches; those with the most first.
+    pub(in crate::check) holders: Vec<(u32, Text, u64, u64)>,
+}
+
+/// Looks: descriptors are those of the begin, the rest those of the end.
 pub(super) fn look(context: &Context) -> RowReport {
     let descriptors = context.descriptors();
+    let own = std::process::id();
+    let holders = descriptors.counts.iter().filter(|(pid, _)| **pid != own);
+    let (inotify, is_cut) = inotify(descriptors);
+    let (most_instances, most_watches) = read::files::inotify_limits();
     let reading = Reading {
-        file_nr: file_nr(&fs::read_to_string("/proc/sys/fs/file-nr").unwrap_or_default()),
-        fullest: fullest(descriptors),
-        most_instances: fs::read_to_string("/proc/sys/fs/inotify/max_user_instances")
-            .ok()
-            .and_then(|text| text.trim().parse().ok()),
-        instances: instances(descriptors),
+        table: read::files::table(),
+        holders: holders
+            .map(|(pid, count)| Holder {
+                pid: *pid,
+                comm: count.comm.clone(),
+                open: count.open,
+                limit: count.limit,
+            })
+            .collect(),
         refused: descriptors.refused,
+        inotify,
+        most_instances,
+        most_watches,
+        is_cut,
     };
     judge(&reading, &context.limits)
 }
 
-/// Three numbers: allocated, free (always 0 since 2.6), most (`proc_nr_files`, fs/file_table.c).
-fn file_nr(text: &str) -> Option<(u64, u64)> {
-    let mut words = text.split_ascii_whitespace().map(str::parse);
-    Some((words.next()?.ok()?, words.nth(1)?.ok()?))
-}
-
-fn fullest(descriptors: &Descriptors) -> Vec<Full> {
-    let full = |(pid, count): (&u32, &Count)| {
-        Some(Full {
-            pid: *pid,
-            comm: count.comm.clone(),
-            open: count.open,
-            limit: count.limit.filter(|limit| *limit > 0)?,
-        })
-    };
-    let mut all: Vec<Full> = descriptors.counts.iter().filter_map(full).collect();
-    all.sort_by(|a, b| {
-        ratio(b.open, b.limit)
-            .total_cmp(&ratio(a.open, a.limit))
-            .then(a.pid.cmp(&b.pid))
-    });
-    // Any of them can be past a limit; no more than these are of interest else.
-    let past = all
-        .iter()
-        .take_while(|one| ratio(one.open, one.limit) >= 0.5)
-        .count();
-    all.truncate(past.max(NAMED));
-    all
-}
-
-fn instances(descriptors: &Descriptors) -> Vec<Instances> {
-    let mut users: HashMap<u32, (u64, u64, String)> = HashMap::new();
-    for (pid, count) in descriptors
-        .counts
-        .iter()
-        .filter(|(_, count)| count.inotify > 0)
-    {
-        let (used, most, largest) = users.entry(count.uid).or_default();
-        *used += count.inotify;
-        if count.inotify > *most {
-            *most = count.inotify;
-            *largest = format!("{}[{pid}] has {}", count.comm, count.inotify);
-        }
+fn inotify(descriptors: &Descriptors) -> (Vec<Inotify>, bool) {
+    let with = descriptors.counts.iter().filter(|(_, c)| c.inotify > 0);
+    let (watches, is_cut) = read::files::watches(with.clone().map(|(pid, _)| *pid));
+    let names = Users::read();
+    let mut users: HashMap<u32, Inotify> = HashMap::new();
+    for (pid, count) in with {
+        let watches = watches.get(pid).copied().unwrap_or(0);
+        let user = users.entry(count.uid).or_insert_with(|| Inotify {
+            user: names.name(count.uid),
+            ..Inotify::default()
+        });
+        user.instances += count.inotify;
+        user.watches += watches;
+        let holder = (*pid, count.comm.clone(), count.inotify, watches);
+        user.holders.push(holder);
     }
-    let users = users.into_iter();
-    let mut users: Vec<Instances> = users
-        .map(|(uid, (used, _, largest))| Instances { uid, used, largest })
+    let mut users: Vec<_> = users.into_values().collect();
+    users.sort_by_key(|user| std::cmp::Reverse(user.instances));
+    (users, is_cut)
+}
+
+/// From a reading to a report.
+pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
+    let mut fullest: Vec<_> = reading
+        .holders
+        .iter()
+        .filter_map(|holder| Some((holder.used()?, holder)))
         .collect();
-    users.sort_by_key(|user| (std::cmp::Reverse(user.used), user.uid));
-    users
-}
-
-fn ratio(part: u64, of: u64) -> f64 {
-    part as f64 / of.max(1) as f64
-}
-
-fn judge(reading: &Reading, limits: &Limits) -> RowReport {
-    let files = match reading.file_nr {
-        // A host without a limit has the largest number there is.
-        Some((used, most)) if most < i64::MAX as u64 => {
-            format!("{} of {} open files", grouped(used), grouped(most))
-        }
-        Some((used, _)) => format!("{} open files, no limit", grouped(used)),
-        None => "open files unknown".to_owned(),
-    };
-    let fullest = reading.fullest.first().map(line);
-    let fullest = fullest
-        .map(|line| format!("   fullest {line}"))
-        .unwrap_or_default();
-    let mut report = RowReport::new(Row::Files, files + &fullest, figures(reading));
+    fullest.sort_by(|(a, x), (b, y)| b.total_cmp(a).then(x.pid.cmp(&y.pid)));
+    let mut figures = Vec::new();
+    let mut summary = Vec::new();
+    if let Some((open, most)) = reading.table {
+        figures.push(figure("file_nr", open as f64));
+        figures.push(figure("file_max", most as f64));
+        figures.push(figure("file_nr_ratio", table_used(open, most)));
+        // Without a limit the kernel says 2^63 - 1.
+        summary.push(if most >= i64::MAX as u64 {
+            format!("{} open, no limit", counted(open, "file"))
+        } else {
+            format!("{} open of {}", counted(open, "file"), grouped(most))
+        });
+    }
+    for (used, holder) in fullest.iter().take(NAMED) {
+        let of = format!("{}[{}]", holder.comm, holder.pid);
+        figures.push(figure_of("descriptors_used_ratio", of, *used));
+    }
+    if let Some((_, holder)) = fullest.first() {
+        summary.push(format!("fullest {}", describe(holder)));
+    }
+    for user in &reading.inotify {
+        let name = &user.user;
+        figures.push(figure_of("inotify_instances", name, user.instances as f64));
+        figures.push(figure_of("inotify_watches", name, user.watches as f64));
+    }
+    let mut report = RowReport::new(Row::Files, summary.join("   "), figures);
+    report.findings.extend(table(reading, limits));
+    report.findings.extend(descriptors(&fullest, limits));
+    report.findings.extend(of_inotify(reading, limits));
     if reading.refused > 0 {
-        let refused = counted(reading.refused, "process");
         report.unseen.push(format!(
-            "the descriptors of {refused}: needs root (CAP_SYS_PTRACE)"
+            "descriptors of {} processes: they belong to others, which needs CAP_SYS_PTRACE",
+            grouped(reading.refused)
         ));
     }
-    if let Some((used, most)) = reading.file_nr {
-        let verdict = limits.judge(&FILE_TABLE, ratio(used, most));
-        if verdict > Verdict::Ok {
-            report.findings.push(Finding {
-                verdict,
-                what: format!(
-                    "{} of {} open files (fs.file-max)",
-                    grouped(used),
-                    grouped(most)
-                ),
-                who: reading.fullest.iter().take(NAMED).map(line).collect(),
-                why: limits.why(&FILE_TABLE),
-                next: "sysctl fs.file-nr; lsof -p PID".to_owned(),
-            });
-        }
-    }
-    for full in &reading.fullest {
-        let verdict = limits.judge(&DESCRIPTORS, ratio(full.open, full.limit));
-        if verdict > Verdict::Ok {
-            report.findings.push(Finding {
-                verdict,
-                what: line(full),
-                who: Vec::new(),
-                why: limits.why(&DESCRIPTORS),
-                next: format!("ls -l /proc/{0}/fd; prlimit --nofile --pid {0}", full.pid),
-            });
-        }
-    }
-    for user in &reading.instances {
-        let most = reading.most_instances.unwrap_or(u64::MAX);
-        let verdict = limits.judge(&INOTIFY, ratio(user.used, most));
-        if verdict > Verdict::Ok {
-            report.findings.push(Finding {
-                verdict,
-                what: format!(
-                    "user {} has {} of {most} inotify instances",
-                    user.uid, user.used
-                ),
-                who: vec![user.largest.clone()],
-                why: limits.why(&INOTIFY),
-                next: "sysctl fs.inotify.max_user_instances".to_owned(),
-            });
-        }
+    if reading.is_cut {
+        report
+            .unseen
+            .push("some inotify watches: there are too many to count".to_owned());
     }
     report
 }
 
-fn line(full: &Full) -> String {
-    format!(
-        "{}[{}] {} of {} descriptors",
-        full.comm,
-        full.pid,
-        grouped(full.open),
-        grouped(full.limit)
-    )
+fn table_used(open: u64, most: u64) -> f64 {
+    open as f64 / most.max(1) as f64
 }
 
-fn figures(reading: &Reading) -> Vec<Figure> {
-    let mut figures = Vec::new();
-    if let Some((used, most)) = reading.file_nr {
-        figures.push(figure("file_nr", used as f64));
-        figures.push(figure("file_max", most as f64));
-        figures.push(figure("file_nr_ratio", ratio(used, most)));
+/// `nginx[12] 972 of 1,024 descriptors`.
+fn describe(holder: &Holder) -> String {
+    let Holder {
+        pid, comm, open, ..
+    } = holder;
+    let open = grouped(*open);
+    match holder.limit {
+        Some(limit) => format!("{comm}[{pid}] {open} of {} descriptors", grouped(limit)),
+        None => format!("{comm}[{pid}] {open} descriptors, no limit"),
     }
-    for full in reading.fullest.iter().take(NAMED) {
-        let of = format!("{}[{}]", full.comm, full.pid);
-        figures.push(figure_of(
-            "descriptors_used_ratio",
-            of,
-            ratio(full.open, full.limit),
-        ));
+}
+
+fn table(reading: &Reading, limits: &Limits) -> Option<Finding> {
+    let (open, most) = reading.table?;
+    let used = table_used(open, most);
+    let verdict = limits.judge(&FILE_TABLE, used);
+    let mut holders: Vec<_> = reading.holders.iter().collect();
+    holders.sort_by_key(|holder| (std::cmp::Reverse(holder.open), holder.pid));
+    (verdict > Verdict::Ok).then(|| Finding {
+        verdict,
+        what: format!(
+            "{} files are open of {}, {:.0} % of fs.file-max",
+            grouped(open),
+            grouped(most),
+            used * 100.0
+        ),
+        who: holders.iter().take(NAMED).map(|h| describe(h)).collect(),
+        why: limits.why(&FILE_TABLE),
+        next: "sysctl fs.file-nr fs.file-max".to_owned(),
+    })
+}
+
+fn descriptors(fullest: &[(f64, &Holder)], limits: &Limits) -> Option<Finding> {
+    let of = |used: f64| limits.judge(&DESCRIPTORS, used);
+    let full = fullest.iter().filter(|(used, _)| of(*used) > Verdict::Ok);
+    let (used, holder) = fullest
+        .first()
+        .filter(|(used, _)| of(*used) > Verdict::Ok)?;
+    let what = match full.clone().count() {
+        1 => format!("{}, {:.0} %", describe(holder), used * 100.0),
+        count => format!(
+            "{count} processes are near their limit of descriptors, the worst at {:.0} %",
+            used * 100.0
+        ),
+    };
+    Some(Finding {
+        verdict: of(*used),
+        what,
+        who: full
+            .take(NAMED)
+            .map(|(_, holder)| describe(holder))
+            .collect(),
+        why: limits.why(&DESCRIPTORS),
+        next: format!("sudo ls -l /proc/{}/fd", holder.pid),
+    })
+}
+
+fn of_inotify(reading: &Reading, limits: &Limits) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for user in &reading.inotify {
+        let instances = reading.most_instances.map(|most| {
+            let sysctl = "max_user_instances";
+            (user.instances, most, "instance", sysctl)
+        });
+        let watches = reading.most_watches.map(|most| {
+            let sysctl = "max_user_watches";
+            (user.watches, most, "watch", sysctl)
+        });
+        for (count, most, noun, sysctl) in instances.into_iter().chain(watches) {
+            let is_watches = noun == "watch";
+            let plural = if is_watches { "watches" } else { "instances" };
+            let used = count as f64 / most.max(1) as f64;
+            let verdict = limits.judge(&INOTIFY, used);
+            if verdict == Verdict::Ok {
+                continue;
+            }
+            let of = |holder: &(u32, Text, u64, u64)| {
+                if is_watches { holder.3 } else { holder.2 }
+            };
+            let mut holders: Vec<_> = user.holders.iter().collect();
+            holders.sort_by_key(|holder| (std::cmp::Reverse(of(holder)), holder.0));
+            let who = holders.iter().take(NAMED);
+            let who = who.map(|h| format!("{}[{}] {} {plural}", h.1, h.0, grouped(of(h))));
+            findings.push(Finding {
+                verdict,
+                what: format!(
+                    "user {} has {} of {} inotify {plural}",
+                    user.user,
+                    grouped(count),
+                    grouped(most)
+                ),
+                who: who.collect(),
+                why: limits.why(&INOTIFY),
+                next: format!("sysctl fs.inotify.{sysctl}"),
+            });
+        }
     }
-    for user in &reading.instances {
-        let most = reading.most_instances.unwrap_or(u64::MAX);
-        figures.push(figure_of(
-            "inotify_used_ratio",
-            user.uid,
-            ratio(user.used, most),
-        ));
-    }
-    figures
+    findings
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Full, Instances, Reading, file_nr, judge};
+    use super::{Holder, Inotify, Reading, judge};
     use crate::check::{finding::Verdict, limits::Limits};
 
-    fn full(open: u64, limit: u64) -> Full {
-        Full {
-            pid: 7,
-            comm: "api".into(),
+    fn holder(pid: u32, open: u64, limit: Option<u64>) -> Holder {
+        Holder {
+            pid,
+            comm: "app".into(),
             open,
             limit,
         }
     }
 
     #[test]
-    fn the_file_table_and_each_process_have_their_limits() {
-        for (file_nr, open, verdict) in [
-            ((1_000, 100_000), 100, Verdict::Ok),
-            ((1_000, i64::MAX as u64), 100, Verdict::Ok),
-            ((90_000, 100_000), 100, Verdict::Warning),
-            ((1_000, 100_000), 900, Verdict::Warning),
-            ((1_000, 100_000), 973, Verdict::Critical),
-        ] {
-            let reading = Reading {
-                file_nr: Some(file_nr),
-                fullest: vec![full(open, 1024)],
-                ..Reading::default()
-            };
-            let report = judge(&reading, &Limits::default());
-            assert_eq!(report.verdict(), verdict, "{file_nr:?} {open}");
-            assert!(report.summary.contains("api[7]"));
-        }
+    fn a_process_near_its_limit_is_named() {
+        let reading = Reading {
+            table: Some((9_000, i64::MAX as u64)),
+            holders: vec![
+                holder(1, 200, Some(1024)),
+                holder(2, 972, Some(1024)),
+                holder(3, 60, Some(64)),
+                holder(4, 90_000, None),
+            ],
+            refused: 3,
+            ..Reading::default()
+        };
+        let report = judge(&reading, &Limits::default());
+        assert_eq!(report.verdict(), Verdict::Warning);
+        assert_eq!(
+            report.findings[0].who,
+            [
+                "app[2] 972 of 1,024 descriptors",
+                "app[3] 60 of 64 descriptors"
+            ]
+        );
+        assert!(report.summary.starts_with("9,000 files open, no limit"));
+        assert!(report.unseen[0].starts_with("descriptors of 3 processes"));
     }
 
     #[test]
-    fn inotify_counts_by_user() {
+    fn a_sandbox_that_forbids_itself_to_open_is_no_trouble() {
         let reading = Reading {
-            most_instances: Some(128),
-            instances: vec![Instances {
-                uid: 1000,
-                used: 127,
-                largest: "code[9] has 100".into(),
-            }],
+            holders: vec![
+                holder(1, 3, Some(0)),
+                holder(2, 3, Some(3)),
+                holder(3, 40, Some(20)),
+            ],
+            ..Reading::default()
+        };
+        let report = judge(&reading, &Limits::default());
+        assert!(report.findings.is_empty() && report.figures.is_empty());
+    }
+
+    #[test]
+    fn the_table_of_the_kernel_is_full() {
+        let reading = Reading {
+            table: Some((960, 1000)),
+            holders: vec![holder(1, 10, Some(1024)), holder(2, 900, None)],
             ..Reading::default()
         };
         let report = judge(&reading, &Limits::default());
         assert_eq!(report.verdict(), Verdict::Critical);
         assert_eq!(
-            report.findings[0].what,
-            "user 1000 has 127 of 128 inotify instances"
+            report.findings[0].who[0],
+            "app[2] 900 descriptors, no limit"
         );
     }
 
     #[test]
-    fn the_three_numbers_of_file_nr() {
+    fn inotify_is_counted_by_user() {
+        let reading = Reading {
+            inotify: vec![Inotify {
+                user: "web".into(),
+                instances: 110,
+                watches: 7000,
+                holders: vec![(7, "node".into(), 10, 6990), (8, "tail".into(), 100, 10)],
+            }],
+            most_instances: Some(128),
+            most_watches: Some(8192),
+            ..Reading::default()
+        };
+        let report = judge(&reading, &Limits::default());
+        let what: Vec<_> = report.findings.iter().map(|f| f.what.as_str()).collect();
         assert_eq!(
-            file_nr("1184\t0\t9223372036854775807\n"),
-            Some((1184, i64::MAX as u64))
+            what,
+            [
+                "user web has 110 of 128 inotify instances",
+                "user web has 7,000 of 8,192 inotify watches"
+            ]
         );
-        assert_eq!(file_nr("1184\t0"), None);
+        assert_eq!(report.findings[0].who[0], "tail[8] 100 instances");
+        assert_eq!(report.findings[1].who[0], "node[7] 6,990 watches");
     }
 }

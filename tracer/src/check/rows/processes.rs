@@ -173,13 +173,12 @@ fn largest(processes: &Processes) -> Vec<(Text, u64, u64)> {
 
 /// From a reading to a report.
 pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
-    let (blocked, watched) = match &reading.blocked {
-        Blocked::Watched { total, .. } => (*total, true),
-        Blocked::Seen { total, .. } => (*total, false),
+    let blocked = match &reading.blocked {
+        Blocked::Watched { total, .. } | Blocked::Seen { total, .. } => *total,
     };
     let summary = format!(
-        "{} with {}   {}   {} blocked",
-        counted(reading.processes, "process"),
+        "{} processes with {}   {}   {} blocked",
+        grouped(reading.processes),
         counted(reading.threads, "thread"),
         counted(reading.zombies, "zombie"),
         grouped(blocked),
@@ -203,7 +202,7 @@ pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         Blocked::Seen { still, .. } => seen_twice(still),
     });
     report.findings.extend(table(reading, most, used, limits));
-    if let (false, Blocked::Seen { why, .. }) = (watched, &reading.blocked) {
+    if let Blocked::Seen { why, .. } = &reading.blocked {
         report.unseen.push(format!(
             "since when tasks are blocked, by what, and threads other than the first of a \
              process: {why}"
