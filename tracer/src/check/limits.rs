@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
 use super::finding::Verdict;
+use crate::render::quantity::bytes;
 
 /// From where on a figure is bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -194,11 +195,19 @@ impl Limits {
         } else {
             "from"
         };
+        let number = |number: f64| {
+            if name.ends_with("_bytes") && number.is_finite() {
+                bytes(number.max(0.0) as u64)
+            } else {
+                number.to_string()
+            }
+        };
         let critical = if critical.is_finite() {
-            format!(", critical {side} {critical}")
+            format!(", critical {side} {}", number(critical))
         } else {
             String::new()
         };
+        let warning = number(warning);
         format!("{reason} ({name}: warning {side} {warning}{critical})")
     }
 
