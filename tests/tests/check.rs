@@ -133,7 +133,7 @@ fn ports_that_are_used_up_are_found() {
             let (accepted, _) = server.accept()?;
             drop(client);
             // Until the peer's FIN is here.
-            (&accepted).read(&mut [0])?;
+            assert_eq!((&accepted).read(&mut [0])?, 0);
         }
         Ok(server)
     };

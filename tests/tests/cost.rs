@@ -7,7 +7,7 @@ use tests::{
     bpf,
     provoke::Workload,
     skip,
-    time::{let_pass, monotonic_ns},
+    time::{clock_ns, let_pass, monotonic_ns},
     tracer::{Tracer, number},
 };
 
@@ -21,7 +21,7 @@ fn hooks_cost_next_to_nothing() {
     let _floor = bpf::floor();
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshot();
-    let (mut switches, mut wakings) = (Vec::new(), Vec::new());
+    let (mut floors, mut switches, mut wakings) = (Vec::new(), Vec::new(), Vec::new());
     // Rounds, and the median of each: the machine is not ours alone.
     for _ in 0..5 {
         let look = || ["floor", "sched_switch", "sched_waking"].map(bpf::cost_of);
@@ -34,18 +34,25 @@ fn hooks_cost_next_to_nothing() {
         let [floor, switch, waking] =
             [0, 1, 2].map(|i: usize| after[i].ns_a_call_since(&before[i]));
         println!("ns a call: empty {floor:.1}, sched_switch {switch:.1}, sched_waking {waking:.1}");
+        floors.push(floor);
         switches.push(switch - floor);
         wakings.push(waking - floor);
     }
+    floors.sort_by(f64::total_cmp);
     for (name, net, most) in [
         ("sched_switch", &mut switches, 10.0),
         // From 6.12 on it also reads the line of the task that `enqueue_task` reads
         // next, to tell sleep from waiting: a miss that is ours instead of the kernel's.
-        ("sched_waking", &mut wakings, 45.0),
+        // What a miss takes is the machine's matter: so it is held against the floor.
+        (
+            "sched_waking",
+            &mut wakings,
+            f64::max(45.0, 2.0 * floors[2]),
+        ),
     ] {
         net.sort_by(f64::total_cmp);
         println!(
-            "{name}: net of the empty program {:.1} ns, at most {most}",
+            "{name}: net of the empty program {:.1} ns, at most {most:.1}",
             net[2]
         );
         assert!(net[2] <= most, "{name}: {net:?}");
@@ -124,9 +131,30 @@ fn the_hooks_of_causes_cost_little() {
     }
 }
 
+/// How many times as long as usual the machine takes for what has rested for a second: one
+/// read of a file of /proc, in CPU time. A virtual machine whose host takes idle memory away
+/// takes ten times as long; all that happens once a second does.
+fn coldness() -> f64 {
+    /// What a machine with its own memory takes at most.
+    const USUAL_NS: f64 = 60_000.0;
+    let mut reads: Vec<u64> = (0..5)
+        .map(|_| {
+            let_pass(1.0);
+            let before = clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
+            std::fs::read("/proc/self/schedstat").expect("it is there");
+            clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) - before
+        })
+        .collect();
+    reads.sort_unstable();
+    let coldness = (reads[2] as f64 / USUAL_NS).max(1.0);
+    println!("ns of a cold read {reads:?}: {coldness:.1} times the usual");
+    coldness
+}
+
 /// CPU and memory with few and with many tasks.
 #[test]
 fn the_process_costs_next_to_nothing() {
+    let coldness = coldness();
     for (tasks, most_cpu) in [(100, 0.005), (10_000, 0.02)] {
         let crowd = Workload::ready(&["sleepers", &tasks.to_string()]);
         let mut tracer = Tracer::start(&["--interval", "1s"]);
@@ -147,7 +175,7 @@ fn the_process_costs_next_to_nothing() {
             mib("rss_bytes"),
             mib("map_bytes"),
         );
-        assert!(shares[4] <= most_cpu, "{shares:?}");
+        assert!(shares[4] <= most_cpu * coldness, "{shares:?}");
         assert!(mib("rss_bytes") <= 40.0);
         drop(crowd);
         let_pass(1.0);
@@ -157,6 +185,7 @@ fn the_process_costs_next_to_nothing() {
 /// From exec to hooks attached, and to the first figures.
 #[test]
 fn it_starts_at_once() {
+    let coldness = coldness();
     let mut attached = Vec::new();
     let mut shown = Vec::new();
     for _ in 0..5 {
@@ -169,6 +198,7 @@ fn it_starts_at_once() {
     attached.sort_unstable();
     shown.sort_unstable();
     println!("ms from exec to hooks attached {attached:?}, to the first figures {shown:?}");
-    assert!(attached[2] <= 300, "{attached:?}");
-    assert!(shown[2] <= 1300, "{shown:?}");
+    let most = (300.0 * coldness) as u64;
+    assert!(attached[2] <= most, "{attached:?}");
+    assert!(shown[2] <= 1000 + most, "{shown:?}");
 }

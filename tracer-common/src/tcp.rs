@@ -57,7 +57,7 @@ pub type Population = [u64; STATES];
 /// Most network namespaces that are told apart.
 pub const NAMESPACES: u32 = 512;
 /// Slots for pairs of a process and a port, a power of two.
-pub const ACTORS: u32 = 8192;
+pub const ACTORS: u32 = 4096;
 /// Slots for ports that connections are counted by, a power of two.
 pub const PORTS: u32 = 1024;
 
