@@ -101,6 +101,7 @@ fn an_episode_over_the_threshold_costs_little() {
 /// The hooks that say what a task waits for, net of an empty program on the spot.
 #[test]
 fn the_hooks_of_causes_cost_little() {
+    let coldness = coldness();
     let _statistics = bpf::statistics();
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshot();
@@ -127,7 +128,8 @@ fn the_hooks_of_causes_cost_little() {
         let [floor, cost] = [0, 1].map(|i: usize| after[i].ns_a_call_since(&before[i]));
         println!("{hook}: {calls} calls, {cost:.0} ns, empty {floor:.0} ns, at most {most} more");
         assert!(calls > 20, "the workload comes by");
-        assert!(cost - floor <= most, "{hook}: {cost} ns");
+        // What comes by rarely finds its memory cold.
+        assert!(cost - floor <= most * coldness, "{hook}: {cost} ns");
     }
 }
 
