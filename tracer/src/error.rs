@@ -114,19 +114,15 @@ impl KernelError {
 }
 
 /// The verifier gives a function with the number of its type, which each build changes:
-/// `name#256`.
+/// `function name#256`.
 fn without_type_ids(line: &str) -> String {
-    let mut parts = line.split('#');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-        let is_number = rest.len() < part.len() && text.ends_with(|c: char| c.is_alphanumeric());
-        if !is_number {
-            text.push('#');
-        }
-        text.push_str(if is_number { rest } else { part });
-    }
-    text
+    const FUNCTION: &str = "function ";
+    let Some((before, after)) = line.split_once(FUNCTION) else {
+        return line.to_owned();
+    };
+    let (name, rest) = after.split_once('#').unwrap_or((after, ""));
+    let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    format!("{before}{FUNCTION}{name}{rest}")
 }
 
 /// The first line, and the last that says something: the one before the
@@ -147,7 +143,10 @@ mod tests {
 
     #[test]
     fn a_verifier_log_becomes_one_line() {
-        assert_eq!(super::without_type_ids("f#12: a #3 b#c"), "f: a #3 b#c");
+        let typed = "for arg#0 function tcp_send_reset#256: invalid";
+        let plain = "for arg#0 function tcp_send_reset: invalid";
+        assert_eq!(super::without_type_ids(typed), plain);
+        assert_eq!(super::without_type_ids(plain), plain);
         let log = "the load failed. Verifier output: 0: R1=ctx()\n1: (95) exit\n\
                    R0 !read_ok\nprocessed 2 insns (limit 1000000)\n";
         let error = KernelError::bpf("loading", "x", &Error::other(log)).to_string();
