@@ -1,6 +1,6 @@
 //! `tracer check`: the whole first look at a host, a verdict a line.
 //!
-//! Each row reads what it needs on a thread of its own, through [`context`], and judges
+//! Each row reads what it needs on a thread of its own, through `context.rs`, and judges
 //! it: `rows/` has a file a row with the pure judge, `read/` the readers. A row that does
 //! not answer in time is a finding too. `limits.rs` has every limit.
 
