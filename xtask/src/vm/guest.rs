@@ -8,10 +8,15 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::process;
+use crate::vm::turns;
+use crate::{clock, process};
 
 /// What `leave` (tests/src/bin/leave.rs) adds to a status.
 const LEAVE_BASE: i32 = 32;
@@ -23,13 +28,18 @@ const CPUS: u32 = 2;
 const DISK_BYTES: u64 = 160 << 20;
 /// Reads and writes a second of the throttled disk.
 const DISK_IOPS: u32 = 4;
+/// A guest that says nothing for so long hangs. The longest test is silent for half a
+/// minute, and a guest that is stopped to let another be alone for twice as long.
+const SILENCE_S: u64 = 240;
+/// Whatever it says: twice what all tests take on a slow machine.
+const LIMIT_S: u64 = 2400;
 
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Its job ended, with this status.
     Left(i32),
-    /// It was killed at its time limit, in seconds.
+    /// It was killed: it ran, or was silent, for more than so many seconds.
     TimedOut(u64),
     /// Neither: a panic, a reset, or QEMU failed.
     Died(ExitStatus),
@@ -53,8 +63,7 @@ pub(super) fn run(
     initrd: &Path,
     folder: &Path,
     monitor: &Path,
-    limit_s: u64,
-    line: impl FnMut(&str) -> Option<String>,
+    mut line: impl FnMut(&str) -> Option<String>,
 ) -> Result<End> {
     let disk = |name: &str| -> Result<String> {
         let path = folder.join(name);
@@ -67,7 +76,7 @@ pub(super) fn run(
     // `timeout` kills QEMU even when xtask itself was killed; in the foreground,
     // Ctrl-C gets to QEMU too.
     let mut qemu = Command::new("timeout");
-    qemu.args(["--foreground", "--kill-after=5", &limit_s.to_string(), QEMU])
+    qemu.args(["--foreground", "--kill-after=5", &LIMIT_S.to_string(), QEMU])
         .args(["-nodefaults", "-no-user-config", "-no-reboot"])
         .args(["-display", "none", "-M", "pc,accel=tcg"])
         // Five levels of page tables only slow the emulation down.
@@ -93,14 +102,40 @@ pub(super) fn run(
             "console=ttyS0 panic=-1 oops=panic quiet mitigations=off delayacct",
         ])
         .stderr(File::create(folder.join("qemu"))?);
-    let status = process::converse(&mut qemu, line)?;
-    Ok(end(status, limit_s))
+    let heard = Mutex::new(clock::now());
+    thread::scope(|scope| {
+        let (over, is_over) = mpsc::channel::<()>();
+        let watch = scope.spawn(|| quit_if_silent(&heard, is_over, monitor));
+        let status = process::converse(&mut qemu, |said| {
+            *turns::lock(&heard) = clock::now();
+            line(said)
+        });
+        drop(over);
+        let was_silent = watch.join().unwrap_or(false);
+        let status = status?;
+        Ok(match was_silent {
+            true => End::TimedOut(SILENCE_S),
+            false => end(status),
+        })
+    })
+}
+
+/// Ends a guest that says nothing for too long; whether it did.
+fn quit_if_silent(heard: &Mutex<Instant>, is_over: Receiver<()>, monitor: &Path) -> bool {
+    while is_over.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+        if turns::lock(heard).elapsed().as_secs() > SILENCE_S {
+            // It hangs up instead of answering; one that does neither comes to its limit.
+            let _ = turns::say(monitor, "quit");
+            return true;
+        }
+    }
+    false
 }
 
 /// What the status of `timeout qemu` means.
-fn end(status: ExitStatus, limit_s: u64) -> End {
+fn end(status: ExitStatus) -> End {
     match status.code() {
-        Some(124 | 137) | None => End::TimedOut(limit_s),
+        Some(124 | 137) | None => End::TimedOut(LIMIT_S),
         Some(code) if code & 1 == 1 && code >> 1 >= LEAVE_BASE => {
             End::Left((code >> 1) - LEAVE_BASE)
         }
@@ -145,12 +180,12 @@ mod tests {
 
     #[test]
     fn only_the_guest_itself_can_say_that_it_passed() {
-        let ended = |code: i32| end(ExitStatus::from_raw(code << 8), 60);
+        let ended = |code: i32| end(ExitStatus::from_raw(code << 8));
         assert_eq!(ended(65), End::Left(0));
         assert_eq!(ended(67), End::Left(1));
         assert!(matches!(ended(0), End::Died(_)), "a panic");
         assert!(matches!(ended(1), End::Died(_)), "an error of QEMU's");
-        assert_eq!(ended(124), End::TimedOut(60));
-        assert_eq!(ended(137), End::TimedOut(60));
+        assert_eq!(ended(124), End::TimedOut(LIMIT_S));
+        assert_eq!(ended(137), End::TimedOut(LIMIT_S));
     }
 }

@@ -41,9 +41,6 @@ use turns::Turns;
 
 /// Guests at a time: each has two CPUs and keeps them busy.
 const AT_A_TIME: usize = 2;
-/// A guest takes some two minutes, and may be stopped for as long, or run some tests
-/// twice; one that takes longer than this hangs.
-const LIMIT_S: u64 = 600;
 const LAST_LINES: usize = 15;
 /// QEMU 7.2 brings down one guest in ten or so (`guest::ran_stale_code`).
 const MOST_RETRIES: usize = 2;
@@ -284,7 +281,7 @@ impl Job {
         self.turns.enter(&monitor);
         let mut log = Log::default();
         let mut alone = None;
-        let end = guest::run(&image.vmlinuz, initrd, folder, &monitor, LIMIT_S, |line| {
+        let end = guest::run(&image.vmlinuz, initrd, folder, &monitor, |line| {
             match line {
                 results::ALONE => alone = Some(self.turns.alone(&monitor)),
                 results::TOGETHER => alone = None,
@@ -306,7 +303,7 @@ impl Job {
         let end = end?;
         match end {
             End::Left(_) => return Ok((log, end)),
-            End::TimedOut(limit) => println!("{name:<5}| killed after {limit} s"),
+            End::TimedOut(limit) => println!("{name:<5}| killed: no end, or no word, in {limit} s"),
             End::Died(status) => println!("{name:<5}| died: QEMU ended with {status}"),
         }
         for line in guest::last_words(folder, LAST_LINES)?.lines() {

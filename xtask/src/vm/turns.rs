@@ -76,7 +76,7 @@ impl Drop for Alone<'_> {
 }
 
 /// Has a monitor carry out a command.
-fn say(monitor: &Path, command: &str) -> Result<()> {
+pub(super) fn say(monitor: &Path, command: &str) -> Result<()> {
     let talk = || -> Result<()> {
         let mut stream = UnixStream::connect(monitor)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -101,7 +101,7 @@ fn listen(stream: &mut UnixStream) -> Result<()> {
     Ok(())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A thread that panicked has left nothing half done in here.
     mutex
         .lock()
