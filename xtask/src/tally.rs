@@ -8,6 +8,9 @@
 //! Failed tests may get a second try: then the program's next run corrects the
 //! counts of the one before, and those that passed are named.
 
+/// Of what a test said as it failed, so much is said again in the end.
+const MOST_WORDS: usize = 300;
+
 /// A program that fails more tests than this is broken, and none gets a second try.
 const MOST_AGAIN: usize = 3;
 
@@ -16,6 +19,13 @@ const MOST_AGAIN: usize = 3;
 pub(crate) struct Skip {
     pub(crate) test: String,
     pub(crate) reason: String,
+}
+
+/// What a test said as it failed, whether or not it passed at its second try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Panic {
+    pub(crate) test: String,
+    pub(crate) said: String,
 }
 
 /// The tests of any number of test programs, counted line by line.
@@ -29,6 +39,9 @@ pub(crate) struct Tally {
     pub(crate) skipped: Vec<Skip>,
     /// Of the passed ones, those that had failed before.
     pub(crate) second: Vec<String>,
+    /// Why tests failed, in the order in which they did.
+    pub(crate) panics: Vec<Panic>,
+    in_panic: bool,
     program: Program,
     /// What the last program failed.
     failures: Vec<String>,
@@ -53,6 +66,7 @@ struct Program {
 impl Tally {
     /// Takes in one line of a test program's stdout.
     pub(crate) fn read(&mut self, line: &str) {
+        self.read_panic(line);
         if let Some((name, _)) = started(line) {
             self.program.started.push(name.to_owned());
         }
@@ -86,6 +100,23 @@ impl Tally {
         }
     }
 
+    /// Panics are printed as `thread 'oom::global' (12) panicked at src/oom.rs:1:2:`, what
+    /// was said in lines of its own, and a note.
+    fn read_panic(&mut self, line: &str) {
+        if let Some(test) = panicked(line) {
+            let (test, said) = (test.to_owned(), String::new());
+            self.panics.push(Panic { test, said });
+            self.in_panic = true;
+        } else if line.is_empty() || line.starts_with("note: ") || line == "FAILED" {
+            self.in_panic = false;
+        } else if let Some(panic) = self.panics.last_mut().filter(|_| self.in_panic) {
+            let space = if panic.said.is_empty() { "" } else { " " };
+            let left = MOST_WORDS.saturating_sub(panic.said.len());
+            panic.said.push_str(space);
+            panic.said.extend(line.trim().chars().take(left));
+        }
+    }
+
     /// Takes in the end of a test program: one without a verdict was taken down
     /// by a test, which is counted as failed.
     pub(crate) fn end(&mut self) {
@@ -110,6 +141,12 @@ impl Tally {
     /// How many tests there were, run or not.
     pub(crate) fn tests(&self) -> usize {
         self.passed + self.failed + self.skipped.len()
+    }
+
+    /// A line for each time that a test failed, with what it said.
+    pub(crate) fn failures(&self) -> String {
+        let line = |panic: &Panic| format!("failed {}: {}\n", panic.test, panic.said);
+        self.panics.iter().map(line).collect()
     }
 
     /// A line for each test that passed only when it was run once more.
@@ -196,6 +233,12 @@ pub(crate) fn is_start(line: &str) -> bool {
 /// capture is printed when the test begins.
 pub(crate) fn started(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("test ")?.split_once(" ... ")
+}
+
+/// The test of `thread '<test>' (<thread>) panicked at <place>`.
+fn panicked(line: &str) -> Option<&str> {
+    let (test, rest) = line.strip_prefix("thread '")?.split_once("' ")?;
+    rest.contains("panicked at ").then_some(test)
 }
 
 /// The counts of `test result: ok. 3 passed; 1 failed; ...`: passed and failed.

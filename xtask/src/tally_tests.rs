@@ -68,6 +68,30 @@ fn a_test_that_says_skipped_and_fails_has_failed() {
 }
 
 #[test]
+fn what_failing_tests_said_is_said_again() {
+    let tally = tally(
+        "test episodes ... episodes: 59.0, expected 60.0 +- 0.0\n\
+         \n\
+         thread 'episodes' (310) panicked at tests/tests/truth.rs:69:5:\n\
+         episodes: 59 is not 60 +- 0\n\
+         note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n\
+         FAILED\n\
+         test other ... \n\
+         thread 'other' panicked at src/lib.rs:1:1:\n\
+         assertion `left == right` failed\n\
+         \x20 left: 1\n\
+         \x20right: 2\n\
+         FAILED\n\
+         test third ... ok\n",
+    );
+    assert_eq!(
+        tally.failures(),
+        "failed episodes: episodes: 59 is not 60 +- 0\n\
+         failed other: assertion `left == right` failed left: 1 right: 2\n"
+    );
+}
+
+#[test]
 fn ignored_tests_are_skipped_with_their_reason() {
     let tally = tally(
         "test slow ... ignored, takes an hour\n\

@@ -2,8 +2,8 @@
 //!
 //! A step that fails does not stop the others, except where its product is
 //! needed: a person sees all that is wrong at once. The report closes with a
-//! table of the steps, the tests that were skipped and why, those that passed only
-//! when they were run once more, and one line that counts the tests. `test` differs
+//! table of the steps, the tests that were skipped and why, what failing tests said,
+//! those that passed only when they were run once more, and one line that counts the tests. `test` differs
 //! from `ci` by installing what is missing.
 
 mod checks;

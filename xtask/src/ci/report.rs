@@ -1,4 +1,5 @@
-//! What `test` and `ci` print in the end: steps, skipped tests, second tries, the count.
+//! What `test` and `ci` print in the end: steps, skipped tests, what failing tests said,
+//! second tries, the count.
 //!
 //! The last line is `N passed, N failed, N skipped`, alone on its line and
 //! always there, for people and for programs that look for it.
@@ -37,7 +38,7 @@ pub(super) fn print(reports: &[Report], tally: &Tally, no_match: Option<&str>) {
     for skip in &tally.skipped {
         println!("skipped {}: {}", skip.test, skip.reason);
     }
-    print!("{}", tally.second_tries());
+    print!("{}{}", tally.failures(), tally.second_tries());
     if let Some(filter) = no_match {
         println!(
             "no test ran: is there one whose name contains `{filter}`? (tests of guests: `cargo xtask vm --test {filter}`)"

@@ -30,7 +30,7 @@ use serde_json::Value;
 
 use crate::build::{self, LiveTests};
 use crate::setup::{self, Missing};
-use crate::tally::{Skip, Tally};
+use crate::tally::{Panic, Skip, Tally};
 use crate::{clock, docs, workspace};
 use guest::End;
 use kernels::{Image, KERNELS, Kernel};
@@ -92,7 +92,7 @@ pub(crate) fn task(options: &Options) -> Result<ExitCode> {
     if !any_ran {
         println!("no test ran in a guest: is there one of that name?");
     }
-    print!("{}", tally.second_tries());
+    print!("{}{}", tally.failures(), tally.second_tries());
     println!("{}", tally.closing_line());
     Ok(if tally.failed > 0 || !any_ran {
         ExitCode::FAILURE
@@ -170,6 +170,12 @@ fn count(reports: &[Report], tally: &mut Tally) {
                 reason: reason.clone(),
             });
         };
+        for panic in &report.panics {
+            tally.panics.push(Panic {
+                test: format!("{} on {}", panic.test, report.kernel),
+                said: panic.said.clone(),
+            });
+        }
         if let Some(reason) = &report.skipped {
             skip("all tests", reason);
         }
@@ -206,6 +212,7 @@ impl Job {
             release: String::new(),
             skipped: None,
             tests: Vec::new(),
+            panics: Vec::new(),
             took: Duration::ZERO,
         };
         let image = match base {
@@ -222,7 +229,7 @@ impl Job {
         report.release.clone_from(&image.release);
         let began = clock::now();
         match self.boot(kernel, &image, base) {
-            Ok(tests) => report.tests = tests,
+            Ok((tests, panics)) => (report.tests, report.panics) = (tests, panics),
             Err(error) => {
                 println!("{:<5}| error: {error:#}", kernel.name);
                 report.tests.push(failed("the guest's start"));
@@ -232,7 +239,12 @@ impl Job {
         report
     }
 
-    fn boot(&self, kernel: &Kernel, image: &Image, base: &[u8]) -> Result<Vec<Tested>> {
+    fn boot(
+        &self,
+        kernel: &Kernel,
+        image: &Image,
+        base: &[u8],
+    ) -> Result<(Vec<Tested>, Vec<Panic>)> {
         let name = kernel.name;
         let folder = workspace::target("vm").join(name);
         fs::create_dir_all(&folder)?;
@@ -247,10 +259,12 @@ impl Job {
             println!("{name:<5}| QEMU ran code that the kernel had patched: once more");
             (log, end) = self.listen(name, image, &initrd, &folder)?;
         }
+        let mut panics = log.panics();
         let has_hung = matches!(end, End::TimedOut(_));
         if has_hung {
             println!("{name:<5}| hung: once more");
             (log, end) = self.listen(name, image, &initrd, &folder)?;
+            panics.extend(log.panics());
         }
         fs::remove_file(&initrd)?;
         let mut tests = vec![self.doctor(name, log.doctor.take())?];
@@ -264,7 +278,7 @@ impl Job {
         if self.test.is_none() && end == End::Left(0) && !is_there {
             tests.push(failed(expected));
         }
-        Ok(tests)
+        Ok((tests, panics))
     }
 
     /// Runs a guest, showing what it says, and what became of it if it does not end well.
@@ -403,6 +417,7 @@ mod tests {
             release: String::new(),
             skipped: None,
             tests: vec![test("a", 1), test("b", 2), failed("c")],
+            panics: Vec::new(),
             took: Duration::ZERO,
         };
         let mut tally = Tally::default();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::tally::{self, Tally};
+use crate::tally::{self, Panic, Tally};
 use crate::vm::guest::End;
 
 /// How a test came out.
@@ -38,6 +38,8 @@ pub(super) struct Report {
     pub(super) skipped: Option<String>,
     /// Its tests, in the order in which they ran.
     pub(super) tests: Vec<Tested>,
+    /// Why tests failed.
+    pub(super) panics: Vec<Panic>,
     /// From QEMU's start to its end.
     pub(super) took: Duration,
 }
@@ -102,6 +104,11 @@ impl Log {
         // One that is still running was taken down with its program.
         self.close(now, true);
         self.tally.again().join(" ")
+    }
+
+    /// Why tests failed so far.
+    pub(super) fn panics(&mut self) -> Vec<Panic> {
+        std::mem::take(&mut self.tally.panics)
     }
 
     fn close(&mut self, now: Instant, failed: bool) {

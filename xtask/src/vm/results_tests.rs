@@ -139,6 +139,7 @@ fn the_table_has_a_column_a_kernel() {
         release: String::new(),
         skipped: None,
         tests,
+        panics: Vec::new(),
         took: Duration::from_secs(61),
     };
     let reports = [
