@@ -66,9 +66,11 @@ fn every_short_episode_is_counted() {
     let ((said, ended_ns), mut snapshots) = tracer.during(|| (workload.line(), wall_ns()));
     assert_eq!(said, "done");
     let episodes: f64 = snapshots.iter().map(|s| s.of_pid(pid, "episodes")).sum();
-    assert_near("episodes", episodes, count.into(), 0.0);
-    // 50 ms is what the child sleeps; waking and exit add some 0.1 ms each. While an
-    // emulated CPU stands still, it sleeps for longer, or not at all.
+    // While an emulated CPU stands still, the child sleeps for longer; it may have slept
+    // enough before its parent comes to wait for it, which then is not blocked.
+    let missed = host_or_guest(0.0, 2.0);
+    assert_near("episodes", episodes, count.into(), missed);
+    // 50 ms is what the child sleeps; waking and exit add some 0.1 ms each.
     snapshots.retain(|s| s.began_ns() >= began_ns && s.wall_ns() <= ended_ns);
     assert_near(
         "blocked",

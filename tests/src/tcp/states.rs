@@ -76,6 +76,11 @@ impl Transitions {
         self.0.get(&pair).copied().unwrap_or(0)
     }
 
+    /// How often any was made.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
     /// As a table to print, one a line.
     pub fn table(&self) -> String {
         let line = |((from, to), count): (&(String, String), &u64)| {
