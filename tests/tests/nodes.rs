@@ -1,10 +1,7 @@
 //! The memory of one node of two used up: see `cargo xtask vm`. The rest of the host has
 //! memory left; the processes here may not take it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 use tests::{
@@ -104,9 +101,7 @@ struct Cpuset(PathBuf);
 
 impl Cpuset {
     fn new() -> Self {
-        let root = Path::new("/sys/fs/cgroup");
-        fs::write(root.join("cgroup.subtree_control"), "+cpuset").expect("cpusets");
-        let directory = root.join("tracer-cpuset");
+        let directory = PathBuf::from("/sys/fs/cgroup/tracer-cpuset");
         fs::create_dir(&directory).expect("a cgroup");
         fs::write(directory.join("cpuset.mems"), NODE).expect("memory of one node");
         Self(directory)
@@ -117,6 +112,5 @@ impl Drop for Cpuset {
     fn drop(&mut self) {
         // It can be removed once its last task is reaped.
         eventually(5.0, || fs::remove_dir(&self.0).is_ok());
-        let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "-cpuset");
     }
 }

@@ -126,8 +126,8 @@ fn told_apart(functions: &str) {
 /// Who else was big is the kernel's own table, the state at the kill: the one that wants
 /// memory has not got it yet. Without the table it is what tracer reads afterwards.
 #[test]
-fn what_others_had_is_the_kernels_table() {
-    let cgroup = cgroup!("what_others_had_is_the_kernels_table", 96);
+fn what_others_had_at_a_kill_is_the_kernels_table() {
+    let cgroup = cgroup!("what_others_had_at_a_kill_is_the_kernels_table", 96);
     let mut tracer = Tracer::start(&["--interval", "500ms"]);
     tracer.snapshot();
     for is_dumped in [true, false] {

@@ -21,7 +21,7 @@ const PROGRAMS: [&str; 11] = [
     "syn",
     "oom",
     "nodes",
-    // The last: it moves the memory controller.
+    // The last: it moves the memory controller, for good.
     "memory_v1",
 ];
 /// Tests of what cannot be done to a host.
