@@ -11,7 +11,7 @@ use tests::{
     bpf::cost_of,
     hooks::{Hooks, Kind, ON_FUNCTIONS, ON_TRACEPOINTS},
     kernel,
-    memory::MemoryCgroup,
+    memory::{MemoryCgroup, host_oom_kills},
     provoke::Workload,
     tcp::{netns::Joined, wire::Wire},
     time::{NS, eventually, let_pass, parse_utc, wall_ns},
@@ -187,7 +187,7 @@ fn tracer_outlives_a_host_out_of_memory() {
     }
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshot();
-    let kills = || count_of("/proc/vmstat", "oom_kill");
+    let kills = host_oom_kills;
     let before = kills();
     let mut eater = Workload::ready(&["eat", "2048"]);
     let pid = eater.pid();
@@ -364,11 +364,4 @@ fn the_hooks_on_cookies_cost_little() {
         );
         assert!(tracer.finish().2.success());
     }
-}
-
-fn count_of(file: &str, key: &str) -> u64 {
-    let text = fs::read_to_string(file).expect("a file of counters");
-    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-    let count = lines.find_map(|(name, count)| (name == key).then(|| count.parse().ok())?);
-    count.expect("the kernel has this counter")
 }

@@ -1,11 +1,11 @@
 //! Kills for memory, held against the kernel's own counters.
 
-use std::process;
+use std::{collections::HashMap, process};
 
 use serde_json::Value;
 use tests::{
     assert_near,
-    memory::MemoryCgroup,
+    memory::{MemoryCgroup, table},
     provoke::Workload,
     skip,
     tcp::seen::list,
@@ -121,6 +121,76 @@ fn told_apart(functions: &str) {
         assert_eq!(pids(&event["others"]), [u64::from(trigger.pid())]);
     }
     assert_counted(&mut tracer, &cgroup);
+}
+
+/// Who else was big is the kernel's own table, the state at the kill: the one that wants
+/// memory has not got it yet. Without the table it is what tracer reads afterwards.
+#[test]
+fn what_others_had_at_a_kill_is_the_kernels_table() {
+    let cgroup = cgroup!("what_others_had_at_a_kill_is_the_kernels_table", 96);
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.snapshot();
+    for is_dumped in [true, false] {
+        let _dumped = table::Dumped::set(is_dumped).expect("vm.oom_dump_tasks");
+        let victim = cgroup.holder(44, 0);
+        let small = cgroup.holder(16, 0);
+        let mut trigger = cgroup.workload(&["eat", "60"]);
+        trigger.go();
+        // The round before may have had a second victim.
+        let event = loop {
+            let (event, _) = kill(&mut tracer, "oom_kill");
+            if event["pid"] == victim.pid() {
+                break event;
+            }
+        };
+        let lives = trigger.line() == "done";
+        println!("the trigger lives: {lives}; {}", event["others"]);
+        assert_eq!(event["others_from_log"], is_dumped);
+        if !is_dumped {
+            assert!(table::row(small.pid()).is_none(), "there is no table");
+            assert!(pids(&event["others"]).contains(&small.pid().into()));
+            continue;
+        }
+        let both = [&trigger, &small].map(|one| u64::from(one.pid()));
+        assert_eq!(pids(&event["others"]), both, "the largest first");
+        for other in list(&event["others"]) {
+            let pid = other["pid"].as_u64().expect("a pid") as u32;
+            let row = table::row(pid).expect("its row");
+            println!("{row:?}");
+            assert_is_row(other, &row);
+        }
+        // It gets the rest of its 60 MiB only when the victim is gone.
+        assert!(anon_mib(&event["others"][0]) < 44.0);
+    }
+}
+
+/// A process as the kernel's table has it; older kernels tell no kinds of memory apart.
+fn assert_is_row(process: &Value, row: &HashMap<String, String>) {
+    let page_bytes = 4096.0;
+    let cell = |name: &str| {
+        row.get(name)
+            .map(|cell| cell.parse::<f64>().expect("a number"))
+    };
+    let bytes = |name: &str| cell(name).map(|pages| pages * page_bytes);
+    let kinds = ["anon_rss_bytes", "file_rss_bytes", "shmem_rss_bytes"];
+    let all: f64 = kinds.iter().map(|kind| number(&process[kind])).sum();
+    assert_near("resident", all, bytes("rss").expect("a column"), 0.0);
+    if let Some(anon) = bytes("rss_anon") {
+        assert_near("anonymous", number(&process["anon_rss_bytes"]), anon, 0.0);
+    }
+    for (figure, value) in [
+        ("swap_bytes", bytes("swapents")),
+        ("page_table_bytes", cell("pgtables_bytes")),
+        ("oom_score_adj", cell("oom_score_adj")),
+    ] {
+        assert_near(
+            figure,
+            number(&process[figure]),
+            value.expect("a column"),
+            0.0,
+        );
+    }
+    assert_eq!(process["user"], "root");
 }
 
 /// One that needs more than there is, of one thread and of many: one kill, of itself.

@@ -66,6 +66,7 @@ fn main() {
         "eat" => paced(|| memory::eat(number(1))),
         "eat-threads" => memory::of_threads(number(1)),
         "eat-and-write" => memory::and_write(number(1), word(2)),
+        "eat-of-node" => memory::of_node(number(1), number(2) as u32),
         "eat-shared" => memory::shared(number(1)),
         "crowd" => {
             (0..number(1)).for_each(|_| sleeping_process());

@@ -1,6 +1,8 @@
 //! Processes that run out of memory within a cgroup made for it, and what the kernel
 //! itself counts of that.
 
+pub mod table;
+pub mod v1;
 pub mod workloads;
 
 use std::{
@@ -66,6 +68,11 @@ impl MemoryCgroup {
         self.write("memory.oom.group", "1")
     }
 
+    /// Whether it is of v2.
+    pub fn is_v2(&self) -> bool {
+        self.is_v2
+    }
+
     /// Processes that were killed in it, as the kernel counts them.
     pub fn oom_kills(&self) -> u64 {
         let file = if self.is_v2 {
@@ -108,6 +115,15 @@ impl MemoryCgroup {
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
         fs::write(self.directory.join(file), value)
     }
+}
+
+/// Processes that were killed for memory on the host, as the kernel counts them
+/// (`oom_kill` of /proc/vmstat).
+pub fn host_oom_kills() -> u64 {
+    let text = fs::read_to_string("/proc/vmstat").expect("the kernel's counters");
+    let mut lines = text.lines();
+    let count = lines.find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok());
+    count.expect("oom_kill")
 }
 
 impl Drop for MemoryCgroup {

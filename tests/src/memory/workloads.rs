@@ -66,3 +66,15 @@ extern "C" fn sleep(_: *mut libc::c_void) -> i32 {
         }
     }
 }
+
+/// `eat-of-node MIB NODE`: the same, of the memory of one node alone.
+pub fn of_node(mib: u64, node: u32) {
+    let nodes: u64 = 1 << node;
+    // SAFETY: a mask of as many bits as it says; the kernel takes one less.
+    let result = unsafe {
+        let (mode, bits) = (libc::MPOL_BIND, u64::BITS + 1);
+        libc::syscall(libc::SYS_set_mempolicy, mode, &raw const nodes, bits)
+    };
+    assert_eq!(result, 0, "set_mempolicy: {}", io::Error::last_os_error());
+    paced(|| eat(mib));
+}

@@ -63,6 +63,7 @@ pub(crate) fn of_cgroup() -> Kill {
         group: vec![named(992, "helper"), named(993, "api-worker")],
         sharing: vec![named(998, "\x1b[2Jtwin")],
         others: vec![java()],
+        is_table_of_log: true,
         stack: vec![
             "oom_kill_process".into(),
             "out_of_memory".into(),

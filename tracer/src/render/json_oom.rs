@@ -149,6 +149,7 @@ pub(super) struct Kill<'a> {
     group: Vec<Named<'a>>,
     sharing: Vec<Named<'a>>,
     others: Vec<Candidate<'a>>,
+    others_from_log: bool,
     stack: Vec<&'a str>,
 }
 
@@ -175,6 +176,7 @@ impl<'a> From<&'a snapshot::Kill> for Kill<'a> {
             group: kill.group.iter().map(Named::from).collect(),
             sharing: kill.sharing.iter().map(Named::from).collect(),
             others: kill.others.iter().map(Candidate::from).collect(),
+            others_from_log: kill.is_table_of_log,
             stack: kill.stack.iter().map(Text::as_str).collect(),
         }
     }

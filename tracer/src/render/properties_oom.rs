@@ -75,8 +75,15 @@ pub(super) fn kill() -> impl Strategy<Value = Kill> {
         vec(name(), 0..4),
     );
     let who = (process(), option::of(named()), detail());
-    (kind, any::<[bool; 2]>(), who, scope(), numbers, lists).prop_map(
-        |(kind, [is_past, is_from_log], who, scope, (bytes, order, time), lists)| {
+    (kind, any::<[bool; 3]>(), who, scope(), numbers, lists).prop_map(
+        |(
+            kind,
+            [is_past, is_from_log, is_table_of_log],
+            who,
+            scope,
+            (bytes, order, time),
+            lists,
+        )| {
             let (victim, trigger, memcg) = who;
             let (group, others, stack) = lists;
             Kill {
@@ -96,6 +103,7 @@ pub(super) fn kill() -> impl Strategy<Value = Kill> {
                 sharing: group.clone(),
                 group,
                 others,
+                is_table_of_log,
                 stack,
             }
         },

@@ -175,8 +175,11 @@ pub struct Kill {
     pub group: Vec<Named>,
     /// Others that died with it, as they share its memory.
     pub sharing: Vec<Named>,
-    /// Who else was big at that moment, the largest first.
+    /// Who else was big, the largest first.
     pub others: Vec<Candidate>,
+    /// Whether that is the kernel's own table, right before the kill; otherwise it is
+    /// what there was right after it.
+    pub is_table_of_log: bool,
     /// The trigger's kernel stack, innermost first.
     pub stack: Vec<Text>,
 }

@@ -22,7 +22,8 @@ use crate::{clock, process};
 const LEAVE_BASE: i32 = 32;
 
 const QEMU: &str = "qemu-system-x86_64";
-const MEMORY_MIB: u32 = 640;
+/// Memory of the two nodes. The first has all CPUs; the second is soon used up.
+const NODES_MIB: [u32; 2] = [512, 128];
 const CPUS: u32 = 2;
 /// Either disk: large enough to swap to, small enough to make at once.
 const DISK_BYTES: u64 = 160 << 20;
@@ -81,7 +82,8 @@ pub(super) fn run(
         .args(["-display", "none", "-M", "pc,accel=tcg"])
         // Five levels of page tables only slow the emulation down.
         .args(["-cpu", "max,la57=off"])
-        .args(["-m", &MEMORY_MIB.to_string(), "-smp", &CPUS.to_string()])
+        .args(memory())
+        .args(["-smp", &CPUS.to_string()])
         .arg("-kernel")
         .arg(vmlinuz)
         .arg("-initrd")
@@ -99,7 +101,8 @@ pub(super) fn run(
         .args(["-drive", &disk("plain")?])
         .args([
             "-append",
-            "console=ttyS0 panic=-1 oops=panic quiet mitigations=off delayacct",
+            "console=ttyS0 panic=-1 oops=panic quiet mitigations=off delayacct \
+             numa_balancing=disable",
         ])
         .stderr(File::create(folder.join("qemu"))?);
     let heard = Mutex::new(clock::now());
@@ -130,6 +133,21 @@ fn quit_if_silent(heard: &Mutex<Instant>, is_over: Receiver<()>, monitor: &Path)
         }
     }
     false
+}
+
+/// Two nodes: the memory of one can run out while the host has some left.
+fn memory() -> Vec<String> {
+    let mib: u32 = NODES_MIB.iter().sum();
+    let mut options = vec!["-m".to_owned(), mib.to_string()];
+    let all_cpus = format!(",cpus=0-{}", CPUS - 1);
+    for (node, mib) in NODES_MIB.iter().enumerate() {
+        let cpus = if node == 0 { all_cpus.as_str() } else { "" };
+        options.push("-object".to_owned());
+        options.push(format!("memory-backend-ram,id=memory{node},size={mib}M"));
+        options.push("-numa".to_owned());
+        options.push(format!("node,nodeid={node},memdev=memory{node}{cpus}"));
+    }
+    options
 }
 
 /// What the status of `timeout qemu` means.

@@ -10,11 +10,24 @@ use crate::vm::results;
 
 /// Test programs that run in guests. The cost of a hook under emulation says
 /// nothing of its cost on a CPU, so those stay outside.
-const PROGRAMS: [&str; 9] = [
-    GUEST_ONLY, "truth", "causes", "storms", "events", "tcp", "sockets", "syn", "oom",
+const PROGRAMS: [&str; 11] = [
+    GUEST,
+    "truth",
+    "causes",
+    "storms",
+    "events",
+    "tcp",
+    "sockets",
+    "syn",
+    "oom",
+    "nodes",
+    // The last: it moves the memory controller, for good.
+    "memory_v1",
 ];
 /// Tests of what cannot be done to a host.
-pub(crate) const GUEST_ONLY: &str = "guest";
+pub(crate) const GUEST_ONLY: [&str; 3] = [GUEST, "nodes", "memory_v1"];
+/// Those of any kind.
+const GUEST: &str = "guest";
 /// The test that needs all of the host's CPUs, and its program.
 pub(super) const ALONE: (&str, &str) = ("truth", "the_kernels_samples_are_named");
 /// The one test for kernels that tracer refuses.
@@ -48,7 +61,7 @@ pub(super) fn of(kernel: &Kernel, pattern: Option<&str>) -> String {
     let run = |program: &str, which: &str| format!("run {} {which}\n", image::test_path(program));
     // A kernel that is refused has one test, which the others have not.
     if kernel.refused {
-        return script + &run(GUEST_ONLY, &format!("--exact {REFUSED}")) + "exit $failed\n";
+        return script + &run(GUEST, &format!("--exact {REFUSED}")) + "exit $failed\n";
     }
     let pattern = pattern.unwrap_or("");
     let (of, alone) = ALONE;

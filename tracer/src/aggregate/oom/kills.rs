@@ -7,12 +7,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::View;
+use super::{
+    View,
+    logged::{learn, of_log, take_table},
+};
 use crate::{
     clock::{MonotonicNs, WallNs},
     decode::oom::{KillKind as Seen, KillReading, OomRequest},
-    host::kmsg::{Constraint, LoggedKill},
-    snapshot::{Candidate, Kill, KillKind, KillScope, Named, ProcessMemory},
+    host::kmsg::LoggedKill,
+    snapshot::{Candidate, Kill, KillKind, KillScope, Named},
     text::Text,
 };
 
@@ -56,6 +59,8 @@ struct Known {
     /// The task that did it; 0 where only the log tells.
     killer_tid: u32,
     mm: u64,
+    /// Size of what was out of memory, where a hook has seen it.
+    total_pages: Option<u64>,
     is_logged: bool,
     is_told: bool,
     is_shown: bool,
@@ -186,6 +191,7 @@ impl Kills {
             tid: reading.victim.tid,
             killer_tid: reading.killer_tid,
             mm: reading.victim.mm,
+            total_pages: request.map(|request| request.total_pages),
             is_logged: false,
             is_told: false,
             is_shown: false,
@@ -223,7 +229,7 @@ impl Kills {
         at: MonotonicNs,
         time: WallNs,
         is_past: bool,
-        page_bytes: u64,
+        view: View<'_>,
     ) {
         let is_it = |known: &&mut Known| {
             let kill = &known.kill;
@@ -238,15 +244,20 @@ impl Kills {
             if is_first && !known.is_logged {
                 known.is_logged = true;
                 learn(&mut known.kill, logged);
+                // What was told stays.
+                if !known.is_told {
+                    take_table(&mut known.kill, logged, view);
+                }
             }
             return;
         }
         if !is_past {
             self.killed += 1;
         }
-        let mut kill = of_log(logged, time, page_bytes);
+        let mut kill = of_log(logged, time);
         kill.is_past = is_past;
         learn(&mut kill, logged);
+        take_table(&mut kill, logged, view);
         self.push(Known {
             id: self.next_id,
             at,
@@ -254,6 +265,7 @@ impl Kills {
             tid: logged.pid,
             killer_tid: 0,
             mm: 0,
+            total_pages: None,
             is_logged: true,
             is_told: false,
             is_shown: false,
@@ -284,13 +296,16 @@ impl Kills {
         known.map(|known| &known.kill)
     }
 
+    /// Size in pages of what was out of memory, where a hook has seen it.
+    pub(super) fn total_pages(&self, id: u64) -> Option<u64> {
+        let known = self.known.iter().find(|known| known.id == id);
+        known.and_then(|known| known.total_pages)
+    }
+
     pub(super) fn complete(&mut self, id: u64, points: Option<u32>, others: Vec<Candidate>) {
         if let Some(known) = self.known.iter_mut().find(|known| known.id == id) {
             known.kill.points = points;
-            // The log's list is of the very moment, a past one is of the log alone.
-            if known.kill.others.is_empty() && !known.kill.is_past {
-                known.kill.others = others;
-            }
+            known.kill.others = others;
         }
     }
 
@@ -346,26 +361,6 @@ fn scope_of(stack: &[Text]) -> Option<KillScope> {
     }
 }
 
-/// What only the log knows.
-fn learn(kill: &mut Kill, logged: &LoggedKill) {
-    let constraint = logged.constraint.map(|constraint| match constraint {
-        Constraint::None => KillScope::Host,
-        Constraint::Memcg => KillScope::Memcg,
-        Constraint::Cpuset => KillScope::Cpuset,
-        Constraint::MemoryPolicy => KillScope::MemoryPolicy,
-    });
-    kill.scope = if logged.is_sysrq() {
-        Some(KillScope::Sysrq)
-    } else {
-        constraint.or(kill.scope)
-    };
-    kill.memcg = logged.oom_memcg.clone().or(kill.memcg.take());
-    kill.limit_bytes = logged.limit_bytes;
-    kill.usage_bytes = logged.usage_bytes;
-    let order = logged.trigger.as_ref().map(|trigger| trigger.order);
-    kill.order = order.or(kill.order);
-}
-
 /// What the request says (`constrained_alloc`, `is_sysrq_oom`, mm/oom_kill.c).
 fn scope_of_request(request: &OomRequest) -> Option<KillScope> {
     match request.constraint {
@@ -375,47 +370,5 @@ fn scope_of_request(request: &OomRequest) -> Option<KillScope> {
         2 => Some(KillScope::MemoryPolicy),
         3 => Some(KillScope::Memcg),
         _ => None,
-    }
-}
-
-/// A kill that only the log tells of.
-fn of_log(logged: &LoggedKill, time: WallNs, page_bytes: u64) -> Kill {
-    let trigger = logged.trigger.as_ref();
-    let others = logged.tasks.iter().filter(|task| task.pid != logged.pid);
-    let others = others.map(|task| Candidate {
-        process: ProcessMemory {
-            pid: task.pid,
-            comm: task.comm.clone(),
-            anon_rss_bytes: task.rss_pages.saturating_mul(page_bytes),
-            swap_bytes: Some(task.swap_pages.saturating_mul(page_bytes)),
-            page_table_bytes: task.page_table_bytes,
-            oom_score_adj: task.oom_score_adj,
-            ..ProcessMemory::default()
-        },
-        oom_score: 0,
-    });
-    Kill {
-        time,
-        kind: KillKind::Oom,
-        is_from_log: true,
-        victim: ProcessMemory {
-            pid: logged.pid,
-            comm: logged.comm.clone(),
-            user: None,
-            cgroup: logged.task_memcg.clone(),
-            anon_rss_bytes: logged.anon_rss_bytes,
-            file_rss_bytes: logged.file_rss_bytes,
-            shmem_rss_bytes: logged.shmem_rss_bytes,
-            swap_bytes: None,
-            page_table_bytes: logged.page_table_bytes,
-            oom_score_adj: logged.oom_score_adj,
-        },
-        trigger: trigger.map(|trigger| Named {
-            pid: trigger.pid.unwrap_or(0),
-            comm: trigger.comm.clone(),
-        }),
-        stack: trigger.map_or_else(Vec::new, |trigger| trigger.stack.clone()),
-        others: others.collect(),
-        ..Kill::default()
     }
 }

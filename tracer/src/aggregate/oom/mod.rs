@@ -1,9 +1,10 @@
 //! Kills for memory, and who is next: (state, reading) -> state -> model.
 //!
-//! `kills.rs` puts together what hooks and the kernel's log say of a kill, `next.rs`
-//! ranks processes as the kernel would.
+//! `kills.rs` puts together what hooks and the kernel's log say of a kill, `logged.rs` has
+//! the log's part, `next.rs` ranks processes as the kernel would.
 
 mod kills;
+mod logged;
 mod next;
 
 #[cfg(test)]
@@ -133,8 +134,7 @@ impl OomAggregate {
         for logged in &reading.logged {
             let at = MonotonicNs(logged.at_us.saturating_mul(1000));
             let time = WallNs(wall.0.saturating_sub(now.since_ns(at)));
-            self.kills
-                .read(logged, at, time, at < began, self.page_bytes);
+            self.kills.read(logged, at, time, at < began, view);
         }
     }
 
@@ -150,7 +150,7 @@ impl OomAggregate {
             let Some(kill) = self.kills.get(*id) else {
                 continue;
             };
-            let (points, others) = self.beside(kill, users);
+            let (points, others) = self.beside(kill, self.kills.total_pages(*id), users);
             self.kills.complete(*id, points, others);
         }
         let told = settled.iter().filter_map(|id| self.kills.get(*id));
@@ -198,28 +198,67 @@ impl OomAggregate {
         }
     }
 
-    /// What was out of memory, and who else was big there.
-    fn beside(&self, kill: &Kill, users: &Users) -> (Option<u32>, Vec<Candidate>) {
+    /// The victim's score of what was out of memory, and who else was big there.
+    fn beside(
+        &self,
+        kill: &Kill,
+        total_pages: Option<u64>,
+        users: &Users,
+    ) -> (Option<u32>, Vec<Candidate>) {
         let (within, room): (Option<&Text>, _) = match (kill.scope, &kill.memcg) {
-            (Some(KillScope::Memcg), Some(path)) => (Some(path), self.room_of_cgroup(path, kill)),
-            (Some(KillScope::Memcg), None) | (None, _) => return (None, Vec::new()),
-            (Some(_), _) => (None, self.room_of_host()),
+            (Some(KillScope::Memcg), Some(path)) => {
+                (Some(path), Some(self.room_of_cgroup(path, kill)))
+            }
+            (Some(KillScope::Memcg), None) | (None, _) => return (None, kill.others.clone()),
+            // Nobody but the hook knows how large the nodes are.
+            (Some(KillScope::Cpuset | KillScope::MemoryPolicy), _) => (None, None),
+            (Some(KillScope::Host | KillScope::Sysrq), _) => (None, Some(self.room_of_host())),
         };
+        let room = total_pages.map(|pages| Room { pages }).or(room);
+        let room = room.filter(|room| room.pages > 1);
+        let points = room.map(|room| self.score(&kill.victim, room));
+        let room = room.unwrap_or(self.room_of_host());
         let is_within = |process: &MemoryReading| {
             process.pid != kill.victim.pid
                 && within.is_none_or(|path| self.is_within(process, path))
         };
-        let others = self.next(is_within, room, OTHERS_LISTED, users);
-        let victim = MemoryReading {
-            anon_pages: kill.victim.rss_bytes() / self.page_bytes,
-            swap_pages: kill.victim.swap_bytes.unwrap_or(0) / self.page_bytes,
-            page_table_bytes: kill.victim.page_table_bytes,
-            score_adj: kill.victim.oom_score_adj,
+        let others = match kill.is_table_of_log || kill.is_past {
+            true => self.of_table(kill, room),
+            false => self.next(is_within, room, OTHERS_LISTED, users),
+        };
+        (points, others)
+    }
+
+    /// The log's table, with scores, and with the cgroups of those that still live.
+    fn of_table(&self, kill: &Kill, room: Room) -> Vec<Candidate> {
+        let complete = |other: &Candidate| {
+            let is_it = |process: &&MemoryReading| {
+                let process = (process.pid, &process.comm);
+                !kill.is_past && process == (other.process.pid, &other.process.comm)
+            };
+            let cgroup = self.processes.iter().find(is_it).map(|it| it.cgroup);
+            Candidate {
+                oom_score: self.score(&other.process, room),
+                process: ProcessMemory {
+                    cgroup: cgroup.and_then(|cgroup| self.names.get(&cgroup).cloned()),
+                    ..other.process.clone()
+                },
+            }
+        };
+        let others = kill.others.iter().take(OTHERS_LISTED);
+        others.map(complete).collect()
+    }
+
+    /// As /proc/PID/oom_score has it.
+    fn score(&self, process: &ProcessMemory, room: Room) -> u32 {
+        let reading = MemoryReading {
+            anon_pages: process.rss_bytes() / self.page_bytes,
+            swap_pages: process.swap_bytes.unwrap_or(0) / self.page_bytes,
+            page_table_bytes: process.page_table_bytes,
+            score_adj: process.oom_score_adj,
             ..MemoryReading::default()
         };
-        let badness = room.badness(&victim, self.page_bytes);
-        let is_known = room.pages > 1;
-        (is_known.then(|| room.score(badness)), others)
+        room.score(room.badness(&reading, self.page_bytes))
     }
 
     fn room_of_host(&self) -> Room {

@@ -1,30 +1,19 @@
-//! Memory kills as the kernel's log tells them, also from before the start.
+//! Makes kills of the log's records.
 //!
 //! A report is many records, of which any but the last can be missing: they are
-//! ratelimited (`dump_header`, `__oom_kill_process`, mm/oom_kill.c; read in 5.15, 6.1,
-//! 6.12 and 6.18). What a process writes to the log itself is told apart by its
-//! facility (`devkmsg_write`, kernel/printk/printk.c) and not believed.
+//! ratelimited, all but the last together (`dump_header`, `__oom_kill_process`,
+//! mm/oom_kill.c; read in 5.15, 6.1, 6.12 and 6.18).
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+use super::{
+    Message,
+    table::{LoggedTask, Table},
 };
-
 use crate::text::Text;
 
-/// Where the kernel shows its log (Documentation/ABI/testing/dev-kmsg).
-pub const KMSG: &str = "/dev/kmsg";
-/// The longest record (`PRINTK_MESSAGE_MAX`, kernel/printk/internal.h).
-pub const RECORD_BYTES: usize = 8192;
-/// So many tasks of a report are kept, the largest.
-const TASKS_KEPT: usize = 10;
 /// So many functions of a report's stack are kept.
 const FRAMES_KEPT: usize = 48;
 /// A report that has not ended after this time is given up.
 const REPORT_US: u64 = 10_000_000;
-/// The priority is a level of three bits; the facility is above it.
-const FACILITY_SHIFT: u32 = 3;
 
 /// Whose memory ran out (`enum oom_constraint`, include/linux/oom.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,23 +39,6 @@ pub struct LoggedTrigger {
     pub order: i32,
     /// Its kernel stack, innermost first.
     pub stack: Vec<Text>,
-}
-
-/// A task of a report's table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LoggedTask {
-    /// Thread id.
-    pub pid: u32,
-    /// Name.
-    pub comm: Text,
-    /// Resident pages.
-    pub rss_pages: u64,
-    /// Entries in swap.
-    pub swap_pages: u64,
-    /// Page tables, in bytes.
-    pub page_table_bytes: u64,
-    /// `oom_score_adj`.
-    pub oom_score_adj: i32,
 }
 
 /// A kill. Sizes are in bytes.
@@ -100,8 +72,9 @@ pub struct LoggedKill {
     pub page_table_bytes: u64,
     /// Its `oom_score_adj`.
     pub oom_score_adj: i32,
-    /// The largest tasks at that moment, the largest first; the victim too.
-    pub tasks: Vec<LoggedTask>,
+    /// The largest tasks right before the kill, the largest first; the victim too.
+    /// `None` where the log has not the whole table.
+    pub tasks: Option<Vec<LoggedTask>>,
 }
 
 impl LoggedKill {
@@ -113,88 +86,12 @@ impl LoggedKill {
     }
 }
 
-/// The kernel's log, read as it grows.
-#[derive(Debug)]
-pub struct KernelLog {
-    file: File,
-    parser: Parser,
-    buffer: Vec<u8>,
-}
-
-impl KernelLog {
-    /// Opens it at its begin.
-    ///
-    /// # Errors
-    /// It cannot be opened (without CAP_SYSLOG where `kernel.dmesg_restrict` is set).
-    pub fn open() -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(KMSG)?;
-        Ok(Self {
-            file,
-            parser: Parser::default(),
-            buffer: vec![0; RECORD_BYTES],
-        })
-    }
-
-    /// Kills since the last time, and how often records were overwritten before they
-    /// were read.
-    pub fn read(&mut self) -> (Vec<LoggedKill>, u64) {
-        let (mut kills, mut gaps) = (Vec::new(), 0);
-        loop {
-            match self.file.read(&mut self.buffer) {
-                Ok(0) => return (kills, gaps),
-                Ok(n) => {
-                    let record = self.buffer.get(..n).unwrap_or_default();
-                    kills.extend(self.parser.record(record));
-                }
-                // The next read goes on with the oldest that is there.
-                Err(e) if e.raw_os_error() == Some(libc::EPIPE) => gaps += 1,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return (kills, gaps),
-            }
-        }
-    }
-}
-
-/// A line that the kernel itself wrote.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
-    /// How bad, from 0 (`KERN_EMERG`) to 7 (`KERN_DEBUG`).
-    pub level: u32,
-    /// Its number since boot.
-    pub sequence: u64,
-    /// When, in us since boot (`local_clock`).
-    pub at_us: u64,
-    /// What it says: foreign text.
-    pub text: String,
-}
-
-impl Message {
-    /// From a record of /dev/kmsg; `None` for one that a process wrote.
-    pub fn of_kernel(record: &[u8]) -> Option<Self> {
-        let record = String::from_utf8_lossy(record);
-        let (head, rest) = record.split_once(';')?;
-        let mut head = head.split(',');
-        let priority: u32 = head.next()?.parse().ok()?;
-        let sequence: u64 = head.next()?.parse().ok()?;
-        let at_us: u64 = head.next()?.parse().ok()?;
-        (priority >> FACILITY_SHIFT == 0).then(|| Self {
-            level: priority,
-            sequence,
-            at_us,
-            // Further lines are key and value pairs.
-            text: unescaped(rest.lines().next().unwrap_or_default()),
-        })
-    }
-}
-
 /// Makes kills of records, one by one.
 #[derive(Debug, Default)]
 pub struct Parser {
     report: Option<Report>,
+    /// The number of the record that comes next, if none is lost.
+    next: u64,
 }
 
 /// What of a report was read so far.
@@ -202,12 +99,33 @@ pub struct Parser {
 struct Report {
     began_us: u64,
     kill: LoggedKill,
-    columns: Vec<String>,
+    table: Option<Table>,
+    of: Whose,
+}
+
+/// Whose kill a report tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Whose {
+    /// That of the next victim.
+    #[default]
+    Next,
+    /// That of one that was told: the report of another one was left out.
+    Told,
+    /// Those of all of a cgroup.
+    Group,
 }
 
 impl Parser {
     /// Takes a record of /dev/kmsg; a kill when it ends one.
     pub fn record(&mut self, record: &[u8]) -> Option<LoggedKill> {
+        let sequence = Message::sequence_of(record)?;
+        if sequence != self.next
+            && let Some(report) = &mut self.report
+        {
+            // What is lost may be a row of it.
+            report.table = None;
+        }
+        self.next = sequence.saturating_add(1);
         let Message { at_us, text, .. } = Message::of_kernel(record)?;
         self.message(at_us, &text)
     }
@@ -220,17 +138,16 @@ impl Parser {
                     trigger: Some(trigger),
                     ..LoggedKill::default()
                 },
-                columns: Vec::new(),
+                ..Report::default()
             });
             return None;
         }
-        self.report
-            .take_if(|report| at_us.saturating_sub(report.began_us) > REPORT_US);
+        self.report.take_if(|report| {
+            at_us.saturating_sub(report.began_us) > REPORT_US || is_without_victim(message)
+        });
         if let Some((_, rest)) = message.split_once("Killed process ") {
-            let mut kill = self
-                .report
-                .as_ref()
-                .map_or_else(LoggedKill::default, |r| r.kill.clone());
+            let report = self.report.as_mut().and_then(Report::take);
+            let mut kill = report.unwrap_or_default();
             killed(rest, &mut kill)?;
             kill.at_us = at_us;
             return Some(kill);
@@ -243,23 +160,35 @@ impl Parser {
 }
 
 impl Report {
+    /// What it says of a victim that is told now.
+    fn take(&mut self) -> Option<LoggedKill> {
+        match self.of {
+            Whose::Next => {
+                self.of = Whose::Told;
+                let tasks = self.kill.tasks.take();
+                Some(LoggedKill {
+                    tasks,
+                    ..self.kill.clone()
+                })
+            }
+            Whose::Told => None,
+            Whose::Group => Some(self.kill.clone()),
+        }
+    }
+
     fn learn(&mut self, message: &str) {
         if let Some(fields) = message.strip_prefix("oom-kill:") {
-            self.columns.clear();
+            self.kill.tasks = self.table.take().map(Table::end);
             summary(fields, &mut self.kill);
         } else if let Some(rest) = message.strip_prefix("memory: usage ") {
             self.kill.usage_bytes = kilobytes(rest);
             self.kill.limit_bytes = rest.split_once("limit ").and_then(|(_, l)| kilobytes(l));
-        } else if message.starts_with("[  pid  ]") {
-            let names = message.trim_start_matches("[  pid  ]").split_whitespace();
-            self.columns = names.map(str::to_owned).collect();
-        } else if let Some(row) = message
-            .strip_prefix('[')
-            .filter(|_| !self.columns.is_empty())
-        {
-            if let Some(task) = task(row, &self.columns) {
-                keep(&mut self.kill.tasks, task);
-            }
+        } else if message.contains(OF_GROUP) {
+            self.of = Whose::Group;
+        } else if let Some(names) = message.strip_prefix("[  pid  ]") {
+            self.table = Some(Table::new(names));
+        } else if let Some(table) = &mut self.table {
+            table.row(message);
         } else if let Some(trigger) = &mut self.kill.trigger {
             if let Some((_, rest)) = message
                 .split_once("PID: ")
@@ -267,13 +196,23 @@ impl Report {
             {
                 trigger.pid = number(rest);
             } else if let Some(function) = frame(message)
-                && self.columns.is_empty()
                 && trigger.stack.len() < FRAMES_KEPT
             {
                 trigger.stack.push(function);
             }
         }
     }
+}
+
+/// `Tasks in PATH are going to be killed ..` (`mem_cgroup_print_oom_group`,
+/// mm/memcontrol.c).
+const OF_GROUP: &str = "are going to be killed due to memory.oom.group set";
+
+/// Whether it ends a report that nobody is killed after (`out_of_memory`,
+/// `__oom_kill_process`).
+fn is_without_victim(message: &str) -> bool {
+    message.contains("Out of memory and no killable processes")
+        || message.ends_with("is already exiting. Skip killing the task")
 }
 
 /// `NAME invoked oom-killer: gfp_mask=.., order=N, oom_score_adj=N`
@@ -326,41 +265,6 @@ fn summary(fields: &str, kill: &mut LoggedKill) {
     kill.task_memcg = between(",task_memcg=", ",task=");
 }
 
-/// A row of the table of tasks, without its first bracket. The columns differ from
-/// kernel to kernel; the name is the last.
-fn task(row: &str, columns: &[String]) -> Option<LoggedTask> {
-    let (pid, mut rest) = row.split_once(']')?;
-    let mut task = LoggedTask {
-        pid: pid.trim().parse().ok()?,
-        ..LoggedTask::default()
-    };
-    for column in columns {
-        rest = rest.trim_start();
-        if column == "name" {
-            task.comm = rest.into();
-            break;
-        }
-        let (value, after) = rest.split_once(' ')?;
-        rest = after;
-        match column.as_str() {
-            "rss" => task.rss_pages = value.parse().ok()?,
-            "pgtables_bytes" => task.page_table_bytes = value.parse().ok()?,
-            "swapents" => task.swap_pages = value.parse().ok()?,
-            "oom_score_adj" => task.oom_score_adj = value.parse().ok()?,
-            _ => {}
-        }
-    }
-    Some(task)
-}
-
-/// Keeps the largest.
-fn keep(tasks: &mut Vec<LoggedTask>, task: LoggedTask) {
-    let size = |task: &LoggedTask| task.rss_pages.saturating_add(task.swap_pages);
-    let at = tasks.partition_point(|kept| size(kept) >= size(&task));
-    tasks.insert(at, task);
-    tasks.truncate(TASKS_KEPT);
-}
-
 /// A line of a stack: `function+0x5/0x10`. One with a question mark was only lying about.
 fn frame(message: &str) -> Option<Text> {
     let (function, rest) = message.trim_start().split_once("+0x")?;
@@ -387,30 +291,3 @@ fn digits(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_ascii_digit());
     text.get(..end.unwrap_or(text.len())).unwrap_or_default()
 }
-
-/// The kernel writes what is not printable, and the backslash, as `\xNN`.
-fn unescaped(line: &str) -> String {
-    let mut bytes = Vec::with_capacity(line.len());
-    let mut rest = line.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = rest.strip_prefix(b"\\x").and_then(|hex| hex.get(..2));
-        let byte = escaped
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match byte {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = rest.get(4..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-#[path = "kmsg_tests.rs"]
-mod tests;

@@ -1,5 +1,7 @@
 //! Kills as hooks and the log tell them, and who is next.
 
+mod beside;
+
 use super::{LimitedCgroup, OomAggregate, OomReading};
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -171,7 +173,7 @@ fn a_kill_is_told_once_with_what_the_log_adds() {
     assert_eq!(kill.points, Some(1_000));
     let others: Vec<_> = kill.others.iter().map(|other| other.process.pid).collect();
     assert_eq!(others, [71], "neither the victim nor the first process");
-    assert!(!kill.is_past && !kill.is_from_log);
+    assert!(!kill.is_past && !kill.is_from_log && !kill.is_table_of_log);
     assert!(world.kills(S, Vec::new()).is_empty());
     let snapshot = world.snapshot();
     assert_eq!((snapshot.kills.len(), snapshot.killed), (1, 1));

@@ -62,16 +62,17 @@ fn a_report_of_a_cgroup() {
         stack,
         ["dump_header", "oom_kill_process.cold", "try_charge_memcg"]
     );
-    let tasks: Vec<_> = kill
-        .tasks
+    let all = kill.tasks.as_ref().expect("the table is whole");
+    let tasks: Vec<_> = all
         .iter()
         .map(|t| (t.pid, t.comm.as_str(), t.rss_pages))
         .collect();
     assert_eq!(tasks, [(20500, "a b] c", 17890), (20501, "java", 17892)]);
     assert_eq!(
-        (kill.tasks[0].swap_pages, kill.tasks[0].oom_score_adj),
-        (3, -998)
+        (all[0].swap_pages, all[0].oom_score_adj, all[0].uid),
+        (3, -998, Some(0))
     );
+    assert_eq!((all[0].anon_pages, all[0].file_pages), (16288, 1602));
     assert_eq!(kill.anon_rss_bytes, 65152 << 10);
     assert!(!kill.is_sysrq());
 }
@@ -83,7 +84,7 @@ fn a_report_of_the_host() {
         "tail invoked oom-killer: gfp_mask=0x140dca(GFP_HIGHUSER_MOVABLE|__GFP_ZERO), order=0, oom_score_adj=0",
         "CPU: 0 PID: 42 Comm: tail Not tainted 5.15.0 #1",
         "[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name",
-        "[    771]  1000   771     2250     1000    45056        0           -17 java",
+        "[    772]  1000   771     2250     1000    45056        0           -17 java",
         "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/a,task=java,pid=771,uid=1000",
         KILLED,
     ]);
@@ -98,7 +99,12 @@ fn a_report_of_the_host() {
         (12 << 10, 8 << 10)
     );
     assert_eq!(kill.trigger.as_ref().and_then(|t| t.pid), Some(42));
-    assert_eq!(kill.tasks.len(), 1);
+    let tasks = kill.tasks.as_ref().expect("the table is whole");
+    let [task] = tasks.as_slice() else {
+        panic!("{tasks:?}");
+    };
+    // The first thread has ended; kinds of memory are not told apart.
+    assert_eq!((task.tid, task.pid, task.anon_pages), (772, 771, 1000));
 }
 
 #[test]
@@ -122,6 +128,59 @@ fn all_of_a_group_are_told() {
             .iter()
             .all(|kill| kill.constraint == Some(Constraint::Memcg))
     );
+}
+
+/// Of ten reports in 5 s the kernel leaves the next out, but for their last lines.
+#[test]
+fn a_report_is_not_taken_for_that_of_the_next_kill() {
+    let other = KILLED.replace("771 (java)", "772 (helper)");
+    let kills = kills(&[MEMCG[0], MEMCG[13], MEMCG[15], MEMCG[16], KILLED, &other]);
+    assert_eq!(kills[0].tasks.as_ref().map(Vec::len), Some(1));
+    assert_eq!(kills[0].constraint, Some(Constraint::Memcg));
+    let nothing = (&kills[1].trigger, kills[1].constraint, &kills[1].tasks);
+    assert_eq!(nothing, (&None, None, &None));
+}
+
+/// Nobody was killed after it (`__oom_kill_process`, `out_of_memory`).
+#[test]
+fn a_report_without_a_kill_is_not_taken_for_that_of_the_next() {
+    for without in [
+        "Out of memory and no killable processes...",
+        "oom_kill_process: OOM victim 771 (java) is already exiting. Skip killing the task",
+    ] {
+        let kills = kills(&[MEMCG[0], MEMCG[16], without, KILLED]);
+        assert_eq!((&kills[0].trigger, kills[0].constraint), (&None, None));
+    }
+}
+
+/// A table is taken as a whole or not at all.
+#[test]
+fn a_table_with_a_gap_is_none() {
+    let rows = [MEMCG[0], MEMCG[13], MEMCG[14], MEMCG[15], MEMCG[16], KILLED];
+    let kill_without = |lost: &[usize], by_process: Option<usize>| {
+        let mut parser = Parser::default();
+        let mut kill = None;
+        for (i, row) in rows.iter().enumerate() {
+            if !lost.contains(&i) {
+                let priority = if by_process == Some(i) { 12 } else { 6 };
+                let record = format!("{priority},{},5000000,-;{row}\n", 90 + i);
+                kill = parser.record(record.as_bytes()).or(kill);
+            }
+        }
+        kill.expect("a kill")
+    };
+    let tasks = |kill: LoggedKill| kill.tasks.map(|tasks| tasks.len());
+    assert_eq!(tasks(kill_without(&[], None)), Some(2));
+    for lost in [1, 2, 3, 4] {
+        let kill = kill_without(&[lost], None);
+        assert!(kill.trigger.is_some(), "the rest is known");
+        assert_eq!(tasks(kill), None, "without row {lost}");
+    }
+    // A process writes a record of its own in between: it has a number too.
+    assert_eq!(tasks(kill_without(&[], Some(3))), Some(1));
+    // `vm.oom_dump_tasks` is 0.
+    let kills = kills(&[MEMCG[0], MEMCG[16], KILLED]);
+    assert_eq!(tasks(kills[0].clone()), None);
 }
 
 #[test]
