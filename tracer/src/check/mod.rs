@@ -10,9 +10,10 @@ pub mod limits;
 mod read;
 mod report;
 mod rows;
+mod text;
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{Arc, mpsc},
@@ -66,12 +67,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let bytes = match args.format {
         PlainFormat::Json => report::json(&page),
         PlainFormat::Text => {
-            let is_terminal = io::stdout().is_terminal();
-            report::text(
-                &page,
-                args.all,
-                is_terminal && crate::session::allows_color(),
-            )
+            let (columns, is_colored) = crate::session::width_and_color();
+            text::text(&page, args.all, columns, is_colored)
         }
     };
     write(bytes.as_bytes())?;

@@ -1,16 +1,9 @@
-//! What was found as text and as JSON.
+//! What was found as JSON.
 
 use serde::Serialize;
 
 use super::finding::{RowReport, Verdict};
-use crate::{
-    clock::WallNs,
-    render::{
-        quantity::age,
-        time::{clock, rfc3339},
-    },
-    snapshot::Host,
-};
+use crate::{clock::WallNs, render::time::rfc3339, snapshot::Host};
 
 /// Changes when the name or meaning of something in the JSON does.
 const SCHEMA: u32 = 1;
@@ -29,7 +22,7 @@ pub(super) struct Page {
     pub(super) reports: Vec<RowReport>,
 }
 
-fn word(verdict: Verdict) -> &'static str {
+pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",
         Verdict::Note => "note",
@@ -137,97 +130,14 @@ fn worst(page: &Page) -> Verdict {
     verdicts.max().unwrap_or_default()
 }
 
-/// What a word or line looks like with colours.
-fn paint(text: &str, code: &str, is_colored: bool) -> String {
-    if is_colored {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
-    }
-}
-
-fn color(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Ok => "32",
-        Verdict::Note => "36",
-        Verdict::Warning => "33",
-        Verdict::Critical => "1;31",
-    }
-}
-
-/// A page: a row a line, with what is wrong below it. Rows that are ok are one line,
-/// unless all are wanted.
-pub(super) fn text(page: &Page, all: bool, is_colored: bool) -> String {
-    let host = &page.host;
-    let cpus = if host.cpus == 1 { "CPU" } else { "CPUs" };
-    let mut text = format!(
-        "tracer {}   {}   Linux {}   {} {cpus}   {} UTC   watched for {}\n\n",
-        env!("CARGO_PKG_VERSION"),
-        host.hostname,
-        host.kernel,
-        host.cpus,
-        clock(page.time),
-        age(page.sample_ns),
-    );
-    let mut fine = Vec::new();
-    for report in &page.reports {
-        let verdict = report.verdict();
-        if verdict == Verdict::Ok && report.unseen.is_empty() && !all {
-            fine.push(report.row.name());
-            continue;
-        }
-        let name = format!("{:<9}", word(verdict));
-        text += &format!(
-            "{} {:<10} {}\n",
-            paint(&name, color(verdict), is_colored),
-            report.row.name(),
-            report.summary
-        );
-        for finding in &report.findings {
-            text += &format!(
-                "          {} {}\n",
-                paint("-", color(finding.verdict), is_colored),
-                finding.what
-            );
-            let lines = finding.who.iter().map(|who| ("who ", who));
-            let why = [("why ", &finding.why), ("next", &finding.next)];
-            for (label, line) in lines.chain(why).filter(|(_, line)| !line.is_empty()) {
-                text += &format!("              {}  {line}\n", paint(label, "2", is_colored));
-            }
-        }
-        for unseen in &report.unseen {
-            text += &format!(
-                "            {}  {unseen}\n",
-                paint("not seen", "35", is_colored)
-            );
-        }
-    }
-    if !fine.is_empty() {
-        let name = paint("ok       ", color(Verdict::Ok), is_colored);
-        text += &format!("{name} {}\n", fine.join(", "));
-    }
-    let count = |verdict| {
-        page.reports
-            .iter()
-            .filter(|r| r.verdict() == verdict)
-            .count()
-    };
-    text += &format!(
-        "\n{} critical, {} warning, {} note, {} ok   in {}\n",
-        count(Verdict::Critical),
-        count(Verdict::Warning),
-        count(Verdict::Note),
-        count(Verdict::Ok),
-        age(page.took_ns),
-    );
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Page, json, text};
+    use super::{Page, json};
     use crate::{
-        check::finding::{Finding, Row, RowReport, Verdict, figure, figure_of},
+        check::{
+            finding::{Finding, Row, RowReport, Verdict, figure, figure_of},
+            text::text,
+        },
         clock::WallNs,
         snapshot::Host,
     };
@@ -267,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_page() {
-        insta::assert_snapshot!("check", text(&page(), false, false));
-        insta::assert_snapshot!("check_all", text(&page(), true, true));
+        insta::assert_snapshot!("check", text(&page(), false, 160, false));
+        insta::assert_snapshot!("check_all", text(&page(), true, 40, true));
         insta::assert_snapshot!("check_json", json(&page()));
     }
 }

@@ -10,7 +10,7 @@ const CUT: char = '…';
 
 /// How a span looks when colours are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     /// As the terminal has it.
     #[default]
     Plain,
@@ -41,23 +41,23 @@ impl Style {
 
 /// One line, without its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     spans: Vec<(Style, String)>,
 }
 
 impl Line {
     /// A line of one plain span.
-    pub(super) fn plain(text: impl Into<String>) -> Self {
+    pub(crate) fn plain(text: impl Into<String>) -> Self {
         Self::default().with(Style::Plain, text)
     }
 
     /// A line of one span.
-    pub(super) fn styled(style: Style, text: impl Into<String>) -> Self {
+    pub(crate) fn styled(style: Style, text: impl Into<String>) -> Self {
         Self::default().with(style, text)
     }
 
     /// The line with one more span.
-    pub(super) fn with(mut self, style: Style, text: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, style: Style, text: impl Into<String>) -> Self {
         self.push(style, text);
         self
     }
@@ -69,12 +69,12 @@ impl Line {
     }
 
     /// Appends a span.
-    pub(super) fn push(&mut self, style: Style, text: impl Into<String>) {
+    pub(crate) fn push(&mut self, style: Style, text: impl Into<String>) {
         self.spans.push((style, text.into()));
     }
 
     /// Appends another line's spans.
-    pub(super) fn append(&mut self, other: Self) {
+    pub(crate) fn append(&mut self, other: Self) {
         self.spans.extend(other.spans);
     }
 
@@ -84,7 +84,7 @@ impl Line {
     }
 
     /// Writes the line in at most `columns`, without blanks at its end.
-    pub(super) fn write(&self, out: &mut String, columns: usize, color: bool) {
+    pub(crate) fn write(&self, out: &mut String, columns: usize, color: bool) {
         let mut left = columns;
         let cut_somewhere = self.width() > columns;
         let mut pending_blanks = String::new();
@@ -197,11 +197,11 @@ pub(super) fn left(text: &str, columns: usize) -> String {
 }
 
 /// A sentence over as many lines as it takes, those after the first indented.
-pub(super) fn wrap(sentence: &str, columns: usize, indent: usize) -> Vec<Line> {
+pub(crate) fn wrap(sentence: &str, columns: usize, indent: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let mut used = 0;
-    for word in sentence.split_whitespace() {
+    for word in sentence.split(char::is_whitespace) {
         let word_width = width(word);
         let gap = usize::from(!line.trim().is_empty());
         if gap == 1 && used + gap + word_width > columns {

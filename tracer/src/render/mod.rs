@@ -14,7 +14,7 @@ mod json_oom;
 mod json_syn;
 mod json_tcp;
 mod json_tcp_events;
-mod line;
+pub(crate) mod line;
 mod oom;
 mod oom_page;
 pub(crate) mod quantity;

@@ -11,7 +11,7 @@ mod pictures;
 mod sockets;
 mod source;
 
-pub(crate) use self::output::allows_color;
+pub(crate) use self::output::width_and_color;
 pub use self::{
     once::{Watched, sample},
     source::LEAST_KERNEL,

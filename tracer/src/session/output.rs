@@ -153,8 +153,16 @@ fn terminal_size() -> (u16, u16) {
     size.map_or(UNKNOWN_TERMINAL, |(width, height)| (width.0, height.0))
 }
 
+/// Columns of a line on standard output, and whether it is coloured.
+pub(crate) fn width_and_color() -> (usize, bool) {
+    match io::stdout().is_terminal() {
+        true => (terminal_size().0.into(), allows_color()),
+        false => (PIPE_WIDTH.into(), false),
+    }
+}
+
 /// Whether NO_COLOR and the terminal allow it.
-pub(crate) fn allows_color() -> bool {
+fn allows_color() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
