@@ -15,6 +15,7 @@ use std::{
 
 use tests::{
     blocking::{self, block},
+    inotify,
     memory::workloads as memory,
     pace::{paced, say},
     tcp, throughput,
@@ -67,6 +68,7 @@ fn main() {
         "eat-threads" => memory::of_threads(number(1)),
         "eat-and-write" => memory::and_write(number(1), word(2)),
         "eat-shared" => memory::shared(number(1)),
+        "inotify-all" => inotify::use_up(number(1) as u32, word(2)),
         "crowd" => {
             (0..number(1)).for_each(|_| sleeping_process());
             paced(|| {});
