@@ -5,7 +5,15 @@ use std::{
     path::PathBuf,
 };
 
-use tests::{assert_near, check::Look, known::numbers, provoke::Workload, sysctl::Sysctl};
+use tests::{
+    assert_near,
+    check::Look,
+    known::numbers,
+    provoke::Workload,
+    skip,
+    sysctl::Sysctl,
+    tcp::{netns::Netns, tracked::track},
+};
 
 /// Nobody's, so that nobody else uses up its share.
 const UID: u32 = 54_321;
@@ -55,4 +63,48 @@ fn inotify_that_is_used_up_is_found() {
         let who = format!("provoke[{}] {most} {noun}", user.pid());
         assert_eq!(look.found("files", &[&what, &who]), "critical");
     }
+}
+
+/// A namespace with as many tracked connections as the table hardly holds. The limit is the
+/// host's own: one that is lowered would have others' packets dropped.
+#[test]
+fn a_table_of_connections_that_is_nearly_full_is_found() {
+    let number = |name: &str| -> Option<u32> {
+        let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let Some(most) = number("max") else {
+        skip!(
+            "a_table_of_connections_that_is_nearly_full_is_found",
+            "this kernel has no nf_conntrack"
+        );
+    };
+    if most > 1_000_000 {
+        skip!(
+            "a_table_of_connections_that_is_nearly_full_is_found",
+            "{most} connections take too long to make"
+        );
+    }
+    let netns = Netns::new().expect("a namespace");
+    let name = format!("tracer-check-{}", std::process::id());
+    let netns = netns.named(&name).expect("a name");
+    let tracked = netns.within(|| {
+        track(most / 100 * 85)?;
+        number("count").ok_or_else(|| std::io::Error::other("no count"))
+    });
+    let tracked = match tracked {
+        Ok(tracked) => tracked,
+        Err(e) => skip!(
+            "a_table_of_connections_that_is_nearly_full_is_found",
+            "no entries by netlink: {e}"
+        ),
+    };
+    let look = Look::now(&["--only", "sockets", "--sample", "200ms"]);
+    let at = format!("@{name}");
+    let ratio = look.figure("sockets", "conntrack_used_ratio", &at);
+    // Nobody else is in the namespace, and no entry ends meanwhile.
+    let expected = f64::from(tracked) / f64::from(most);
+    assert_near("connections", ratio, expected, 1e-9);
+    let what = format!("tracked connections{at}");
+    assert_eq!(look.found("sockets", &[&what]), "warning");
 }
