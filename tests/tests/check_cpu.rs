@@ -16,7 +16,7 @@ use tests::{
     check::Look,
     provoke::Workload,
     skip,
-    time::{eventually, let_pass},
+    time::{NS, eventually, let_pass, wall_ns},
 };
 
 /// Both look at the same 5 s, but tracer's begin once it has started, some 100 ms apart.
@@ -230,11 +230,14 @@ fn a_task_that_is_blocked_long_is_named_with_its_true_age() {
     let mut blocked = Workload::ready(&["vfork", "9000"]);
     blocked.go();
     // It says when it blocks.
-    let _when = blocked.line();
+    let began_ns: u64 = blocked.line().parse().expect("a time");
+    let blocked_s = || (wall_ns() - began_ns) as f64 / NS;
     let_pass(3.0);
     let path = config.0.to_str().expect("UTF-8");
     let args = ["--only", "processes", "--sample", "2s", "--config", path];
+    let before_s = blocked_s();
     let look = Look::now(&args);
+    let after_s = blocked_s();
     let name = format!("provoke[{}]", blocked.pid());
     let words = [&name, "vfork", "waits for its child"];
     assert_eq!(look.found("processes", &words), "warning");
@@ -249,8 +252,12 @@ fn a_task_that_is_blocked_long_is_named_with_its_true_age() {
         .nth(1)
         .and_then(|rest| rest.split(' ').next());
     let age: f64 = age.and_then(|s| s.parse().ok()).expect("seconds");
-    // 3 s before tracer, 2 s of sample, and what starting takes.
-    assert_near("age", age, 5.5, 1.0);
+    println!("{age} s, blocked for {before_s:.2} s before the look, {after_s:.2} s after it");
+    // 2 s of sample are in between, and the age has a digit behind its point.
+    assert!(
+        (before_s + 2.0 - 0.1..after_s + 0.1).contains(&age),
+        "{age}"
+    );
     assert!(look.figure("processes", "blocked_tasks", "") >= 1.0);
 }
 

@@ -15,6 +15,7 @@ use std::{
 
 use tests::{
     blocking::{self, block},
+    inotify,
     memory::workloads as memory,
     pace::{paced, say},
     tcp, throughput,
@@ -68,6 +69,7 @@ fn main() {
         "eat-and-write" => memory::and_write(number(1), word(2)),
         "eat-of-node" => memory::of_node(number(1), number(2) as u32),
         "eat-shared" => memory::shared(number(1)),
+        "inotify-all" => inotify::use_up(number(1) as u32, word(2)),
         "crowd" => {
             (0..number(1)).for_each(|_| sleeping_process());
             paced(|| {});

@@ -20,6 +20,7 @@ pub mod seen;
 pub mod servers;
 pub mod socket;
 pub mod states;
+pub mod tracked;
 pub mod untold;
 pub mod wire;
 

@@ -21,6 +21,10 @@ const TOP: usize = 20;
 /// The defaults of `tracer run`.
 const MIN_BLOCK: Duration = Duration::from_millis(1);
 const LEAK_AGE: Duration = Duration::from_secs(10);
+/// Time that is watched at least, also where attaching takes as long as the sample: 20
+/// ticks of 10 ms say how long a jiffy is (`aggregate/tcp/hertz.rs`), and without it sockets
+/// from before have no age.
+const LEAST: Duration = Duration::from_millis(300);
 
 /// What the kernel's events said.
 #[derive(Debug)]
@@ -31,7 +35,8 @@ pub struct Watched {
     pub hooks: Vec<HookState>,
 }
 
-/// Watches for so long, the time to attach included, and shows nothing.
+/// Watches for so long, the time to attach included, or a little longer where that takes
+/// most of it, and shows nothing.
 ///
 /// # Errors
 /// The kernel side cannot be brought up or read.
@@ -48,6 +53,7 @@ pub fn sample(time: Duration, btf: Option<PathBuf>) -> anyhow::Result<Watched> {
     })?;
     source.load_symbols();
     let first = source.read_first()?;
+    let until = until.max(first.clock.now + nanoseconds(LEAST));
     let options = Options {
         by: GroupBy::Process,
         top: TOP,

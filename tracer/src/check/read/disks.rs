@@ -140,6 +140,7 @@ fn mount(line: &Line<'_>, device: (u32, u32), fstab: &[u8]) -> Mount {
         is_read_only: line.flags.split(|&b| b == b',').any(|flag| flag == b"ro"),
         is_super_read_only: line.has_option(b"ro"),
         has_given_up,
+        is_read_only_after_errors: line.has_option(b"errors=remount-ro"),
         is_to_be_written: is_to_be_written(fstab, &unescape(line.point)),
         errors: None,
         answer: Answer::default(),

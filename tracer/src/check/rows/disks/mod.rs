@@ -55,6 +55,8 @@ pub(in crate::check) struct Mount {
     pub(in crate::check) is_super_read_only: bool,
     /// The file system says that it gave up (`emergency_ro`, `shutdown`).
     pub(in crate::check) has_given_up: bool,
+    /// It is mounted with `errors=remount-ro`.
+    pub(in crate::check) is_read_only_after_errors: bool,
     /// /etc/fstab has it, and without `ro`.
     pub(in crate::check) is_to_be_written: bool,
     /// Errors that the file system keeps of itself.

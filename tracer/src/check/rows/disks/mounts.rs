@@ -203,8 +203,17 @@ fn read_only(mount: &Mount) -> Option<Finding> {
     })
 }
 
+/// With `errors=remount-ro` a kernel before 6.15 may refuse writes and show it nowhere: it
+/// sets SB_RDONLY no more, and `emergency_ro` not yet (seen in Debian's 6.1 and 6.12).
 fn errors(mount: &Mount) -> Option<Finding> {
     let errors = mount.errors.as_ref()?;
+    let is_hidden = mount.is_read_only_after_errors && read_only(mount).is_none();
+    let refuses = if is_hidden {
+        "; it has errors=remount-ro: if the last came since it was mounted, writes fail, at \
+         fsync at the latest"
+    } else {
+        ""
+    };
     (errors.count > 0).then(|| Finding {
         verdict: Verdict::Warning,
         what: format!(
@@ -215,7 +224,7 @@ fn errors(mount: &Mount) -> Option<Finding> {
             errors.function
         ),
         who: source(mount),
-        why: "the file system was found damaged, and has not been checked since".to_owned(),
+        why: format!("the file system was found damaged, and has not been checked since{refuses}"),
         next: format!("e2fsck -f {}, once it is unmounted", quoted(&mount.source)),
     })
 }

@@ -162,8 +162,14 @@ fn errors_of_the_file_system_and_servers_that_are_gone() {
         }),
         ..mount(space(10 * GIB, 9 * GIB))
     };
+    let refuses = Mount {
+        is_read_only_after_errors: true,
+        ..damaged.clone()
+    };
+    assert!(one(refuses).why.contains("writes fail"));
     let finding = one(damaged);
     assert_eq!(finding.verdict, Verdict::Warning);
+    assert!(!finding.why.contains("writes fail"));
     assert!(finding.what.contains("2 errors"), "{}", finding.what);
     assert!(finding.what.contains("2023-11-14T22:13:20"));
     let far = |answer| Mount {

@@ -1,0 +1,76 @@
+//! A host that is well and has nothing to do: `tracer check` must find nothing. Guests
+//! only, and before all other tests: a host has a history, and so has a guest after them.
+
+use std::fs;
+
+use serde_json::Value;
+use tests::{
+    check::Look,
+    time::{NS, monotonic_ns},
+};
+
+/// Looks, one after the other: each has its own chance of a false alarm.
+const LOOKS: usize = 10;
+const SAMPLE_S: f64 = 1.0;
+/// A host needs some 30 ms more than the sample. On emulated CPUs the kernel takes 2 s to
+/// verify the programs that watch the sample, and more while the host does other work.
+const MOST_MORE_S: f64 = 6.0;
+
+/// The clock that the kernel uses.
+fn clock_source() -> String {
+    let file = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    let text = fs::read_to_string(file).expect("a clock source");
+    text.trim().to_owned()
+}
+
+/// Whether a finding is the one that is true of a guest: an emulated CPU has no TSC that the
+/// kernel trusts, and each look at its clock is a look into the chipset.
+fn is_of_clock(finding: &Value) -> bool {
+    let what = finding["what"].as_str().expect("a text");
+    let clock = clock_source();
+    matches!(clock.as_str(), "hpet" | "acpi_pm")
+        && what.starts_with(&format!("the clock source is {clock},"))
+}
+
+/// Ten looks at a fresh guest, without a false alarm.
+#[test]
+fn an_idle_host_gives_no_warning() {
+    let sample = format!("{SAMPLE_S}s");
+    let mut alarms = Vec::new();
+    let mut longest_s: f64 = 0.0;
+    for n in 1..=LOOKS {
+        let began_ns = monotonic_ns();
+        let look = Look::now(&["--sample", &sample]);
+        let took_s = (monotonic_ns() - began_ns) as f64 / NS;
+        longest_s = longest_s.max(took_s);
+        let rows = look.0["rows"].as_array().expect("rows");
+        assert_eq!(rows.len(), 12, "every row is looked at");
+        println!("look {n} took {took_s:.2} s");
+        for row in rows {
+            let findings = row["findings"].as_array().expect("findings");
+            if !findings.is_empty() || row["unseen"] != Value::Array(Vec::new()) {
+                println!(
+                    "{}: {} unseen {}",
+                    row["row"], row["summary"], row["unseen"]
+                );
+            }
+            for finding in findings {
+                println!("{finding}");
+                let is_alarm = ["warning", "critical"]
+                    .iter()
+                    .any(|v| finding["verdict"] == *v);
+                if is_alarm && !is_of_clock(finding) {
+                    alarms.push(format!("look {n}: {}: {finding}", row["row"]));
+                }
+            }
+        }
+        // What is true is told each time.
+        if matches!(clock_source().as_str(), "hpet" | "acpi_pm") {
+            assert_eq!(look.found("kernel", &["the clock source is"]), "warning");
+        }
+    }
+    println!("the longest look took {longest_s:.2} s");
+    assert!(alarms.is_empty(), "{}", alarms.join("\n"));
+    let most_s = SAMPLE_S + MOST_MORE_S;
+    assert!(longest_s <= most_s, "a look took {longest_s:.2} s");
+}
