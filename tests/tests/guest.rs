@@ -358,8 +358,10 @@ fn the_hooks_on_cookies_cost_little() {
             syn < 4.0 * empty,
             "a SYN costs {syn:.0} ns, nothing costs {empty:.0} ns"
         );
+        // What a lookup takes under emulation is another matter: 10 times an empty program
+        // on 6.12 and later, up to 50 times on 6.1.
         assert!(
-            cookie < 25.0 * empty,
+            cookie < 80.0 * empty,
             "a cookie costs {cookie:.0} ns, nothing {empty:.0} ns"
         );
         assert!(tracer.finish().2.success());
