@@ -55,7 +55,10 @@ pub(super) fn headings() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// The page.
 pub(super) fn sections(syn: &SynBreakdown, columns: usize) -> Vec<Section> {
-    let mut sections = vec![trouble(syn, columns), listeners(syn, columns)];
+    let mut sections = vec![trouble(syn, columns)];
+    if !syn.listeners.is_empty() {
+        sections.push(listeners(syn, columns));
+    }
     if !syn.namespaces.is_empty() {
         sections.push(namespaces(&syn.namespaces, columns));
     }
