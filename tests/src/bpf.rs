@@ -52,19 +52,30 @@ impl Cost {
 
 /// Cost of the youngest program of a name.
 pub fn cost_of(name: &str) -> Cost {
-    let youngest = loaded_programs()
+    let program = youngest(name);
+    Cost {
+        calls: program.run_count(),
+        ns: program.run_time().as_nanos() as u64,
+    }
+}
+
+/// Instructions that the verifier walked on all ways through the youngest program of a
+/// name (`verified_insns`, kernel/bpf/verifier.c): no run takes more.
+pub fn length_of(name: &str) -> u32 {
+    let length = youngest(name).verified_instruction_count();
+    length.expect("a kernel from 5.16 on says it")
+}
+
+fn youngest(name: &str) -> ProgramInfo {
+    loaded_programs()
         .filter_map(Result::ok)
         .filter(|program| {
             program
                 .name_as_str()
                 .is_some_and(|n| name.starts_with(n) && !n.is_empty())
         })
-        .max_by_key(ProgramInfo::id);
-    let program = youngest.unwrap_or_else(|| panic!("no program {name} is loaded"));
-    Cost {
-        calls: program.run_count(),
-        ns: program.run_time().as_nanos() as u64,
-    }
+        .max_by_key(ProgramInfo::id)
+        .unwrap_or_else(|| panic!("no program {name} is loaded"))
 }
 
 /// The program that does nothing, on `sched_switch`, with statistics on.

@@ -8,7 +8,7 @@ use std::{fs, process::Command};
 use serde_json::Value;
 use tests::{
     assert_near,
-    bpf::cost_of,
+    bpf::{cost_of, length_of},
     hooks::{Hooks, Kind, ON_FUNCTIONS, ON_TRACEPOINTS},
     kernel,
     memory::{MemoryCgroup, host_oom_kills},
@@ -298,10 +298,11 @@ fn who_was_dying_anyway_is_told_apart() {
     busybox(&["umount", "/mnt"]);
 }
 
-/// A SYN costs little where functions are hooked, and in a flood no more than before.
-/// Measured against an empty program at the same place: a guest's time is not a host's.
+/// A SYN runs two programs where functions are hooked, and in a flood no more: one run
+/// each, and no loop that a long queue makes longer. Time is said and not judged: that of
+/// an emulated CPU, beside an empty program, was seen to differ tenfold.
 #[test]
-fn the_hooks_on_cookies_cost_little() {
+fn a_syn_of_a_flood_runs_each_hook_once() {
     const SYNS: u32 = 4_000;
     const ROUNDS: usize = 5;
     for (way, kind) in [("fentry", Kind::Fentry), ("kprobe", Kind::Kprobe)] {
@@ -340,29 +341,24 @@ fn the_hooks_on_cookies_cost_little() {
             Ok(())
         };
         joined.ends[0].within(flood).expect("a flood");
-        let ns = |round: usize, program: usize| {
-            let (now, before) = (&costs[round][program], &costs[round - 1][program]);
-            assert!(
-                now.calls > before.calls,
-                "{way}: {} was run",
-                names[program]
-            );
-            now.ns_a_call_since(before)
-        };
-        // A CPU that stands still only ever adds: the least of the rounds is nearest.
-        let least = |program| (1..ROUNDS).map(|n| ns(n, program)).fold(f64::MAX, f64::min);
-        let [empty, syn, cookie] = [0, 1, 2].map(least);
-        println!("{way}: empty {empty:.0} ns, a SYN {syn:.0} ns, a cookie {cookie:.0} ns");
-        // A store, and three look-ups with a hash of the address.
+        let [first, last] = [0, ROUNDS - 1].map(|round| costs[round]);
+        let [empty, syn, cookie] = [0, 1, 2].map(|program| {
+            let (now, before) = (&last[program], &first[program]);
+            let (calls, ns) = (now.calls - before.calls, now.ns_a_call_since(before));
+            println!("{way}: {}: {calls} calls, {ns:.0} ns each", names[program]);
+            calls as f64
+        });
+        // A SYN that is on its way at one look is counted at the next.
+        let syns = f64::from(SYNS) * (ROUNDS - 1) as f64;
+        assert_near("runs of an empty program", empty, syns, 64.0);
+        assert_near("runs for SYNs", syn, empty, 64.0);
+        // All but those that the queue still had room for.
+        assert!(cookie > 0.9 * syns && cookie <= syn, "{cookie} cookies");
+        let [syn, cookie] = [names[1], names[2]].map(length_of);
+        println!("{way}: {syn} instructions for a SYN, {cookie} for a cookie");
         assert!(
-            syn < 4.0 * empty,
-            "a SYN costs {syn:.0} ns, nothing costs {empty:.0} ns"
-        );
-        // What a lookup takes under emulation is another matter: 10 times an empty program
-        // on 6.12 and later, up to 50 times on 6.1.
-        assert!(
-            cookie < 80.0 * empty,
-            "a cookie costs {cookie:.0} ns, nothing {empty:.0} ns"
+            syn <= 50 && cookie <= 4_000,
+            "they walk {syn} and {cookie} instructions"
         );
         assert!(tracer.finish().2.success());
     }

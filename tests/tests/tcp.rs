@@ -438,13 +438,22 @@ fn namespaces_come_and_go() {
     let listen = || std::net::TcpListener::bind("127.0.0.1:0");
     let _listener = named.within(listen).expect("a listener");
     let inode = named.inode().expect("its number");
-    let snapshot = tracer.snapshot_after(wall_ns());
-    let namespaces = seen::list(&snapshot.0["tcp"]["namespaces"]);
-    let row = namespaces.iter().find(|row| row["netns"]["inode"] == inode);
-    let row = row.unwrap_or_else(|| panic!("no {inode} in {namespaces:?}"));
-    assert_eq!(row["netns"]["name"], *name);
+    // Where the number is that of one before, it is looked for again a while later.
+    let began = monotonic_ns();
+    let (snapshot, row) = loop {
+        let snapshot = tracer.snapshot_after(wall_ns());
+        let namespaces = seen::list(&snapshot.0["tcp"]["namespaces"]);
+        let row = namespaces.iter().find(|row| row["netns"]["inode"] == inode);
+        let row = row.unwrap_or_else(|| panic!("no {inode} in {namespaces:?}"));
+        let row = row.clone();
+        if row["netns"]["name"] == *name {
+            break (snapshot, row);
+        }
+        let waited = (monotonic_ns() - began) as f64 / NS;
+        assert!(waited < 10.0, "no {name} after {waited} s: {row}");
+    };
     assert_eq!(row["states"]["LISTEN"], 1);
-    for gone in inodes {
+    for gone in inodes.into_iter().filter(|gone| *gone != inode) {
         let states = seen::states_within(&snapshot, gone);
         assert!(
             states.values().all(|count| *count == 0),

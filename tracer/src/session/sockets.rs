@@ -46,7 +46,7 @@ const TIMER_TIME_WAIT: u8 = 3;
 const RECOUNT_AFTER: u64 = 10_000_000_000;
 /// Full SYN queues are looked into again after this time, in ns.
 const QUEUES_AFTER: u64 = 2_000_000_000;
-/// And after so many times as long as the last count took: it takes that part of a CPU.
+/// And what is done again so many times as long after as it took: that part of a CPU.
 const TIMES_ITS_LENGTH: u64 = 500;
 /// Closed here, and not yet by the peer or not acknowledged: with `TCP_LAST_ACK` and
 /// `TCP_CLOSING`, include/net/tcp_states.h.
@@ -59,8 +59,10 @@ pub(super) struct Sockets {
     namespaces: Namespaces,
     latest: HashMap<u32, Known>,
     readings: u32,
-    /// Namespaces that were looked for as the hook saw them.
+    /// Namespaces that were looked for in vain as the hook saw them.
     sought: HashSet<u32>,
+    /// When they may be looked for again.
+    seek_at: MonotonicNs,
     /// The most that could not be opened at one look.
     unopened: u64,
     /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
@@ -91,6 +93,7 @@ impl Sockets {
             latest: HashMap::new(),
             readings: 0,
             sought: HashSet::new(),
+            seek_at: MonotonicNs::default(),
             unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
             openings: Openings::default(),
@@ -297,8 +300,15 @@ impl Sockets {
         if self.readings >= READINGS_A_LOOK {
             ask = Some(Ask::ByTurns);
         }
+        let now = clock::monotonic();
+        if now >= self.seek_at {
+            // With sockets, it may be another one: numbers of those that are gone come again.
+            let with_sockets = moves.iter().filter(|moves| has_sockets(moves));
+            for (inode, _) in with_sockets {
+                self.sought.remove(inode);
+            }
+        }
         for &(inode, _) in moves {
-            // One that stays unknown has no process: asked for once.
             if self.namespaces.get(inode).is_none() && self.sought.insert(inode) {
                 ask = Some(Ask::All);
             }
@@ -310,6 +320,8 @@ impl Sockets {
                 self.latest.remove(&gone.inode);
                 self.sought.remove(&gone.inode);
             }
+            let over = clock::monotonic();
+            self.seek_at = over + over.since_ns(now) * TIMES_ITS_LENGTH;
         }
         self.unopened = self.unopened.max(self.namespaces.unopened());
         Ok(())
@@ -439,6 +451,15 @@ fn closing_reading(netns: u32, socket: &SocketEntry) -> ClosingReading {
             probes: if is_retransmit { 0 } else { count },
         },
     }
+}
+
+/// Whether a namespace has any by its moves. None is left open that is closed.
+fn has_sockets(moves: &(u32, Moves)) -> bool {
+    let (_, population) = tcp::population(moves);
+    let states = population.iter().zip(0..);
+    states
+        .filter(|(_, state)| *state != CLOSE)
+        .any(|(count, _)| *count > 0)
 }
 
 /// How many transitions made these moves into these.

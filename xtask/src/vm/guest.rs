@@ -15,13 +15,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::vm::turns;
+use crate::vm::emulator::Emulator;
+use crate::vm::turns::{self, Turns, lock};
 use crate::{clock, process};
 
+/// The initramfs in a guest's folder.
+pub(super) const INITRD: &str = "initrd";
 /// What `leave` (tests/src/bin/leave.rs) adds to a status.
 const LEAVE_BASE: i32 = 32;
 
-const QEMU: &str = "qemu-system-x86_64";
 /// Memory of the two nodes. The first has all CPUs; the second is soon used up.
 const NODES_MIB: [u32; 2] = [512, 128];
 const CPUS: u32 = 2;
@@ -46,93 +48,106 @@ pub(super) enum End {
     Died(ExitStatus),
 }
 
-/// An error when there is nothing to run a guest with.
-pub(super) fn emulator() -> Result<()> {
-    let found = process::installed(QEMU).next();
-    found
-        .map(|_| ())
-        .with_context(|| format!("`{QEMU}` is not installed"))
+/// What a guest runs from, and where it leaves what it says.
+pub(super) struct Guest<'a> {
+    pub(super) emulator: &'a Emulator,
+    pub(super) vmlinuz: &'a Path,
+    /// Has the initramfs, and gets the console's log, QEMU's own messages and the disks.
+    pub(super) folder: &'a Path,
+    /// The socket where QEMU takes commands.
+    pub(super) monitor: &'a Path,
 }
 
-/// Boots a kernel with an initramfs, and hands over what its job says by line; what
-/// is answered is a line for the job to read.
-///
-/// `folder` gets the console's log, QEMU's own messages and the disks, `monitor`
-/// is the socket where QEMU takes commands.
-pub(super) fn run(
-    vmlinuz: &Path,
-    initrd: &Path,
-    folder: &Path,
-    monitor: &Path,
-    mut line: impl FnMut(&str) -> Option<String>,
-) -> Result<End> {
-    let disk = |name: &str| -> Result<String> {
-        let path = folder.join(name);
-        // Sparse: the file takes no room until it is written to.
-        File::create(&path)?.set_len(DISK_BYTES)?;
-        Ok(format!("file={},format=raw,if=virtio", path.display()))
-    };
-    // QEMU opens it late: what stands there must not be of the guest before.
-    File::create(folder.join("console"))?;
-    // `timeout` kills QEMU even when xtask itself was killed; in the foreground,
-    // Ctrl-C gets to QEMU too.
-    let mut qemu = Command::new("timeout");
-    qemu.args(["--foreground", "--kill-after=5", &LIMIT_S.to_string(), QEMU])
-        .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-        .args(["-display", "none", "-M", "pc,accel=tcg"])
-        // Five levels of page tables only slow the emulation down.
-        .args(["-cpu", "max,la57=off"])
-        .args(memory())
-        .args(["-smp", &CPUS.to_string()])
-        .arg("-kernel")
-        .arg(vmlinuz)
-        .arg("-initrd")
-        .arg(initrd)
-        .arg("-serial")
-        .arg(format!("file:{}", folder.join("console").display()))
-        .args(["-serial", "stdio"])
-        .arg("-monitor")
-        .arg(format!("unix:{},server=on,wait=off", monitor.display()))
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
-        .args([
-            "-drive",
-            &format!("{},throttling.iops-total={DISK_IOPS}", disk("slow")?),
-        ])
-        .args(["-drive", &disk("plain")?])
-        .args([
-            "-append",
-            "console=ttyS0 panic=-1 oops=panic quiet mitigations=off delayacct \
-             numa_balancing=disable",
-        ])
-        .stderr(File::create(folder.join("qemu"))?);
-    let heard = Mutex::new(clock::now());
-    thread::scope(|scope| {
-        let (over, is_over) = mpsc::channel::<()>();
-        let watch = scope.spawn(|| quit_if_silent(&heard, is_over, monitor));
-        let status = process::converse(&mut qemu, |said| {
-            *turns::lock(&heard) = clock::now();
-            line(said)
-        });
-        drop(over);
-        let was_silent = watch.join().unwrap_or(false);
-        let status = status?;
-        Ok(match was_silent {
-            true => End::TimedOut(SILENCE_S),
-            false => end(status),
+impl Guest<'_> {
+    /// Boots the kernel, and hands over what the job says by line; what is answered is a
+    /// line for the job to read.
+    pub(super) fn run(
+        &self,
+        turns: &Turns,
+        mut line: impl FnMut(&str) -> Option<String>,
+    ) -> Result<End> {
+        let mut qemu = self.command()?;
+        let heard = Mutex::new(clock::now());
+        thread::scope(|scope| {
+            let (over, is_over) = mpsc::channel::<()>();
+            let watch = scope.spawn(|| self.quit_if_silent(&heard, is_over, turns));
+            let status = process::converse(&mut qemu, |said| {
+                *lock(&heard) = clock::now();
+                line(said)
+            });
+            drop(over);
+            let was_silent = watch.join().unwrap_or(false);
+            let status = status?;
+            Ok(match was_silent {
+                true => End::TimedOut(SILENCE_S),
+                false => end(status),
+            })
         })
-    })
-}
-
-/// Ends a guest that says nothing for too long; whether it did.
-fn quit_if_silent(heard: &Mutex<Instant>, is_over: Receiver<()>, monitor: &Path) -> bool {
-    while is_over.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-        if turns::lock(heard).elapsed().as_secs() > SILENCE_S {
-            // It hangs up instead of answering; one that does neither comes to its limit.
-            let _ = turns::say(monitor, "quit");
-            return true;
-        }
     }
-    false
+
+    /// Ends a guest that says nothing for too long; whether it did. One that is stopped
+    /// cannot say anything.
+    fn quit_if_silent(&self, heard: &Mutex<Instant>, is_over: Receiver<()>, turns: &Turns) -> bool {
+        while is_over.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            if turns.is_stopped(self.monitor) {
+                *lock(heard) = clock::now();
+            }
+            if lock(heard).elapsed().as_secs() > SILENCE_S {
+                // It hangs up instead of answering; one that does neither comes to its limit.
+                let _ = turns::say(self.monitor, "quit");
+                return true;
+            }
+        }
+        false
+    }
+
+    fn command(&self) -> Result<Command> {
+        let folder = self.folder;
+        let disk = |name: &str| -> Result<String> {
+            let path = folder.join(name);
+            // Sparse: the file takes no room until it is written to.
+            File::create(&path)?.set_len(DISK_BYTES)?;
+            Ok(format!("file={},format=raw,if=virtio", path.display()))
+        };
+        // QEMU opens it late: what stands there must not be of the guest before.
+        File::create(folder.join("console"))?;
+        // `timeout` kills QEMU even when xtask itself was killed; in the foreground,
+        // Ctrl-C gets to QEMU too.
+        let mut qemu = Command::new("timeout");
+        qemu.args(["--foreground", "--kill-after=5", &LIMIT_S.to_string()])
+            .args(self.emulator.words())
+            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-display", "none", "-M", "pc,accel=tcg"])
+            // Five levels of page tables only slow the emulation down.
+            .args(["-cpu", "max,la57=off"])
+            .args(memory())
+            .args(["-smp", &CPUS.to_string()])
+            .arg("-kernel")
+            .arg(self.vmlinuz)
+            .arg("-initrd")
+            .arg(folder.join(INITRD))
+            .arg("-serial")
+            .arg(format!("file:{}", folder.join("console").display()))
+            .args(["-serial", "stdio"])
+            .arg("-monitor")
+            .arg(format!(
+                "unix:{},server=on,wait=off",
+                self.monitor.display()
+            ))
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
+            .args([
+                "-drive",
+                &format!("{},throttling.iops-total={DISK_IOPS}", disk("slow")?),
+            ])
+            .args(["-drive", &disk("plain")?])
+            .args([
+                "-append",
+                "console=ttyS0 panic=-1 oops=panic quiet mitigations=off delayacct \
+                 numa_balancing=disable",
+            ])
+            .stderr(File::create(folder.join("qemu"))?);
+        Ok(qemu)
+    }
 }
 
 /// Two nodes: the memory of one can run out while the host has some left.
@@ -164,8 +179,8 @@ fn end(status: ExitStatus) -> End {
 /// Whether a guest died of QEMU, and not of its kernel.
 ///
 /// To patch its code, the kernel puts a breakpoint there, waits until every CPU
-/// has seen it, writes the new code, and waits again. QEMU 7.2 was seen to run
-/// the breakpoint after that, from a translation that was made meanwhile.
+/// has seen it, writes the new code, and waits again. An old QEMU was seen to run the
+/// breakpoint after that, from a translation that was made meanwhile (see `emulator`).
 pub(super) fn ran_stale_code(end: &End, folder: &Path) -> Result<bool> {
     let console = fs::read(folder.join("console"))?;
     let panicked = matches!(end, End::Died(_));

@@ -1,18 +1,14 @@
 //! What guests are made of, from the mirror of the machine: Debian's own cloud
 //! kernels, and a static busybox.
 //!
-//! apt does the work, with lists and a cache of its own under target/vm: it
-//! finds the mirror that the machine is configured with, checks the signature
-//! of a suite's index and the SHA-256 of a package, and installs nothing. What
-//! a guest needs of a kernel is kept: the image and a few modules.
+//! What a guest needs of a kernel is kept: the image and a few modules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::vm::apt::{self, Apt, MAIN, SECURITY, tool};
 use crate::{process, workspace};
 
 /// A kernel to boot.
@@ -55,10 +51,6 @@ const fn supported(name: &'static str, prefix: &'static str, suite: &'static str
     }
 }
 
-/// What Debian's archives call themselves.
-const MAIN: &str = "Debian";
-const SECURITY: &str = "Debian-Security";
-
 /// Modules that a guest needs where they are not built in: its disks, and what the
 /// live tests block on, what lists TCP sockets, cables between network namespaces.
 const MODULES: [&str; 7] = [
@@ -76,11 +68,6 @@ const ASKED: &str = "asked";
 
 /// Packages of a release; before 6.19 the first has it all.
 const PACKAGES: [&str; 4] = ["image", "base", "binary", "modules"];
-
-/// Its age is that of the index.
-const UPDATED: &str = "updated";
-/// How long an index is taken for fresh.
-const FRESH: Duration = Duration::from_secs(24 * 3600);
 
 /// A kernel that is here.
 #[derive(Debug)]
@@ -109,7 +96,7 @@ pub(super) fn busybox() -> Result<PathBuf> {
         let (package, suite) = BUSYBOX;
         let apt = Apt::new(suite, MAIN)?;
         apt.update()?;
-        replace(&folder, |aside| apt.unpack(&[package.to_owned()], aside))?;
+        apt::replace(&folder, |aside| apt.unpack(&[package.to_owned()], aside))?;
     }
     there().context("the package of busybox has no busybox")
 }
@@ -135,30 +122,20 @@ pub(super) fn provide(kernel: &Kernel) -> Result<Image> {
 fn fetch(kernel: &Kernel, folder: &Path) -> Result<()> {
     let apt = Apt::new(kernel.suite, kernel.label)?;
     apt.update()?;
-    let newest = apt.newest(kernel)?;
+    let names = apt.names("linux-")?;
+    let newest = newest(&names, kernel.prefix)
+        .with_context(|| format!("{} has no cloud kernel {}", kernel.suite, kernel.name))?;
     // One that was kept with other modules is of no use.
     let asked = fs::read_to_string(folder.join(ASKED)).unwrap_or_default();
     if asked == MODULES.join(" ") && kept(folder).is_some_and(|image| image.release == newest) {
         return Ok(());
     }
-    let packages = apt.packages(&newest)?;
-    replace(folder, |aside| {
+    let packages = packages(&names, &newest);
+    apt::replace(folder, |aside| {
         apt.unpack(&packages, &aside.join("packages"))?;
         keep(&newest, aside)?;
         Ok(fs::remove_dir_all(aside.join("packages"))?)
     })
-}
-
-/// Fills a folder anew, of which there is never a half.
-fn replace(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut aside = folder.as_os_str().to_owned();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
-    let _ = fs::remove_dir_all(&aside);
-    fs::create_dir_all(&aside)?;
-    fill(&aside)?;
-    let _ = fs::remove_dir_all(folder);
-    Ok(fs::rename(&aside, folder)?)
 }
 
 /// The kernel of a folder that `keep` filled.
@@ -220,142 +197,6 @@ fn to_load(answer: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.strip_prefix("insmod ").map(str::trim))
 }
 
-fn tool(name: &str) -> Result<Command> {
-    let program = process::installed(name).next();
-    program
-        .map(Command::new)
-        .with_context(|| format!("`{name}` is not installed"))
-}
-
-/// apt, with one suite, and with lists and a cache of its own.
-struct Apt {
-    folder: PathBuf,
-    options: Vec<String>,
-}
-
-impl Apt {
-    fn new(suite: &str, label: &str) -> Result<Self> {
-        let folder = workspace::target("vm/apt").join(suite);
-        for below in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(folder.join(below))?;
-        }
-        let source = format!("{} {suite} main\n", mirror(label)?);
-        let list = folder.join("sources.list");
-        if fs::read_to_string(&list).ok().as_ref() != Some(&source) {
-            // Another mirror: what was fetched from the one before does not count.
-            let _ = fs::remove_file(folder.join(UPDATED));
-            fs::write(&list, source)?;
-        }
-        let path = |below: &str| folder.join(below).display().to_string();
-        let options = [
-            format!("Dir::State={}", path("")),
-            format!("Dir::State::lists={}", path("lists")),
-            "Dir::State::status=/dev/null".to_owned(),
-            format!("Dir::Cache={}", path("cache")),
-            format!("Dir::Etc::SourceList={}", path("sources.list")),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Architectures=amd64".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            // What a desktop adds to the lists, and a package of any kernel is not in.
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            "Acquire::Retries=3".to_owned(),
-        ]
-        .into();
-        Ok(Self { folder, options })
-    }
-
-    fn command(&self, program: &str) -> Result<Command> {
-        let mut command = tool(program)?;
-        command.current_dir(&self.folder);
-        for option in &self.options {
-            command.args(["-o", option]);
-        }
-        Ok(command)
-    }
-
-    /// Fetches the suite's index, unless it is fresh.
-    fn update(&self) -> Result<()> {
-        let stamp = self.folder.join(UPDATED);
-        let age = fs::metadata(&stamp)
-            .and_then(|stamp| stamp.modified())
-            .ok()
-            .and_then(|time| time.elapsed().ok());
-        if age.is_some_and(|age| age < FRESH) {
-            return Ok(());
-        }
-        process::read(self.command("apt-get")?.args(["--error-on=any", "update"]))?;
-        Ok(fs::write(stamp, "")?)
-    }
-
-    /// The newest release of a series that the suite has.
-    fn newest(&self, kernel: &Kernel) -> Result<String> {
-        let names = self.names()?;
-        newest(&names, kernel.prefix)
-            .with_context(|| format!("{} has no cloud kernel {}", kernel.suite, kernel.name))
-    }
-
-    fn names(&self) -> Result<String> {
-        process::read(self.command("apt-cache")?.args(["pkgnames", "linux-"]))
-    }
-
-    /// The packages of a release that the suite has.
-    fn packages(&self, release: &str) -> Result<Vec<String>> {
-        let names = self.names()?;
-        let wanted = PACKAGES.map(|kind| format!("linux-{kind}-{release}"));
-        let is_there = |package: &String| names.lines().any(|name| name == package);
-        Ok(wanted.into_iter().filter(is_there).collect())
-    }
-
-    /// Downloads packages and unpacks them into a folder.
-    fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
-        let downloads = self.folder.join("downloads");
-        let _ = fs::remove_dir_all(&downloads);
-        fs::create_dir_all(&downloads)?;
-        let mut download = self.command("apt-get")?;
-        download
-            .current_dir(&downloads)
-            .arg("download")
-            .args(packages);
-        // A package that is not there any more: the index is not fresh after all.
-        process::read(&mut download).inspect_err(|_| {
-            let _ = fs::remove_file(self.folder.join(UPDATED));
-        })?;
-        fs::create_dir_all(into)?;
-        for package in fs::read_dir(&downloads)? {
-            process::read(tool("dpkg-deb")?.arg("-x").arg(package?.path()).arg(into))?;
-        }
-        Ok(fs::remove_dir_all(&downloads)?)
-    }
-}
-
-/// The beginning of a line of sources.list, up to the mirror that this machine
-/// is configured with.
-fn mirror(label: &str) -> Result<String> {
-    let mut apt_get =
-        tool("apt-get").context("guests are made of Debian's packages, which come through apt")?;
-    apt_get.args(["indextargets", "--format", "$(LABEL)|$(REPO_URI)"]);
-    let targets = process::read(apt_get.arg("Created-By: Packages"))?;
-    let uri = of_label(&targets, label).with_context(|| {
-        format!("apt is configured with no mirror of {label} (or `apt-get update` never ran)")
-    })?;
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let signed_by = if Path::new(keyring).exists() {
-        format!(" signed-by={keyring}")
-    } else {
-        String::new()
-    };
-    Ok(format!("deb [arch=amd64{signed_by}] {uri}"))
-}
-
-/// The repository of a label in apt's answer.
-fn of_label<'a>(targets: &'a str, label: &str) -> Option<&'a str> {
-    targets
-        .lines()
-        .filter_map(|line| line.split_once('|'))
-        .find_map(|(of, uri)| (of == label).then_some(uri))
-}
-
 /// The newest release among names of packages.
 fn newest(names: &str, prefix: &str) -> Option<String> {
     let releases = names.lines().filter_map(|name| {
@@ -365,6 +206,13 @@ fn newest(names: &str, prefix: &str) -> Option<String> {
     releases
         .max_by_key(|release| numbers(release))
         .map(str::to_owned)
+}
+
+/// Those of a release, among names of packages.
+fn packages(names: &str, release: &str) -> Vec<String> {
+    let wanted = PACKAGES.map(|kind| format!("linux-{kind}-{release}"));
+    let is_there = |package: &String| names.lines().any(|name| name == package);
+    wanted.into_iter().filter(is_there).collect()
 }
 
 /// The numbers in a release: what it is ordered by within a suite.
@@ -399,14 +247,5 @@ mod tests {
         let answer = "builtin virtio_ring\ninsmod /a/virtio_pci.ko.xz \ninsmod /a/virtio_blk.ko\n";
         let files: Vec<_> = to_load(answer).collect();
         assert_eq!(files, ["/a/virtio_pci.ko.xz", "/a/virtio_blk.ko"]);
-    }
-
-    #[test]
-    fn a_mirror_is_found_by_its_label() {
-        let targets =
-            "Debian Backports|http://a/\nDebian|http://b/debian/\nDebian-Security|http://c/\n";
-        assert_eq!(of_label(targets, "Debian"), Some("http://b/debian/"));
-        assert_eq!(of_label(targets, "Debian-Security"), Some("http://c/"));
-        assert_eq!(of_label(targets, "Ubuntu"), None);
     }
 }

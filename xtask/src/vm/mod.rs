@@ -10,6 +10,8 @@
 //!
 //! What `tracer doctor` says of each kernel is held against docs/kernels/.
 
+mod apt;
+mod emulator;
 mod guest;
 mod image;
 mod kernels;
@@ -32,7 +34,8 @@ use crate::build::{self, LiveTests};
 use crate::setup::{self, Missing};
 use crate::tally::{Panic, Skip, Tally};
 use crate::{clock, docs, workspace};
-use guest::End;
+use emulator::Emulator;
+use guest::{End, Guest};
 use kernels::{Image, KERNELS, Kernel};
 use results::{Log, Outcome, Report, Tested};
 pub(crate) use script::GUEST_ONLY;
@@ -119,8 +122,11 @@ fn run(options: &Options) -> Result<Vec<Report>> {
         test: options.test.clone(),
         keep: options.keep,
     };
-    let base = match guest::emulator().and_then(|()| kernels::busybox()) {
-        Ok(busybox) => Ok(image::base(&job.live, &busybox)?),
+    let base = match Emulator::provide().and_then(|qemu| Ok((qemu, kernels::busybox()?))) {
+        Ok((emulator, busybox)) => Ok(Base {
+            emulator,
+            archive: image::base(&job.live, &busybox)?,
+        }),
         Err(error) => Err(error),
     };
     let is_wanted = |kernel: &&Kernel| {
@@ -195,6 +201,13 @@ fn count(reports: &[Report], tally: &mut Tally) {
     }
 }
 
+/// What every guest is made of.
+struct Base {
+    emulator: Emulator,
+    /// The archive that all share.
+    archive: Vec<u8>,
+}
+
 /// What every guest does.
 struct Job {
     turns: Turns,
@@ -206,7 +219,7 @@ struct Job {
 impl Job {
     /// Runs it on a kernel. What cannot be had is skipped, and says so; a guest
     /// that cannot be started counts as a test that failed.
-    fn on(&self, kernel: &Kernel, base: &Result<Vec<u8>>) -> Report {
+    fn on(&self, kernel: &Kernel, base: &Result<Base>) -> Report {
         let mut report = Report {
             kernel: kernel.name,
             release: String::new(),
@@ -243,28 +256,33 @@ impl Job {
         &self,
         kernel: &Kernel,
         image: &Image,
-        base: &[u8],
+        base: &Base,
     ) -> Result<(Vec<Tested>, Vec<Panic>)> {
         let name = kernel.name;
         let folder = workspace::target("vm").join(name);
         fs::create_dir_all(&folder)?;
-        let initrd = folder.join("initrd");
+        let initrd = folder.join(guest::INITRD);
         let own = image::own(image, script::of(kernel, self.test.as_deref()))?;
-        fs::write(&initrd, [base, &own].concat())?;
-        let (mut log, mut end) = self.listen(name, image, &initrd, &folder)?;
+        fs::write(&initrd, [&base.archive[..], &own].concat())?;
+        let mut panics = Vec::new();
+        let mut listen = || -> Result<(Log, End)> {
+            let (mut log, end) = self.listen(name, image, &base.emulator, &folder)?;
+            panics.extend(log.panics());
+            panics.extend(bad_end(&end, &log, &folder)?);
+            Ok((log, end))
+        };
+        let (mut log, mut end) = listen()?;
         for _ in 0..MOST_RETRIES {
             if !guest::ran_stale_code(&end, &folder)? {
                 break;
             }
             println!("{name:<5}| QEMU ran code that the kernel had patched: once more");
-            (log, end) = self.listen(name, image, &initrd, &folder)?;
+            (log, end) = listen()?;
         }
-        let mut panics = log.panics();
         let has_hung = matches!(end, End::TimedOut(_));
         if has_hung {
             println!("{name:<5}| hung: once more");
-            (log, end) = self.listen(name, image, &initrd, &folder)?;
-            panics.extend(log.panics());
+            (log, end) = listen()?;
         }
         fs::remove_file(&initrd)?;
         let mut tests = vec![self.doctor(name, log.doctor.take())?];
@@ -286,7 +304,7 @@ impl Job {
         &self,
         name: &str,
         image: &Image,
-        initrd: &Path,
+        emulator: &Emulator,
         folder: &Path,
     ) -> Result<(Log, End)> {
         // Short: a socket's path has room for some 100 bytes.
@@ -295,7 +313,13 @@ impl Job {
         self.turns.enter(&monitor);
         let mut log = Log::default();
         let mut alone = None;
-        let end = guest::run(&image.vmlinuz, initrd, folder, &monitor, |line| {
+        let guest = Guest {
+            emulator,
+            vmlinuz: &image.vmlinuz,
+            folder,
+            monitor: &monitor,
+        };
+        let end = guest.run(&self.turns, |line| {
             match line {
                 results::ALONE => alone = Some(self.turns.alone(&monitor)),
                 results::TOGETHER => alone = None,
@@ -314,16 +338,7 @@ impl Job {
         drop(alone);
         self.turns.leave(&monitor);
         let _ = fs::remove_file(&monitor);
-        let end = end?;
-        match end {
-            End::Left(_) => return Ok((log, end)),
-            End::TimedOut(limit) => println!("{name:<5}| killed: no end, or no word, in {limit} s"),
-            End::Died(status) => println!("{name:<5}| died: QEMU ended with {status}"),
-        }
-        for line in guest::last_words(folder, LAST_LINES)?.lines() {
-            println!("{name:<5}| {line}");
-        }
-        Ok((log, end))
+        Ok((log, end?))
     }
 
     /// Holds what the doctor said of the hooks against what is kept of it.
@@ -368,6 +383,23 @@ fn kept(kernel: &str) -> PathBuf {
 
 fn docs_folder() -> PathBuf {
     workspace::root().join("docs/kernels")
+}
+
+/// Why a guest did not come to its end, with the test that ran and its last words.
+fn bad_end(end: &End, log: &Log, folder: &Path) -> Result<Option<Panic>> {
+    let why = match end {
+        End::Left(_) => return Ok(None),
+        End::TimedOut(limit) => format!("killed: no end, or no word, in {limit} s"),
+        End::Died(status) => format!("died: QEMU ended with {status}"),
+    };
+    let words = guest::last_words(folder, LAST_LINES)?;
+    let during = log.running().unwrap_or("no test");
+    let said = format!(
+        "{why}, during {during}; {}",
+        words.trim_end().replace('\n', "; ")
+    );
+    let test = "the guest's end".to_owned();
+    Ok(Some(Panic { test, said }))
 }
 
 /// Of a guest that hung and was started once more: QEMU was seen not to go on after a

@@ -106,6 +106,11 @@ impl Log {
         self.tally.again().join(" ")
     }
 
+    /// The test that was running when the last line came.
+    pub(super) fn running(&self) -> Option<&str> {
+        self.running.as_deref()
+    }
+
     /// Why tests failed so far.
     pub(super) fn panics(&mut self) -> Vec<Panic> {
         std::mem::take(&mut self.tally.panics)

@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Turns {
     alone: Mutex<()>,
     monitors: Mutex<Vec<PathBuf>>,
+    stopped: Mutex<Vec<PathBuf>>,
 }
 
 impl Turns {
@@ -36,6 +37,11 @@ impl Turns {
         lock(&self.monitors).retain(|other| other != monitor);
     }
 
+    /// Whether it is stopped, for another to be alone.
+    pub(super) fn is_stopped(&self, monitor: &Path) -> bool {
+        lock(&self.stopped).iter().any(|stopped| stopped == monitor)
+    }
+
     /// Stops all guests but this one until the answer is dropped.
     pub(super) fn alone(&self, monitor: &Path) -> Alone<'_> {
         let turn = lock(&self.alone);
@@ -45,6 +51,7 @@ impl Turns {
             // One that has just ended does not listen any more, and needs no stop.
             let _ = say(other, "stop");
         }
+        lock(&self.stopped).clone_from(&others);
         Alone {
             turns: self,
             others,
@@ -62,6 +69,7 @@ pub(super) struct Alone<'a> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
+        lock(&self.turns.stopped).clear();
         for other in &self.others {
             let said = say(other, "cont");
             let is_running = lock(&self.turns.monitors).contains(other);
