@@ -35,6 +35,8 @@ const WINDOW_NS: u64 = 3 * SECOND;
 const ANSWERED_NS: u64 = SECOND;
 /// So many listeners are in a list.
 const LISTED: usize = 50;
+/// A burst fills the accept queue too, but not for as long as this.
+const SLOW_NS: u64 = SECOND / 2;
 /// A listener can have cookies when its SYN queue is as full as this: it is looked at
 /// once a reading only.
 const NEARLY_FULL: f64 = 0.75;
@@ -92,6 +94,8 @@ pub(super) struct SynAggregate {
     known: HashMap<u64, Known>,
     namespaces: HashMap<u32, Namespace>,
     events: Vec<(u64, SynVerdict, Option<u64>)>,
+    /// Whether there was a reading.
+    has_begun: bool,
 }
 
 /// A listener.
@@ -104,6 +108,8 @@ struct Known {
     window: VecDeque<(MonotonicNs, (u32, Cookies))>,
     /// When its SYN queue was last nearly full.
     was_full: Option<MonotonicNs>,
+    /// Since when its accept queue is full at every look.
+    accept_full: Option<MonotonicNs>,
     verdict: SynVerdict,
     why: String,
     /// Since when there is trouble.
@@ -140,6 +146,13 @@ impl SynAggregate {
         self.namespaces
             .retain(|netns, _| counters().any(|counters| counters.netns == *netns));
         let mut before = std::mem::take(&mut self.known);
+        // What is full as tracer begins has been for a while.
+        let begin = if self.has_begun {
+            now
+        } else {
+            MonotonicNs::default()
+        };
+        self.has_begun = true;
         for listener in &reading.listening {
             let known = before.remove(&listener.socket);
             let known = known.filter(|known| known.is(listener));
@@ -148,6 +161,8 @@ impl SynAggregate {
             if f64::from(listener.syn_queue) >= NEARLY_FULL * f64::from(listener.backlog.max(1)) {
                 known.was_full = Some(now);
             }
+            let is_full = listener.accept_queue >= listener.backlog.max(1);
+            known.accept_full = known.accept_full.or(Some(begin)).filter(|_| is_full);
             self.known.insert(listener.socket, known);
         }
         let owners = self.owners(now);
@@ -244,6 +259,9 @@ impl SynAggregate {
                 refused: namespace.refused(),
             };
             let (verdict, mut why) = judge(&seen);
+            if verdict == SynVerdict::SlowAccept && !known.is_slow(now) {
+                continue;
+            }
             if seen.turned_away > 0 && !is_owner && !(is_hooked && dropped_full == 0) {
                 why.push_str(", counted for all listeners of the namespace");
             }
@@ -325,6 +343,7 @@ impl Known {
             drops: [reading.drops; 2],
             window: VecDeque::new(),
             was_full: None,
+            accept_full: None,
             verdict: SynVerdict::Healthy,
             why: String::new(),
             since: now,
@@ -357,6 +376,12 @@ impl Known {
     fn was_full_lately(&self, now: MonotonicNs) -> bool {
         let full = self.was_full;
         full.is_some_and(|at| now.since_ns(at) <= WINDOW_NS)
+    }
+
+    /// Whether its accept queue has been full for so long that it is no burst.
+    fn is_slow(&self, now: MonotonicNs) -> bool {
+        let full = self.accept_full;
+        full.is_some_and(|since| now.since_ns(since) >= SLOW_NS)
     }
 
     /// An address can come again, and be another listener's then.

@@ -213,6 +213,27 @@ fn a_full_accept_queue_is_the_process_s_doing() {
 }
 
 #[test]
+fn a_burst_that_fills_the_accept_queue_for_a_moment_is_one() {
+    let mut world = World::new(1);
+    for second in 0..10 {
+        let is_full = second % 3 == 2;
+        world.listeners[0].accept_queue = if is_full { BACKLOG + 1 } else { 7 };
+        world.queue(0, 64, 60);
+        world.counters.accept_queue_full += u64::from(is_full);
+        world.cookies(200, 190);
+        assert_eq!(world.verdict(), SynVerdict::Burst, "{second}");
+    }
+}
+
+#[test]
+fn a_queue_that_is_full_from_the_start_is_told_at_once() {
+    let mut world = World::new(1);
+    world.aggregate = SynAggregate::default();
+    world.listeners[0].accept_queue = BACKLOG + 1;
+    assert_eq!(world.verdict(), SynVerdict::SlowAccept);
+}
+
+#[test]
 fn what_may_be_another_s_is_put_on_nobody() {
     let mut world = World::new(3);
     // One is full: the cookies are its own.
