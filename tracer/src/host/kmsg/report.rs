@@ -145,7 +145,10 @@ impl Parser {
         self.report.take_if(|report| {
             at_us.saturating_sub(report.began_us) > REPORT_US || is_without_victim(message)
         });
-        if let Some((_, rest)) = message.split_once("Killed process ") {
+        // A process can be called so; what it is told to have done is no kill.
+        if let Some((_, rest)) = message.split_once("Killed process ")
+            && rest.contains(TOTAL_VM)
+        {
             let report = self.report.as_mut().and_then(Report::take);
             let mut kill = report.unwrap_or_default();
             killed(rest, &mut kill)?;
@@ -208,6 +211,9 @@ impl Report {
 /// mm/memcontrol.c).
 const OF_GROUP: &str = "are going to be killed due to memory.oom.group set";
 
+/// Between a victim's name and its sizes (`__oom_kill_process`).
+const TOTAL_VM: &str = ") total-vm:";
+
 /// Whether it ends a report that nobody is killed after (`out_of_memory`,
 /// `__oom_kill_process`).
 fn is_without_victim(message: &str) -> bool {
@@ -230,7 +236,7 @@ fn invoked(message: &str) -> Option<LoggedTrigger> {
 /// follows is looked for from the end.
 fn killed(rest: &str, kill: &mut LoggedKill) -> Option<()> {
     let pid = number(rest)?;
-    let (head, sizes) = rest.rsplit_once(") total-vm:")?;
+    let (head, sizes) = rest.rsplit_once(TOTAL_VM)?;
     let (_, comm) = head.split_once('(')?;
     let size = |name: &str| {
         let (_, value) = sizes.split_once(name)?;

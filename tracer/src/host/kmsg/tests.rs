@@ -206,6 +206,18 @@ fn a_hostile_name_is_a_name() {
     assert_eq!(kills[1].comm.as_str(), "\u{fffd}[2J\\");
 }
 
+/// What the kernel says of a process that calls itself `Killed process ` ends no report.
+#[test]
+fn a_process_can_be_called_like_a_kill() {
+    let mut lines = MEMCG.to_vec();
+    lines.insert(
+        5,
+        "Killed process [77]: segfault at 0 ip 0 sp 0 error 4 in libc.so",
+    );
+    assert_eq!(kills(&lines)[0].tasks, kills(&MEMCG)[0].tasks);
+    assert_eq!(kills(&lines)[0].constraint, Some(Constraint::Memcg));
+}
+
 #[test]
 fn what_a_process_writes_is_not_believed() {
     let mut parser = Parser::default();
