@@ -79,24 +79,16 @@ fn a_slow_disk_blocks_its_reader() {
     // The first read is not held up, and can be over before its reader sleeps.
     let episodes = sum(&|s| s.of_pid(pid, "episodes"));
     assert_near("episodes", episodes, READS - 0.5, 0.5);
-    // Delay accounting counts in ticks of 10 ms. From 6.12 it is at times too large
-    // by one wait, or by more: with a delayed dequeue `__block_task` runs later, and
-    // notes the begin for whoever is current then, so that the wait is counted from
-    // the begin of the one before (kernel/sched/sched.h, `delayacct_blkio_start`).
-    let one = took / (READS - 1.0);
-    let too_many = ((by_kernel - blocked) / one).round();
-    println!("waits that delay accounting counted twice: {too_many}");
-    let most = if kernel::delays_dequeue() { READS } else { 0.0 };
-    assert!(
-        (0.0..=most).contains(&too_many),
-        "{by_kernel} s, {blocked} s"
-    );
-    assert_near(
-        "the same by delay accounting",
-        blocked + too_many * one,
-        by_kernel,
-        0.1,
-    );
+    println!("{by_kernel} s by delay accounting");
+    // Delay accounting counts in ticks of 10 ms. From 6.12 it is at times too large: with
+    // a delayed dequeue `__block_task` runs later, and notes the begin for whoever is
+    // current then, so that a wait is counted from the begin of the one before, or from
+    // boot where there was none (kernel/sched/sched.h, `delayacct_blkio_start`).
+    if kernel::delays_dequeue() {
+        assert!(by_kernel > blocked - 0.1, "{blocked} s blocked");
+    } else {
+        assert_near("the same by delay accounting", blocked, by_kernel, 0.1);
+    }
 }
 
 /// Field 42 of /proc/PID/stat, delayacct_blkio_ticks, in s.

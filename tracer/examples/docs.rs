@@ -15,7 +15,8 @@ fn main() -> ExitCode {
         fs::write(directory.join(name), page)
     };
     let written = write("figures.md", docs::figures_page())
-        .and_then(|()| write("hooks.md", docs::hooks_page()));
+        .and_then(|()| write("hooks.md", docs::hooks_page()))
+        .and_then(|()| write("check.md", docs::check_page()));
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use tracer::{
     kernel::fields::FIELDS,
-    render::docs::{figures_page, hooks_page},
+    render::docs::{check_page, figures_page, hooks_page},
 };
 
 fn read(path: &str) -> String {
@@ -17,6 +17,7 @@ fn read(path: &str) -> String {
 fn generated_pages_are_fresh() {
     for (path, page) in [
         ("docs/figures.md", figures_page()),
+        ("docs/check.md", check_page()),
         ("docs/hooks.md", hooks_page()),
     ] {
         assert_eq!(read(path), page, "{path} is stale: run `cargo xtask docs`");

@@ -1,6 +1,8 @@
 //! What a look at a host found: a report a row, with figures, findings, and what could
 //! not be seen.
 
+use super::figures::CHECK_FIGURES;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
@@ -97,7 +99,10 @@ pub fn figure(name: &'static str, value: impl Into<f64>) -> Figure {
 }
 
 /// A figure of which there are several. Foreign text comes as [`crate::text::Text`].
+/// Only what is in [`CHECK_FIGURES`] can be one.
 pub fn figure_of(name: &'static str, of: impl ToString, value: impl Into<f64>) -> Figure {
+    let is_known = || CHECK_FIGURES.iter().any(|known| known.name == name);
+    debug_assert!(is_known(), "{name} is not in check/figures.rs");
     Figure {
         name,
         of: of.to_string(),

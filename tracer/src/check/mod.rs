@@ -5,6 +5,7 @@
 //! not answer in time is a finding too. `limits.rs` has every limit.
 
 mod context;
+pub mod figures;
 pub mod finding;
 pub mod limits;
 mod read;

@@ -132,13 +132,17 @@ fn worst(page: &Page) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{Page, json};
     use crate::{
         check::{
+            figures::CHECK_PATHS,
             finding::{Finding, Row, RowReport, Verdict, figure, figure_of},
             text::text,
         },
         clock::WallNs,
+        render::tests::paths,
         snapshot::Host,
     };
 
@@ -180,5 +184,14 @@ mod tests {
         insta::assert_snapshot!("check", text(&page(), false, 160, false));
         insta::assert_snapshot!("check_all", text(&page(), true, 40, true));
         insta::assert_snapshot!("check_json", json(&page()));
+    }
+
+    #[test]
+    fn every_path_is_described_and_every_description_is_of_a_path() {
+        let look = serde_json::from_str(&json(&page())).expect("JSON");
+        let mut found = BTreeSet::new();
+        paths(&look, "", &mut found);
+        let described = CHECK_PATHS.map(|(path, ..)| path.to_owned());
+        assert_eq!(found, described.into());
     }
 }

@@ -7,6 +7,11 @@ use serde_json::Value;
 
 use super::{oom_page, syn, table, tcp_page, turned};
 use crate::{
+    check::{
+        figures::{CHECK_FIGURES, CHECK_PATHS},
+        finding::ROWS,
+        limits::LIMITS,
+    },
     figures::FIGURES,
     kernel::{fields::FIELDS, probes::PROBES},
 };
@@ -50,6 +55,49 @@ pub fn figures_page() -> String {
     page.push_str(
         "\nA dash is a number that rounds to 0.00. Each row is rounded by itself, so the rows can \
          differ from the total in the last digit; the total row is the kernel's own figure.\n",
+    );
+    page
+}
+
+/// docs/check.md: what `tracer check` finds, as JSON, and the limits it goes by.
+pub fn check_page() -> String {
+    let mut page = String::from(
+        "# `tracer check`\n\n\
+         Made by `cargo run -p tracer --example docs -- docs` from tracer/src/check/figures.rs and \
+         limits.rs; do not edit.\n",
+    );
+    let paths = CHECK_PATHS.iter();
+    let paths = paths.map(|(path, unit, help)| [code(path), (*unit).to_owned(), cell(help)]);
+    let head = ["path", "unit", "what it says"];
+    section(&mut page, "`--format json`: one object", head, paths);
+    for row in ROWS {
+        let figures = CHECK_FIGURES.iter().filter(|figure| figure.row == row);
+        let figures = figures.map(|f| [code(f.name), cell(f.of), cell(f.help)]);
+        let title = format!("Figures of `{}`", row.name());
+        section(
+            &mut page,
+            &title,
+            ["figure", "one for each", "what it says"],
+            figures,
+        );
+    }
+    let limits = LIMITS.iter().map(|limit| {
+        let side = if limit.critical < limit.warning {
+            "at most"
+        } else {
+            "from"
+        };
+        let number = |at: f64| match at.is_finite() {
+            true => format!("{side} {at}"),
+            false => String::new(),
+        };
+        let (warning, critical) = (number(limit.warning), number(limit.critical));
+        [code(limit.name), warning, critical, cell(limit.reason)]
+    });
+    let head = ["limit", "warning", "critical", "why there"];
+    section(&mut page, "Limits", head, limits);
+    page.push_str(
+        "\n`--print-config` prints them as TOML, and a changed copy is given with `--config`.\n",
     );
     page
 }

@@ -48,7 +48,7 @@ mod properties_oom;
 #[cfg(test)]
 mod properties_tcp;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod tests_oom;
 #[cfg(test)]

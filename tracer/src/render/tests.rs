@@ -306,7 +306,7 @@ fn a_json_number_is_finite_and_short() {
 }
 
 /// The paths of all leaves, with list indices and map keys taken out.
-fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+pub(crate) fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
@@ -365,7 +365,7 @@ fn every_column_is_a_figure() {
 
 #[test]
 fn pages_are_whole_tables() {
-    for page in [docs::figures_page(), docs::hooks_page()] {
+    for page in [docs::figures_page(), docs::hooks_page(), docs::check_page()] {
         let mut columns = None;
         for line in page.lines() {
             let cells = line.replace("\\|", "").matches('|').count();
