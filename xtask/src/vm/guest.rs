@@ -42,7 +42,7 @@ const LIMIT_S: u64 = 2400;
 pub(super) enum End {
     /// Its job ended, with this status.
     Left(i32),
-    /// It was killed: it ran, or was silent, for more than so many seconds.
+    /// It was killed: it ran, or was silent, for more than so many seconds; or QEMU fell.
     TimedOut(u64),
     /// Neither: a panic, a reset, or QEMU failed.
     Died(ExitStatus),

@@ -389,7 +389,9 @@ fn docs_folder() -> PathBuf {
 fn bad_end(end: &End, log: &Log, folder: &Path) -> Result<Option<Panic>> {
     let why = match end {
         End::Left(_) => return Ok(None),
-        End::TimedOut(limit) => format!("killed: no end, or no word, in {limit} s"),
+        End::TimedOut(limit) => {
+            format!("killed by a signal, or as it had no end, or no word, in {limit} s")
+        }
         End::Died(status) => format!("died: QEMU ended with {status}"),
     };
     let words = guest::last_words(folder, LAST_LINES)?;
