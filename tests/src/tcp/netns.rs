@@ -3,14 +3,19 @@
 use std::{
     fs::{self, File},
     io, mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
+    time::Duration,
 };
 
 use super::{checked, netlink::Request};
+
+/// How often a cable is tried, and how long a try takes.
+const TRIES: u32 = 200;
+const A_TRY: Duration = Duration::from_millis(50);
 
 /// Where `ip netns` looks for names.
 const NAMES: &str = "/run/netns";
@@ -173,7 +178,31 @@ impl Joined {
                 turn("cable0", true)
             })?;
         }
-        Ok(Self { ends })
+        let joined = Self { ends };
+        for is_v6 in [false, true] {
+            joined.wait_until_it_carries(is_v6)?;
+        }
+        Ok(joined)
+    }
+
+    /// The kernel lets packets through some time after both ends are on (linkwatch,
+    /// net/core/link_watch.c), and looks for a neighbour once a second: until then what is
+    /// sent is lost without a word.
+    fn wait_until_it_carries(&self, is_v6: bool) -> io::Result<()> {
+        let socket =
+            |end: usize| self.ends[end].within(|| UdpSocket::bind((Self::address(end, is_v6), 0)));
+        let (from, to) = (socket(0)?, socket(1)?);
+        to.set_read_timeout(Some(A_TRY))?;
+        let address = to.local_addr()?;
+        for _ in 0..TRIES {
+            // A cable that is not on yet may be an error of the sender's: it is waited for
+            // all the same.
+            let _ = from.send_to(b"?", address);
+            if to.recv(&mut [0]).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other(format!("nothing comes to {address}")))
     }
 
     /// Takes the cable out of the first end: what the other sends is lost.
