@@ -92,13 +92,17 @@ pub fn floor() -> Floor {
     }
 }
 
-/// Attaches the program that does nothing to a tracepoint, until dropped:
-/// `TRACER_BPF_OBJECT`, as xtask sets it, has it.
-pub fn empty_program(tracepoint: &str) -> Ebpf {
+/// The object of all programs, `TRACER_BPF_OBJECT` as xtask sets it; none is loaded yet.
+pub fn object() -> Ebpf {
     let object = std::env::var_os("TRACER_BPF_OBJECT").expect("TRACER_BPF_OBJECT names the object");
     let mut loader = EbpfLoader::new();
     loader.allow_unsupported_maps();
-    let mut ebpf = loader.load_file(object).expect("the object loads");
+    loader.load_file(object).expect("the object loads")
+}
+
+/// Attaches the program that does nothing to a tracepoint, until dropped.
+pub fn empty_program(tracepoint: &str) -> Ebpf {
+    let mut ebpf = object();
     let program: &mut BtfTracePoint = ebpf
         .program_mut("floor")
         .expect("it is there")

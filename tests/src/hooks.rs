@@ -3,12 +3,14 @@
 use std::os::fd::OwnedFd;
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf,
     programs::{
         BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint,
     },
     sys::{Stats, enable_stats},
 };
+
+use crate::bpf;
 
 /// A kind of hook, by its program in tracer-ebpf/src/floor.rs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +58,8 @@ pub struct Hooks {
 impl Hooks {
     /// Opens `TRACER_BPF_OBJECT`, as xtask sets it, and turns statistics on.
     pub fn new() -> Self {
-        let object =
-            std::env::var_os("TRACER_BPF_OBJECT").expect("TRACER_BPF_OBJECT names the object");
-        let mut loader = EbpfLoader::new();
-        loader.allow_unsupported_maps();
         Self {
-            ebpf: loader.load_file(object).expect("the object loads"),
+            ebpf: bpf::object(),
             types: Btf::from_sys_fs().expect("BTF"),
             _stats: enable_stats(Stats::RunTime).expect("statistics"),
         }

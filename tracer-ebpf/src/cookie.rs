@@ -214,7 +214,8 @@ fn sent(address: [u8; 16]) {
     // SAFETY: a map value. Registers that two CPUs raise at once keep one of the two.
     unsafe {
         let now = bpf_ktime_get_ns();
-        if now - (*totals).last_sent_ns > VALID_NS {
+        // Another CPU may have sent one a moment later.
+        if now.saturating_sub((*totals).last_sent_ns) > VALID_NS {
             // Another flood, with other sources.
             (*totals).registers = [0; REGISTERS / 8];
         }
@@ -258,7 +259,8 @@ fn checked(listener: u64, is_answer: bool, child: u64) {
         };
         // SAFETY: a map value.
         unsafe {
-            if is_answer && bpf_ktime_get_ns() - (*totals).last_sent_ns < VALID_NS {
+            let since_ns = bpf_ktime_get_ns().saturating_sub((*totals).last_sent_ns);
+            if is_answer && since_ns < VALID_NS {
                 add_one(&raw mut (*totals).failed);
             }
         }

@@ -13,6 +13,8 @@ use aya_ebpf::{
     },
 };
 
+use crate::task::IterTask;
+
 /// A raw tracepoint with typed arguments.
 #[btf_tracepoint(function = "sched_switch")]
 pub(crate) fn floor(_ctx: BtfTracePointContext) -> i32 {
@@ -46,5 +48,12 @@ pub(crate) fn floor_fexit(_ctx: FExitContext) -> i32 {
 /// The beginning of a function, by a breakpoint.
 #[kprobe]
 pub(crate) fn floor_kprobe(_ctx: ProbeContext) -> u32 {
+    0
+}
+
+/// Visits one task: what the kernel's own walk over all of them costs.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+extern "C" fn floor_task(_ctx: *mut IterTask) -> i32 {
     0
 }

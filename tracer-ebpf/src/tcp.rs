@@ -152,7 +152,7 @@ unsafe fn transition(ctx: &BtfTracePointContext, here: *mut Counted) {
     } else if to == CLOSE_WAIT {
         begin_wait(sk);
     } else if from == CLOSE_WAIT {
-        end_wait(sk, netns);
+        end_wait(sk, netns, to);
     } else if to == LISTEN {
         syn::begins(sk);
     } else if from == LISTEN && to == CLOSE {
@@ -400,13 +400,14 @@ fn forget(sk: Object) -> Option<u64> {
     }
 }
 
-/// It is closed here too.
+/// It is closed here too, or gone: one that was reset has given its port back by now
+/// (`tcp_set_state`), so it is not known whose time that was.
 #[inline(always)]
-fn end_wait(sk: Object, netns: u32) {
+fn end_wait(sk: Object, netns: u32, to: u32) {
     let Some(since_ns) = forget(sk) else {
         return;
     };
-    if since_ns == 0 {
+    if since_ns == 0 || to == CLOSE {
         return;
     }
     // SAFETY: the helper has no preconditions.

@@ -23,8 +23,8 @@ Examples:
   sudo tracer check                            the whole host at a look, worst first
   sudo tracer doctor                           what this kernel and these rights allow
 
-Exit status: 0 at the end, after Ctrl-C or SIGTERM too; 1 when something failed;
-2 for bad usage. NO_COLOR is obeyed.";
+Exit status: 0 at the end, after Ctrl-C or SIGTERM too; 1 when something failed, or
+`check --fail-on` found something that bad; 2 for bad usage. NO_COLOR is obeyed.";
 
 /// Shows what the load average is made of, what sockets do and who is killed, live, from the
 /// kernel's own events.
@@ -39,7 +39,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the load, itemised, and the TCP sockets, at every interval
+    /// Show the load, itemised, TCP sockets, listeners and memory kills, at every interval
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Show the load alone, and why tasks are blocked; also as a flame graph
@@ -54,7 +54,7 @@ pub enum Command {
     /// Show memory alone: who was killed and why, who is next, which cgroups are full
     #[command(after_help = OOM_EXAMPLES)]
     Oom(OomArgs),
-    /// Tell of blocked tasks one by one, as they are woken or while they hang, and of leaked sockets
+    /// Tell of blocked tasks, leaked sockets, floods and memory kills one by one, as they happen
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
     /// Look at the whole host once: what is wrong, with figures, and who is to blame
@@ -78,21 +78,21 @@ it could not see.";
 const SYN_EXAMPLES: &str = "\
 Examples:
   sudo tracer syn                      what waits at each listener, and what is the matter
-  sudo tracer syn --format json | jq '.syn.listeners[] | select(.verdict != \"healthy\")'
+  sudo tracer syn --format json | jq '.syn.listeners[]? | select(.verdict != \"healthy\")'
   sudo tracer events                   floods and slow servers as they begin and end";
 
 const OOM_EXAMPLES: &str = "\
 Examples:
   sudo tracer oom                      kills as they happen, past ones, and who is next
   sudo tracer oom --next               who would be killed now: one look, then the end
-  sudo tracer oom --next --format json | jq '.oom.next[0]'
+  sudo tracer oom --next --format json | jq '.oom.next[0] // empty'
   sudo tracer events                   kills one by one, among other events";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   sudo tracer run                                   until Ctrl-C, then a summary
   sudo tracer run --duration 30s --by comm          half a minute, by name
-  sudo tracer run --format json | jq .load.mean     one figure for a program
+  sudo tracer run --format json | jq '.load.mean // empty'   one part, for a program
   sudo tracer run --pid 2211 --min-block 100ms      one process, long blocks only
 
 Words: running is on a CPU, waiting is runnable without one, throttled is held by a
@@ -109,7 +109,7 @@ Examples:
   sudo tracer tcp                                       until Ctrl-C, then a summary
   sudo tracer tcp --leak-age 1m                         sockets may stay in CLOSE_WAIT for a minute
   sudo tracer tcp --matrix --interval 10s               from which state to which, as a grid
-  sudo tracer tcp --format json | jq .tcp.close_wait    one part for a program
+  sudo tracer tcp --format json | jq '.tcp.close_wait // empty'   one part
 
 Words: who closes first keeps the socket in TIME_WAIT for a minute. At the other side it
 is in CLOSE_WAIT until the process there closes it too; one that forgets to leaks sockets.";
@@ -121,7 +121,8 @@ Examples:
   sudo tracer events --format json --duration 1m        JSON Lines, for a program
 
 A task that stays blocked is told when it passes 1 s, 10 s, 60 s and 120 s, and again
-when it is woken. A socket is told when its process leaks and it passes --leak-age.";
+when it is woken. A socket is told when its process leaks and it passes --leak-age, a
+listener when its trouble begins and ends, a kill within 100 ms.";
 
 /// Options of all that watch.
 #[derive(Args, Debug)]
@@ -224,7 +225,7 @@ pub struct OomArgs {
     #[command(flatten)]
     pub run: RunArgs,
 
-    /// Show once who would be killed next, on the host and in each cgroup with a limit
+    /// Look once, and show who would be killed next, on the host and in each cgroup with a limit
     #[arg(long)]
     pub next: bool,
 }
@@ -506,7 +507,9 @@ mod tests {
     fn help() {
         let mut command = Cli::command().term_width(100);
         insta::assert_snapshot!("help", command.render_help());
-        for name in ["run", "tcp", "syn", "oom", "check", "doctor"] {
+        for name in [
+            "run", "load", "tcp", "syn", "oom", "events", "check", "doctor",
+        ] {
             let sub = command.find_subcommand_mut(name).expect(name);
             insta::assert_snapshot!(format!("help-{name}"), sub.render_help());
         }

@@ -6,7 +6,7 @@
 //! the same figure keeps it from getting worse.
 
 use super::{
-    contenders::WALKER,
+    contenders::{FLOOR_OF_TASKS, WALKER},
     crowds, document,
     document::{Document, Quantity, TRACER, Verdict},
     events, slowdown, starts, statistics,
@@ -26,6 +26,8 @@ enum Subject {
     /// A peer's figure as a multiple of tracer's, which counts as the last number
     /// at least.
     Peer(&'static str, &'static str, &'static Quantity, f64),
+    /// tracer's figure as a multiple of another's.
+    Over(&'static str, &'static str, &'static Quantity),
 }
 
 enum Limit {
@@ -34,9 +36,9 @@ enum Limit {
 }
 
 use Limit::{AtLeast, AtMost};
-use Subject::{Own, Peer};
+use Subject::{Over, Own, Peer};
 
-const BUDGETS: [Budget; 13] = [
+const BUDGETS: [Budget; 15] = [
     Budget {
         name: "a context switch, net of the floor",
         subject: Own(events::SWITCHES, &events::HOOK_NET),
@@ -72,6 +74,18 @@ const BUDGETS: [Budget; 13] = [
         subject: Own(slowdown::CONNECTIONS, &slowdown::LOST),
         limit: AtMost(15.0),
         reason: "the same, and the context switches of both ends; a connection takes 13 us in all",
+    },
+    Budget {
+        name: "a snapshot of 10,000 processes beside an empty task iterator",
+        subject: Over(FLOOR_OF_TASKS, crowds::MANY, &crowds::A_SNAPSHOT),
+        limit: AtMost(2.0),
+        reason: "the kernel's own walk over the tasks is most of it, on any machine",
+    },
+    Budget {
+        name: "a snapshot of 10,000 threads beside an empty task iterator",
+        subject: Over(FLOOR_OF_TASKS, crowds::THREADS, &crowds::A_SNAPSHOT),
+        limit: AtMost(2.0),
+        reason: "the same",
     },
     Budget {
         name: "a snapshot of 10,000 processes beside the schedstat walker",
@@ -188,6 +202,11 @@ impl Subject {
                 median(workload, TRACER, quantity)?,
                 at_least,
             ),
+            Over(floor, workload, quantity) => statistics::ratio(
+                median(workload, TRACER, quantity)?,
+                median(workload, floor, quantity)?,
+                0.0,
+            ),
         }
     }
 
@@ -195,6 +214,7 @@ impl Subject {
         match self {
             Own(_, quantity) => quantity.unit,
             Peer(..) => "times tracer's",
+            Over(..) => "times that",
         }
     }
 }

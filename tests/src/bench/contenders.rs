@@ -22,6 +22,9 @@ pub const FLOOR_OF_BOTH: &str = "empty programs on both hooks";
 pub const FLOOR_OF_TCP: &str = "empty programs on TCP states";
 /// The same program on `signal_generate`.
 pub const FLOOR_OF_SIGNALS: &str = "empty program on signals";
+/// An iterator over all tasks that does nothing with them, `bench iterate`: what the
+/// kernel's own walk costs.
+pub const FLOOR_OF_TASKS: &str = "empty task iterator";
 /// `ss` once a second: what is done without a tracer.
 pub const SS: &str = "ss -tanp each second";
 /// The walker of /proc/PID/task/*/schedstat, `bench walk`.
@@ -102,7 +105,7 @@ const fn refreshing(
     }
 }
 
-static CONTENDERS: [Contender; 22] = [
+static CONTENDERS: [Contender; 23] = [
     Contender {
         name: NOTHING,
         program: Program::Nothing,
@@ -161,6 +164,7 @@ static CONTENDERS: [Contender; 22] = [
     bpf("tcplife", &[]),
     bpf("biosnoop", &[]),
     bpf("sigsnoop", &[]),
+    refreshing(FLOOR_OF_TASKS, Program::Bench, &["iterate"], "walked", None),
     refreshing(WALKER, Program::Bench, &["walk"], "tasks", None),
     refreshing(
         STATE_WALKER,

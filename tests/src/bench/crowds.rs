@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result};
 
 use super::{
-    contenders::{self, STATE_WALKER, WALKER},
+    contenders::{self, FLOOR_OF_TASKS, STATE_WALKER, WALKER},
     document::{Document, Quantity, TO_TRACER, TRACER, Workload},
     measure::{Effort, order},
     process,
@@ -53,7 +53,14 @@ struct Crowd {
     in_quick: bool,
 }
 
-const ALL: &[&str] = &[TRACER, WALKER, STATE_WALKER, "top", "pidstat"];
+const ALL: &[&str] = &[
+    TRACER,
+    FLOOR_OF_TASKS,
+    WALKER,
+    STATE_WALKER,
+    "top",
+    "pidstat",
+];
 
 /// A new crowd is a row here.
 const CROWDS: [Crowd; 5] = [
@@ -83,7 +90,7 @@ const CROWDS: [Crowd; 5] = [
         how: "looked at once a second. top and pidstat look at processes only, so they have no \
               figure here",
         workload: &["sleepers", "10000"],
-        contenders: &[TRACER, WALKER, STATE_WALKER],
+        contenders: &[TRACER, FLOOR_OF_TASKS, WALKER, STATE_WALKER],
         in_quick: true,
     },
     Crowd {

@@ -49,13 +49,6 @@ const ALL_NET: Quantity = Quantity {
     unit: "ns an event",
     ratio_to: TO_TRACER_OR_NOISE,
 };
-/// The same where tracer has no hook yet: a multiple of what is not there would
-/// flatter it.
-const ALL_NET_ALONE: Quantity = Quantity {
-    name: "all programs, net of the floor",
-    unit: "ns an event",
-    ratio_to: None,
-};
 const A_CALL: Quantity = Quantity {
     name: "time",
     unit: "ns a call",
@@ -100,8 +93,6 @@ struct Trial {
     how: &'static str,
     source: Source,
     contenders: &'static [&'static str],
-    /// Whether tracer hooks these events.
-    is_tracers: bool,
     /// Of an event: transitions of TCP sockets.
     transitions: u64,
     rounds: fn(&Effort) -> usize,
@@ -133,7 +124,6 @@ const TRIALS: [Trial; 5] = [
             "cpudist.bt",
             "offcputime.bt",
         ],
-        is_tracers: true,
         transitions: 0,
         rounds: |effort| effort.switch_rounds,
     },
@@ -142,7 +132,6 @@ const TRIALS: [Trial; 5] = [
         how: "one process after the other that exits at once; an event is a process",
         source: Source::Provoke("processes"),
         contenders: &[FLOOR, TRACER, "runqlat", "cpudist", "offcputime"],
-        is_tracers: true,
         transitions: 0,
         rounds: |effort| effort.other_rounds,
     },
@@ -153,7 +142,6 @@ const TRIALS: [Trial; 5] = [
               of which there are more than transitions",
         source: Source::Provoke("connections"),
         contenders: &[FLOOR, FLOOR_OF_TCP, TRACER, "tcpstates", "tcplife"],
-        is_tracers: true,
         transitions: 9,
         rounds: |effort| effort.other_rounds,
     },
@@ -163,18 +151,15 @@ const TRIALS: [Trial; 5] = [
               for SIGKILL alone",
         source: Source::Provoke("signals"),
         contenders: &[FLOOR, FLOOR_OF_SIGNALS, TRACER, "sigsnoop"],
-        is_tracers: true,
         transitions: 0,
         rounds: |effort| effort.other_rounds,
     },
     Trial {
         name: "block I/O",
         how: "direct writes of 4 KiB into a file in the folder for temporary files; an event is \
-              a write. tracer hooks no block devices yet: what it shows is the cost of the \
-              context switches in between",
+              a write",
         source: Source::Provoke("writes"),
         contenders: &[FLOOR, TRACER, "biosnoop"],
-        is_tracers: false,
         transitions: 0,
         rounds: |effort| effort.other_rounds,
     },
@@ -252,13 +237,8 @@ fn measure_round(
                 note(&HOOK_NET, slot.hook_ns().map(|ns| ns - floor_ns));
             }
         }
-        let all_net = if trial.is_tracers {
-            &ALL_NET
-        } else {
-            &ALL_NET_ALONE
-        };
         if *name != FLOOR {
-            note(all_net, slot.all_net_ns(floor_ns));
+            note(&ALL_NET, slot.all_net_ns(floor_ns));
         }
         note(&TRANSITION, slot.transition_ns(name, trial.transitions));
         if let Some((cpu_ratio, rss_bytes, map_bytes)) = slot.process {

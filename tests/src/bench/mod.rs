@@ -15,6 +15,7 @@ mod crowds;
 pub mod document;
 mod events;
 mod held;
+pub mod iterate;
 mod machine;
 pub mod markdown;
 pub mod measure;

@@ -2,7 +2,8 @@
 //!
 //! `bench measure [--quick] [--only WORD]` measures, as root, and writes one JSON
 //! document on stdout; it ends with status 3 when a figure is over its budget. `bench report
-//! RUN.json FOLDER [README.md]` makes the pages of it. `bench walk [--states]` is a peer.
+//! RUN.json FOLDER [README.md]` makes the pages of it. `bench walk [--states]` is a peer,
+//! `bench iterate` the floor of a snapshot.
 
 use std::{fs, io::Write as _, path::Path, process::ExitCode};
 
@@ -10,14 +11,14 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tests::bench::{
     budgets, chart,
     document::Document,
-    markdown,
+    iterate, markdown,
     measure::{self, Effort},
     walker,
 };
 
 const OVER_BUDGET: u8 = 3;
 const USAGE: &str = "usage: bench measure [--quick] [--only WORD] | \
-                     report RUN.json FOLDER [README.md] | walk [--states]";
+                     report RUN.json FOLDER [README.md] | walk [--states] | iterate";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         ["report", run, folder, readme] => report(run, folder, Some(readme)),
         ["walk"] => walk(false),
         ["walk", "--states"] => walk(true),
+        ["iterate"] => iterate::every_second().map(|()| ExitCode::SUCCESS),
         _ => Err(anyhow!(USAGE)),
     };
     done.unwrap_or_else(|error| {

@@ -273,6 +273,7 @@ impl LoadAggregate {
         if let (Some(tcp), Some(reading_of_tcp)) = (&mut self.tcp, &reading.tcp) {
             tcp.observe(&reading.clock, reading.wall, reading_of_tcp);
         }
+        self.oom.set_clock(&reading.clock);
         self.observe_kills((now, reading.wall), &reading.oom);
     }
 

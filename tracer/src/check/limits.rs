@@ -39,7 +39,7 @@ limits! {
     LOAD_PER_CPU: "load1_per_cpu", 2.0, 8.0,
         "more than two tasks for each CPU wait for half of their time or longer";
     LOAD_BLOCKED: "blocked_tasks_mean", 1.0, NEVER,
-        "a task that is blocked all the time is at something that does not answer";
+        "as much as a task that is blocked all the time, in waits of 1 ms or more";
     CPU_BUSY: "cpu_busy_ratio", 0.90, 0.98,
         "with less than a tenth left, waiting for a CPU grows faster than the work";
     CPU_STEAL: "cpu_steal_ratio", 0.05, 0.20,
@@ -47,9 +47,13 @@ limits! {
     CPU_IMBALANCE: "cpu_imbalance_ratio", 0.80, NEVER,
         "one CPU is busy while another is idle: work that cannot spread";
     CGROUP_THROTTLED: "cgroup_throttled_ratio", 0.10, 0.50,
-        "a cgroup that is held by its CPU limit for so much of the time answers late";
+        "a cgroup that is held by its CPU limit in so many of its periods answers late";
     MEMORY_AVAILABLE: "memory_available_ratio", 0.10, 0.04,
         "below it the kernel reclaims all the time, and a burst ends in a kill";
+    MEMORY_LEFT: "memory_available_bytes", 8_589_934_592.0, 2_147_483_648.0,
+        "of much memory a small part is enough: it counts only where this little is left as well";
+    MEMORY_PRESSURE: "memory_pressure_full_ratio", 0.10, 0.40,
+        "for so much of the time no task got on, as all waited for memory";
     SWAP_IN: "swap_in_pages_per_s", 100.0, 2000.0,
         "memory that is needed is read back from disk";
     CGROUP_MEMORY: "cgroup_memory_ratio", 0.90, 0.98,
@@ -60,12 +64,12 @@ limits! {
         "a kill for memory of the last day is still being paid for";
     DISK_SPACE: "disk_used_ratio", 0.90, 0.97,
         "file systems fragment and programs fail when little is left";
-    DISK_LEFT: "disk_left_bytes", 2_147_483_648.0, 268_435_456.0,
+    DISK_LEFT: "disk_left_bytes", 10_737_418_240.0, 1_073_741_824.0,
         "on a large file system a small part is enough: it counts only where this little is left as well";
     INODES: "inodes_used_ratio", 0.90, 0.98,
         "without inodes no file can be made, however much space is left";
     DEVICE_BUSY: "device_busy_ratio", 0.80, NEVER,
-        "a device that is busy most of the time makes its requests wait";
+        "a device that is busy most of the time makes its requests wait; one that serves many at once may be busy and quick";
     DEVICE_WAIT: "device_wait_ms", 50.0, 500.0,
         "a request that takes so long is felt by whoever waits for it";
     DELETED_BYTES: "deleted_open_bytes", 104_857_600.0, 10_737_418_240.0,

@@ -1,5 +1,5 @@
 //! The settings of TCP that tell what a namespace can hold, from /proc/sys/net/ipv4
-//! (`ipv4_net_table`, net/ipv4/sysctl_net_ipv4.c).
+//! (`ipv4_net_table`, net/ipv4/sysctl_net_ipv4.c) and /proc/sys/net/core.
 //!
 //! There is no /proc/PID/sys: the kernel shows a task the settings of its own
 //! namespace (`net_ctl_header_lookup`, net/sysctl_net.c), so they are read inside.
@@ -21,6 +21,11 @@ pub struct TcpSysctls {
     pub fin_timeout_s: Option<u32>,
     /// `tcp_syncookies`: 0 never, 1 when the SYN queue is full, 2 always.
     pub syncookies: Option<u32>,
+    /// `tcp_max_syn_backlog`: without cookies, SYNs of peers that are not known are dropped
+    /// once three quarters of this wait.
+    pub max_syn_backlog: Option<u32>,
+    /// `net.core.somaxconn`: no backlog is longer than this.
+    pub somaxconn: Option<u32>,
     /// `tcp_max_tw_buckets`: no more sockets than this are kept in TIME_WAIT.
     pub max_tw_buckets: Option<u32>,
 }
@@ -35,6 +40,10 @@ pub fn read(namespace: &Namespace) -> Result<TcpSysctls, NamespaceError> {
         tw_reuse: setting("tcp_tw_reuse").and_then(|text| number(&text)),
         fin_timeout_s: setting("tcp_fin_timeout").and_then(|text| number(&text)),
         syncookies: setting("tcp_syncookies").and_then(|text| number(&text)),
+        max_syn_backlog: setting("tcp_max_syn_backlog").and_then(|text| number(&text)),
+        somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn")
+            .ok()
+            .and_then(|text| number(&text)),
         max_tw_buckets: setting("tcp_max_tw_buckets").and_then(|text| number(&text)),
     })
 }

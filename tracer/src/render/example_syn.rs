@@ -5,7 +5,7 @@ use crate::{
     clock::WallNs,
     snapshot::{
         ByCookie, Cookies, Listener, NamespaceSyn, Netns, Prefix, SourcesOf, SynBreakdown,
-        SynEvent, SynSources, SynVerdict,
+        SynEvent, SynSettings, SynSources, SynVerdict,
     },
     text::Text,
 };
@@ -129,7 +129,11 @@ pub(crate) fn syn() -> SynBreakdown {
         namespaces: vec![
             NamespaceSyn {
                 netns: own(),
-                syncookies: Some(1),
+                settings: SynSettings {
+                    syncookies: Some(1),
+                    max_syn_backlog: Some(1024),
+                    somaxconn: Some(4096),
+                },
                 cookies: Cookies {
                     sent: 81_204,
                     valid: 17,

@@ -138,6 +138,8 @@ impl From<&snapshot::SynSources> for Sources<'_> {
 struct Namespace<'a> {
     netns: Netns<'a>,
     syncookies: Option<u32>,
+    max_syn_backlog: Option<u32>,
+    somaxconn: Option<u32>,
     cookies_sent: u64,
     cookies_valid: u64,
     cookies_failed: u64,
@@ -150,7 +152,9 @@ impl<'a> From<&'a snapshot::NamespaceSyn> for Namespace<'a> {
     fn from(namespace: &'a snapshot::NamespaceSyn) -> Self {
         Self {
             netns: (&namespace.netns).into(),
-            syncookies: namespace.syncookies,
+            syncookies: namespace.settings.syncookies,
+            max_syn_backlog: namespace.settings.max_syn_backlog,
+            somaxconn: namespace.settings.somaxconn,
             cookies_sent: namespace.cookies.sent,
             cookies_valid: namespace.cookies.valid,
             cookies_failed: namespace.cookies.failed,

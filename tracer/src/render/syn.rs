@@ -30,7 +30,7 @@ const LISTENER: [Column; 12] = [
     text("ELSEWHERE", "snapshot.syn.listeners[].netns.name"),
 ];
 
-const NAMESPACE: [Column; 8] = [
+const NAMESPACE: [Column; 10] = [
     text("NETNS", "snapshot.syn.namespaces[].netns.name"),
     number("SYNCOOKIES", "snapshot.syn.namespaces[].syncookies"),
     number("SENT", "snapshot.syn.namespaces[].cookies_sent"),
@@ -45,6 +45,8 @@ const NAMESPACE: [Column; 8] = [
         "snapshot.syn.namespaces[].accept_queue_full",
     ),
     number("DROPS", "snapshot.syn.namespaces[].drops"),
+    number("MAX BACKLOG", "snapshot.syn.namespaces[].max_syn_backlog"),
+    number("SOMAXCONN", "snapshot.syn.namespaces[].somaxconn"),
 ];
 
 /// Every heading with the path of its figure, for the documentation.
@@ -205,17 +207,22 @@ fn listeners(syn: &SynBreakdown, columns: usize) -> Section {
 
 fn namespaces(namespaces: &[NamespaceSyn], columns: usize) -> Section {
     let row = |namespace: &NamespaceSyn| {
-        let setting = namespace.syncookies;
+        let setting = |setting: Option<u32>| {
+            plain(setting.map_or_else(|| "?".to_owned(), |one| grouped(one.into())))
+        };
+        let settings = namespace.settings;
         let cookies = namespace.cookies;
         vec![
             plain(netns(&namespace.netns)),
-            plain(setting.map_or_else(|| "?".to_owned(), |setting| setting.to_string())),
+            setting(settings.syncookies),
             plain(dash(cookies.sent)),
             plain(dash(cookies.valid)),
             plain(dash(cookies.failed)),
             plain(dash(namespace.syn_queue_full_drops)),
             plain(dash(namespace.accept_queue_full)),
             plain(dash(namespace.drops)),
+            setting(settings.max_syn_backlog),
+            setting(settings.somaxconn),
         ]
     };
     let rows: Vec<_> = namespaces.iter().map(row).collect();

@@ -186,7 +186,7 @@ impl<'a> Setup<'a> {
     fn of_run(args: &'a RunArgs) -> Self {
         let is_by_process = matches!(args.by, By::Process | By::Cause | By::Device);
         if args.pid.is_some() && !is_by_process {
-            let message = "--pid is a row of its own only with --by process";
+            let message = "--pid goes with --by process, cause or device only";
             Cli::command()
                 .error(ErrorKind::ArgumentConflict, message)
                 .exit();

@@ -27,10 +27,10 @@ use crate::{
         namespaces::{Ask, Namespace, Namespaces, within},
         netstat::{self, NetCounters},
         sock_diag::{SockDiag, SocketEntry, States},
-        sysctls,
+        sysctls::{self, TcpSysctls},
     },
     kernel::{cookies::RawCookies, fields::CgroupVersion, reader::Reader, sockets::RawSockets},
-    snapshot::{Cookies, Netns, TcpCounters, TcpState, Timer, TimerKind},
+    snapshot::{Cookies, Netns, SynSettings, TcpCounters, TcpState, Timer, TimerKind},
 };
 
 use super::openings::Openings;
@@ -44,6 +44,8 @@ const TIMER_TIME_WAIT: u8 = 3;
 
 /// Sockets are counted anew after this time, in ns.
 const RECOUNT_AFTER: u64 = 10_000_000_000;
+/// And the counters of namespaces in which nothing happens, in ns.
+const QUIET_AFTER: u64 = 10_000_000_000;
 /// Full SYN queues are looked into again after this time, in ns.
 const QUEUES_AFTER: u64 = 2_000_000_000;
 /// And what is done again so many times as long after as it took: that part of a CPU.
@@ -73,6 +75,8 @@ pub(super) struct Sockets {
     is_uncountable: bool,
     /// Namespaces in which something waited at a listener.
     queues: HashSet<u32>,
+    /// When the counters of quiet namespaces are to be read again.
+    quiet_at: MonotonicNs,
     /// When SYN queues may be looked at again.
     queues_at: MonotonicNs,
     /// Listeners of the last reading that are none any more.
@@ -83,7 +87,8 @@ pub(super) struct Sockets {
 struct Known {
     moves: Moves,
     counters: NetCounters,
-    syncookies: Option<u32>,
+    counted: MonotonicNs,
+    settings: SynSettings,
 }
 
 impl Sockets {
@@ -100,6 +105,7 @@ impl Sockets {
             recount_at: clock::monotonic() + RECOUNT_AFTER,
             is_uncountable: false,
             queues: HashSet::new(),
+            quiet_at: MonotonicNs::default(),
             queues_at: MonotonicNs::default(),
             deaf: Vec::new(),
         })
@@ -327,7 +333,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// The counters of each namespace: read again only where something happened.
+    /// The counters of each namespace: read again where something happened, and now and
+    /// then all of them: of a SYN that nobody waits for there is no transition.
     fn counters(
         &mut self,
         moves: &[(u32, Moves)],
@@ -347,37 +354,45 @@ impl Sockets {
         let moves: HashMap<u32, &Moves> = moves.iter().map(|(inode, m)| (*inode, m)).collect();
         let nothing = [0; 2 * STATES];
         let mut readings = Vec::new();
+        let began = clock::monotonic();
+        let all_are_read = began >= self.quiet_at;
         for namespace in self.namespaces.all() {
             let inode = namespace.inode;
             let moves = **moves.get(&inode).unwrap_or(&&nothing);
             let known = self.latest.get(&inode);
             let is_quiet = |known: &&Known| {
-                known.moves == moves
+                !all_are_read
+                    && known.moves == moves
                     && known.counters.time_wait_now == 0
                     && !namespace.is_own
                     && !queues.contains(&inode)
-                    && known.syncookies != Some(ALWAYS)
+                    && known.settings.syncookies != Some(ALWAYS)
             };
-            let counters = match known.filter(is_quiet) {
-                Some(known) => known.counters,
+            let (counters, counted) = match known.filter(is_quiet) {
+                Some(known) => (known.counters, known.counted),
                 None => match netstat::read(namespace) {
-                    Ok(counters) => counters,
+                    Ok(counters) => (counters, clock::monotonic()),
                     // It goes away while it is read: what it had stays as it was.
-                    Err(_) => known.map(|known| known.counters).unwrap_or_default(),
+                    Err(_) => known
+                        .map(|known| (known.counters, known.counted))
+                        .unwrap_or_default(),
                 },
             };
-            let syncookies = known.filter(|_| !settings_are_old);
-            let syncookies = match syncookies {
-                Some(known) => known.syncookies,
+            let settings = known.filter(|_| !settings_are_old);
+            let settings = match settings {
+                Some(known) => known.settings,
                 // One that goes away meanwhile has none.
-                None => sysctls::read(namespace).ok().and_then(|s| s.syncookies),
+                None => {
+                    sysctls::read(namespace).map_or_else(|_| SynSettings::default(), syn_settings)
+                }
             };
             self.latest.insert(
                 inode,
                 Known {
                     moves,
                     counters,
-                    syncookies,
+                    counted,
+                    settings,
                 },
             );
             readings.push(NamespaceReading {
@@ -386,10 +401,16 @@ impl Sockets {
                     name: namespace.name.clone(),
                     is_own: namespace.is_own,
                 },
+                counted,
                 counters: tcp_counters(&counters),
-                syn: syn_counters(inode, syncookies, &counters),
+                syn: syn_counters(inode, settings, &counters),
                 time_wait: counters.time_wait_now,
             });
+        }
+        if all_are_read {
+            let over = clock::monotonic();
+            let took = over.since_ns(began);
+            self.quiet_at = over + QUIET_AFTER.max(took * TIMES_ITS_LENGTH);
         }
         readings
     }
@@ -478,10 +499,18 @@ fn transitions_between(before: &[(u32, Moves)], after: &[(u32, Moves)]) -> u64 {
 /// `tcp_syncookies` with which cookies are sent although no queue is full.
 const ALWAYS: u32 = 2;
 
-fn syn_counters(netns: u32, syncookies: Option<u32>, counters: &NetCounters) -> SynCounters {
+fn syn_settings(settings: TcpSysctls) -> SynSettings {
+    SynSettings {
+        syncookies: settings.syncookies,
+        max_syn_backlog: settings.max_syn_backlog,
+        somaxconn: settings.somaxconn,
+    }
+}
+
+fn syn_counters(netns: u32, settings: SynSettings, counters: &NetCounters) -> SynCounters {
     SynCounters {
         netns,
-        syncookies,
+        settings,
         cookies: Cookies {
             sent: counters.cookies_sent,
             valid: counters.cookies_valid,

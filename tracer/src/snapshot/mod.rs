@@ -20,7 +20,7 @@ pub use self::oom::{
 };
 pub use self::syn::{
     ByCookie, Cookies, Listener, NamespaceSyn, Prefix, SourcesOf, SynBreakdown, SynEvent,
-    SynSources, SynVerdict,
+    SynSettings, SynSources, SynVerdict,
 };
 pub use self::tcp::{
     Actor, CloseWait, Closer, NamespaceStates, Netns, Port, Side, StateCount, TcpBreakdown,

@@ -130,13 +130,24 @@ pub struct Cookies {
     pub failed: u64,
 }
 
+/// What a namespace lets its listeners have; `None` where a setting cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynSettings {
+    /// `tcp_syncookies`: 0 never, 1 when the SYN queue is full, 2 always.
+    pub syncookies: Option<u32>,
+    /// `tcp_max_syn_backlog`, in requests.
+    pub max_syn_backlog: Option<u32>,
+    /// `somaxconn`: the longest backlog, in connections.
+    pub somaxconn: Option<u32>,
+}
+
 /// A network namespace's own counters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamespaceSyn {
     /// Which.
     pub netns: Netns,
-    /// `tcp_syncookies`: 0 never, 1 when the SYN queue is full, 2 always.
-    pub syncookies: Option<u32>,
+    /// Its settings.
+    pub settings: SynSettings,
     /// Cookies of all its listeners.
     pub cookies: Cookies,
     /// `TCPReqQFullDrop`: SYNs dropped, as the SYN queue was full.

@@ -121,7 +121,7 @@ impl NamespaceStates {
 pub struct Netns {
     /// Its inode number (`net:[N]`).
     pub inode: u32,
-    /// What `ip netns` or its first process calls it; `None` for the one that
+    /// What `ip netns` calls it; `None` for the one that
     /// tracer is in, and where there is no name.
     pub name: Option<Text>,
     /// Whether tracer itself is in it.

@@ -27,7 +27,7 @@ const SETTLE_NS: u64 = 40_000_000;
 const LATEST_NS: u64 = 80_000_000;
 /// What belongs to a kill comes within this time.
 const TOGETHER_NS: u64 = 1_000_000_000;
-/// The log has a clock of its own (`local_clock`, kernel/sched/clock.c).
+/// The log has a clock of its own; how far it is from the hooks' is known but for this.
 const CLOCKS_APART_NS: u64 = 2_000_000_000;
 /// The innermost functions are those of the hook itself.
 const HOOK: &str = "bpf_";

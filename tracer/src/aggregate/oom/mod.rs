@@ -19,7 +19,10 @@ use self::{
 use super::MOST_NAMES;
 use crate::{
     clock::{MonotonicNs, WallNs},
-    decode::oom::{KillReading, MemoryReading},
+    decode::{
+        clock::ClockReading,
+        oom::{KillReading, MemoryReading},
+    },
     host::{kmsg::LoggedKill, users::Users},
     snapshot::{Candidate, CgroupMemory, HostMemory, Kill, KillScope, OomBreakdown, ProcessMemory},
     text::Text,
@@ -89,9 +92,17 @@ pub struct OomAggregate {
     names: HashMap<u64, Text>,
     log_lost: u64,
     cgroups_unread: u64,
+    /// CLOCK_MONOTONIC less the clock of the kernel's log, in ns.
+    log_offset_ns: i64,
 }
 
 impl OomAggregate {
+    /// The clock of the kernel's log is the scheduler's (`local_clock`,
+    /// kernel/sched/clock.c): nobody steers it, and in a month it is seconds off.
+    pub fn set_clock(&mut self, clock: &ClockReading) {
+        self.log_offset_ns = clock.sched_offset_ns.cast_signed();
+    }
+
     /// Takes a reading in. What the log has from before `began` is past.
     pub fn observe(
         &mut self,
@@ -104,7 +115,7 @@ impl OomAggregate {
         self.names.extend(reading.cgroup_names.iter().cloned());
         self.host = reading.host.or(self.host);
         if let Some(processes) = &reading.processes {
-            self.processes.clone_from(processes);
+            self.processes = each_once(processes);
             self.forget_names();
         }
         if let Some(cgroups) = &reading.cgroups {
@@ -132,7 +143,8 @@ impl OomAggregate {
             self.kills.see(kill, time, &functions, view);
         }
         for logged in &reading.logged {
-            let at = MonotonicNs(logged.at_us.saturating_mul(1000));
+            let at = logged.at_us.saturating_mul(1000);
+            let at = MonotonicNs(at.saturating_add_signed(self.log_offset_ns));
             let time = WallNs(wall.0.saturating_sub(now.since_ns(at)));
             self.kills.read(logged, at, time, at < began, view);
         }
@@ -326,6 +338,13 @@ impl OomAggregate {
         let fullest = fullest.into_iter().take(CGROUPS_LISTED);
         fullest.map(model).collect()
     }
+}
+
+/// A process whose first thread has ended comes with each of the others.
+fn each_once(tasks: &[MemoryReading]) -> Vec<MemoryReading> {
+    let mut seen = HashSet::new();
+    let is_new = |task: &&MemoryReading| task.tid == task.pid || seen.insert(task.pid);
+    tasks.iter().filter(is_new).cloned().collect()
 }
 
 /// What makes a model of a process.

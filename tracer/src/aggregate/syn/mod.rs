@@ -22,8 +22,8 @@ use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{syn::ListenerReading, tcp::PortReading},
     snapshot::{
-        Cookies, Listener, NamespaceSyn, Netns, Side, SynBreakdown, SynEvent, SynSources,
-        SynVerdict,
+        Cookies, Listener, NamespaceSyn, Netns, Side, SynBreakdown, SynEvent, SynSettings,
+        SynSources, SynVerdict,
     },
     text::Text,
 };
@@ -69,8 +69,8 @@ impl Candidate {
 pub struct SynCounters {
     /// Inode number of the namespace.
     pub netns: u32,
-    /// `tcp_syncookies`.
-    pub syncookies: Option<u32>,
+    /// Its settings.
+    pub settings: SynSettings,
     /// Cookies.
     pub cookies: Cookies,
     /// `TCPReqQFullDrop`.
@@ -84,7 +84,7 @@ pub struct SynCounters {
 /// Who listens, and what namespaces are called.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
-    pub(super) process: &'a dyn Fn(u32, u16) -> Option<(u32, Text)>,
+    pub(super) process: &'a dyn Fn(&ListenerReading) -> (u32, Text),
     pub(super) netns: &'a dyn Fn(u32) -> Netns,
 }
 
@@ -216,7 +216,7 @@ impl SynAggregate {
         for (socket, known) in &self.known {
             let netns = known.reading.netns;
             let namespace = self.namespaces.get(&netns);
-            let always = namespace.and_then(|n| n.now.syncookies) == Some(ALWAYS);
+            let always = namespace.is_some_and(Namespace::always_sends);
             let [full, any] = candidates.entry(netns).or_default();
             if always || known.was_full_lately(now) {
                 full.add(*socket);
@@ -253,6 +253,7 @@ impl SynAggregate {
                 young: reading.young,
                 accept_queue: reading.accept_queue,
                 backlog: reading.backlog,
+                settings: namespace.now.settings,
                 cookies,
                 turned_away: sent + dropped_full,
                 dropped: known.dropped(),
@@ -358,7 +359,7 @@ impl Known {
     fn dropped(&self) -> u64 {
         let oldest = self.window.front();
         let oldest = oldest.map_or(self.reading.drops, |(_, (drops, _))| *drops);
-        self.reading.drops.wrapping_sub(oldest).into()
+        drops_since(self.reading.drops, oldest)
     }
 
     /// See [`answered`].
@@ -395,8 +396,7 @@ impl Known {
         let mark = self.marks.get(span).filter(|_| is_known);
         let drops = self.drops.get(span).copied().unwrap_or(reading.drops);
         Listener {
-            process: (view.process)(reading.netns, reading.local.port())
-                .or_else(|| Some(reading.who.clone())),
+            process: Some((view.process)(reading)),
             local: reading.local,
             netns: (view.netns)(reading.netns),
             syn_queue: reading.syn_queue,
@@ -409,7 +409,7 @@ impl Known {
                 .sources
                 .clone()
                 .filter(|_| span == 0 || self.verdict != SynVerdict::Healthy),
-            drops: reading.drops.wrapping_sub(drops).into(),
+            drops: drops_since(reading.drops, drops),
             verdict: self.verdict,
             why: self.why.clone(),
         }
@@ -445,6 +445,11 @@ impl Namespace {
         answered(now, window.map(|(at, counters)| (*at, counters.cookies)))
     }
 
+    /// Whether cookies are sent although no queue is full.
+    fn always_sends(&self) -> bool {
+        self.now.settings.syncookies == Some(ALWAYS)
+    }
+
     fn sent_lately(&self) -> u64 {
         cookies_since(self.now.cookies, self.oldest().cookies).sent
     }
@@ -464,7 +469,7 @@ impl Namespace {
         let now = &self.now;
         NamespaceSyn {
             netns,
-            syncookies: now.syncookies,
+            settings: now.settings,
             cookies: cookies_since(now.cookies, before.cookies),
             syn_queue_full_drops: now
                 .syn_queue_full_drops
@@ -482,14 +487,18 @@ fn answered(
     now: MonotonicNs,
     window: impl DoubleEndedIterator<Item = (MonotonicNs, Cookies)> + Clone,
 ) -> Cookies {
-    let oldest = window.clone().next().unwrap_or_default().1;
+    let (began, oldest) = window.clone().next().unwrap_or_default();
     let latest = window.clone().next_back().unwrap_or_default().1;
     let mut old = window.rev();
     let old = old.find(|(at, _)| now.since_ns(*at) >= ANSWERED_NS);
-    let sent_by = old.map_or(oldest, |(_, cookies)| cookies);
+    let (by, sent_by) = old.unwrap_or((began, oldest));
+    let came = cookies_since(latest, oldest);
+    // What came back in the whole time is of more cookies than were sent until then.
+    let part = by.since_ns(began) as f64 / now.since_ns(began).max(1) as f64;
     Cookies {
         sent: cookies_since(sent_by, oldest).sent,
-        ..cookies_since(latest, oldest)
+        valid: (came.valid as f64 * part).round() as u64,
+        failed: came.failed,
     }
 }
 
@@ -500,6 +509,12 @@ fn keep<T>(window: &mut VecDeque<(MonotonicNs, T)>, now: MonotonicNs, new: T) {
     while window.get(1).is_some_and(is_old) {
         window.pop_front();
     }
+}
+
+/// They wrap. Fewer than before are those of another one, at the same place.
+fn drops_since(now: u32, before: u32) -> u64 {
+    let drops = now.wrapping_sub(before);
+    u64::from(if drops > u32::MAX / 2 { 0 } else { drops })
 }
 
 fn cookies_since(now: Cookies, before: Cookies) -> Cookies {

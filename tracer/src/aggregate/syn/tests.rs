@@ -11,7 +11,7 @@ use crate::{
         syn::ListenerReading,
         tcp::PortReading,
     },
-    snapshot::{ByCookie, Cookies, Listener, Netns, Side, SourcesOf, SynVerdict},
+    snapshot::{ByCookie, Cookies, Listener, Netns, Side, SourcesOf, SynSettings, SynVerdict},
 };
 
 const S: u64 = 1_000_000_000;
@@ -47,7 +47,10 @@ impl World {
             listeners: (1..=listeners as u64).map(listener).collect(),
             counters: SynCounters {
                 netns: NETNS,
-                syncookies: Some(1),
+                settings: SynSettings {
+                    syncookies: Some(1),
+                    ..SynSettings::default()
+                },
                 // From before the start: nobody's.
                 cookies: Cookies {
                     sent: 1_000_000,
@@ -110,7 +113,7 @@ impl World {
 
 fn view() -> View<'static> {
     View {
-        process: &|_, port| Some((u32::from(port), "server".into())),
+        process: &|listener| (listener.local.port().into(), "server".into()),
         netns: &|inode| Netns {
             inode,
             ..Netns::default()
@@ -150,7 +153,7 @@ fn a_flood_is_one_after_a_second_and_has_an_end() {
 #[test]
 fn a_flood_without_cookies_is_told_by_who_does_not_answer() {
     let mut world = World::new(1);
-    world.counters.syncookies = Some(0);
+    world.counters.settings.syncookies = Some(0);
     world.queue(0, 64, 60);
     world.counters.syn_queue_full_drops += 300;
     assert_eq!(world.verdict(), SynVerdict::Burst);
@@ -163,7 +166,7 @@ fn a_flood_without_cookies_is_told_by_who_does_not_answer() {
 #[test]
 fn a_flood_without_cookies_need_not_fill_the_queue() {
     let mut world = World::new(1);
-    world.counters.syncookies = Some(0);
+    world.counters.settings.syncookies = Some(0);
     for young in [40, 5, 0] {
         world.queue(0, 48, young);
         world.listeners[0].drops = world.listeners[0].drops.wrapping_add(500);
@@ -175,6 +178,50 @@ fn a_flood_without_cookies_need_not_fill_the_queue() {
         };
         assert_eq!(world.verdict(), expected);
     }
+}
+
+/// A filter or a wrong signature drops too, and has nothing to do with the queue.
+#[test]
+fn what_a_listener_drops_with_room_in_its_queue_is_no_trouble() {
+    for (syncookies, max_syn_backlog) in [(1, 128), (0, 512)] {
+        let mut world = World::new(1);
+        world.counters.settings = SynSettings {
+            syncookies: Some(syncookies),
+            max_syn_backlog: Some(max_syn_backlog),
+            ..SynSettings::default()
+        };
+        world.queue(0, 3, 0);
+        world.listeners[0].drops = world.listeners[0].drops.wrapping_add(5);
+        assert_eq!(world.verdict(), SynVerdict::Healthy, "{syncookies}");
+    }
+}
+
+/// `tcp_syncookies` is 2: there is a cookie for each SYN, and nothing is full.
+#[test]
+fn cookies_for_everybody_are_no_trouble_while_they_come_back() {
+    let mut world = World::new(1);
+    world.counters.settings.syncookies = Some(2);
+    for _ in 0..5 {
+        world.cookies(200, 190);
+        assert_eq!(world.verdict(), SynVerdict::Healthy);
+    }
+    for _ in 0..4 {
+        world.cookies(10_000, 190);
+        world.second();
+    }
+    assert_eq!(world.verdict(), SynVerdict::Flood);
+}
+
+/// One in five is real: the others are what fills the queue.
+#[test]
+fn a_flood_with_real_peers_among_it_is_one() {
+    let mut world = World::new(1);
+    for _ in 0..6 {
+        world.queue(0, 64, 10);
+        world.cookies(1_250, 250);
+        world.second();
+    }
+    assert_eq!(world.verdict(), SynVerdict::Flood);
 }
 
 #[test]
@@ -269,6 +316,10 @@ fn drops_wrap_and_an_address_can_come_again() {
     let mut world = World::new(1);
     world.listeners[0].drops = 4;
     assert_eq!(world.second()[0].drops, 5);
+    // It was closed and opened again, at the same address and place.
+    world.listeners[0].drops = 0;
+    assert_eq!(world.second()[0].drops, 0);
+    assert_eq!(world.verdict(), SynVerdict::Healthy);
     world.listeners[0].local = ([0, 0, 0, 0], 99).into();
     world.listeners[0].drops = 1_000;
     assert_eq!(world.second()[0].drops, 0);

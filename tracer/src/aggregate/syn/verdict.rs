@@ -5,10 +5,13 @@
 //! third ACK while the accept queue is over it (`tcp_v4_syn_recv_sock`). A request is
 //! young until its SYN-ACK is sent again, after a second.
 
-use crate::snapshot::{Cookies, SynVerdict};
+use crate::snapshot::{Cookies, SynSettings, SynVerdict};
 
 /// With fewer cookies than this their part that came back says nothing.
 const FEW_COOKIES: u64 = 20;
+
+/// Of real peers at least this part of the cookies comes back.
+const ANSWERED_PART: u64 = 4;
 
 /// What was seen of a listener.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,15 +21,18 @@ pub(super) struct Seen {
     pub(super) young: u32,
     pub(super) accept_queue: u32,
     pub(super) backlog: u32,
+    /// Those of its namespace.
+    pub(super) settings: SynSettings,
     /// Cookies of the last seconds, of those that are old enough to have come back what
     /// was sent; `None` where they can be another listener's.
     pub(super) cookies: Option<Cookies>,
     /// Cookies sent in the last seconds, the latest ones too, and SYNs dropped for want
     /// of room in the SYN queue.
     pub(super) turned_away: u64,
-    /// What the listener itself dropped in the last seconds. Without cookies SYNs of
-    /// peers that are not known are dropped before the queue is full, once it has three
-    /// quarters of `tcp_max_syn_backlog`, and only this counts them.
+    /// What the listener itself dropped in the last seconds, for whatever reason (a filter
+    /// among them). Without cookies SYNs of peers that are not known are dropped before the
+    /// queue is full, once it has three quarters of `tcp_max_syn_backlog`, and only this
+    /// counts them.
     pub(super) dropped: u64,
     /// Handshakes of the last seconds that the full accept queue refused, in the
     /// namespace.
@@ -41,7 +47,6 @@ pub(super) fn judge(seen: &Seen) -> (SynVerdict, String) {
         accept_queue,
         backlog,
         turned_away,
-        dropped,
         refused,
         ..
     } = *seen;
@@ -53,15 +58,18 @@ pub(super) fn judge(seen: &Seen) -> (SynVerdict, String) {
         );
         return (SynVerdict::SlowAccept, why);
     }
-    // What a full accept queue refuses is dropped too.
-    let turned_away = turned_away.max(dropped.saturating_sub(refused));
-    let is_full = syn_queue >= backlog.max(1) || (dropped > refused && syn_queue > 0);
+    let dropped = seen.dropped_for_room();
+    let turned_away = turned_away.max(dropped);
+    let is_full = syn_queue >= backlog.max(1) || dropped > 0;
+    if seen.only_always_sends(is_full) {
+        return (SynVerdict::Healthy, String::new());
+    }
     if turned_away == 0 && !(is_full && young > 0) {
         return (SynVerdict::Healthy, left_over(seen));
     }
     let queue = format!("{syn_queue} of {backlog} in the SYN queue, {young} of them young");
     match seen.cookies.filter(|cookies| cookies.sent >= FEW_COOKIES) {
-        Some(Cookies { sent, valid, .. }) if valid < sent / 4 => (
+        Some(Cookies { sent, valid, .. }) if valid < sent / ANSWERED_PART => (
             SynVerdict::Flood,
             format!("{queue}; of {sent} cookies {valid} came back"),
         ),
@@ -78,6 +86,35 @@ pub(super) fn judge(seen: &Seen) -> (SynVerdict, String) {
             SynVerdict::Burst,
             format!("{queue}; {turned_away} turned away in the last seconds"),
         ),
+    }
+}
+
+impl Seen {
+    /// SYNs that were dropped although the queue was not full: without cookies, and only
+    /// with much of `tcp_max_syn_backlog` in it, of which some may have just gone. What a
+    /// full accept queue refuses is dropped too.
+    fn dropped_for_room(&self) -> u64 {
+        let SynSettings {
+            syncookies,
+            max_syn_backlog,
+            ..
+        } = self.settings;
+        let has_cookies = syncookies.is_some_and(|setting| setting > 0);
+        let is_near = max_syn_backlog.is_none_or(|most| self.syn_queue >= most / 2);
+        if has_cookies || !is_near {
+            return 0;
+        }
+        self.dropped.saturating_sub(self.refused)
+    }
+
+    /// Cookies that are sent for each SYN, full or not (`tcp_syncookies` is 2), are no
+    /// trouble as long as they come back.
+    fn only_always_sends(&self, is_full: bool) -> bool {
+        let is_answered = |cookies: &Cookies| {
+            cookies.sent < FEW_COOKIES || cookies.valid >= cookies.sent / ANSWERED_PART
+        };
+        let always = self.settings.syncookies == Some(2);
+        always && !is_full && self.cookies.as_ref().is_none_or(is_answered)
     }
 }
 

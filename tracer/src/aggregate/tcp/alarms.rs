@@ -19,7 +19,8 @@ const STORM_PER_S: f64 = 100.0;
 const CALM_PER_S: f64 = 20.0;
 /// It ends when it is calm for so long, in ns.
 const CALM_NS: u64 = 10 * SECOND;
-/// A round trip ends these states; a peer that takes longer does not answer, in ns.
+/// In the other states what was sent is not acknowledged yet: a peer that takes longer, and
+/// for which it had to be sent again, does not answer, in ns.
 const ANSWERS_NS: u64 = 9 * SECOND;
 /// In FIN_WAIT2 the peer has acknowledged, and may still have much to send, in ns.
 const CLOSES_NS: u64 = 60 * SECOND;
@@ -79,12 +80,12 @@ impl Alarms {
             let storm = self.storms.entry(namespace.netns.inode);
             let storm = storm.or_insert_with(|| Storm {
                 netns: namespace.netns.clone(),
-                from: (now, namespace.counters),
+                from: (namespace.counted, namespace.counters),
                 rates: [0.0; 2],
                 rough: None,
                 was_told: false,
             });
-            storm.observe(now, namespace);
+            storm.observe(namespace);
         }
         self.storms
             .retain(|inode, _| namespaces.iter().any(|n| n.netns.inode == *inode));
@@ -162,7 +163,9 @@ impl Alarms {
 }
 
 impl Storm {
-    fn observe(&mut self, now: MonotonicNs, reading: &NamespaceReading) {
+    fn observe(&mut self, reading: &NamespaceReading) {
+        // Those of a quiet namespace are not read each time.
+        let now = reading.counted;
         let (from, before) = self.from;
         let ns = now.since_ns(from);
         if ns < WINDOW_NS {
@@ -190,11 +193,12 @@ impl Storm {
 
 impl Closing {
     fn is_stuck(&self, now: MonotonicNs) -> bool {
-        let limit = if self.reading.state == TcpState::FIN_WAIT2 {
-            CLOSES_NS
-        } else {
-            ANSWERS_NS
-        };
-        now.since_ns(self.since) >= limit
+        let age = now.since_ns(self.since);
+        if self.reading.state == TcpState::FIN_WAIT2 {
+            return age >= CLOSES_NS;
+        }
+        // One that only reads slowly acknowledges: that sets the count back
+        // (`tcp_clean_rtx_queue`, net/ipv4/tcp_input.c).
+        age >= ANSWERS_NS && self.reading.timer.retransmits > 0
     }
 }

@@ -160,7 +160,7 @@ impl History {
         if moment.aged == 0 {
             return (false, format!("none is older than {leak_age} yet"));
         }
-        if !moment.began_here || self.growth_per_s() < 0.0 {
+        if !moment.began_here || self.growth_per_s() <= 0.0 {
             return (false, "held, and their number does not grow".to_owned());
         }
         let none = match self.closed {

@@ -1,10 +1,16 @@
 //! Who listens on which port: known from the walks over all descriptors.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
 use crate::{
     clock::MonotonicNs,
-    decode::tcp::{HolderReading, PortReading},
+    decode::{
+        syn::ListenerReading,
+        tcp::{HolderReading, PortReading},
+    },
     snapshot::Side,
     text::Text,
 };
@@ -19,6 +25,8 @@ type Place = (u32, u16);
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     known: HashMap<Place, HolderReading>,
+    /// The same by socket.
+    holding: HashMap<u64, HolderReading>,
     /// Ports with connections and no listener, since the last walk.
     unknown: HashSet<Place>,
     /// Those for which a walk was made in vain: they listen no more, or out of sight.
@@ -36,13 +44,10 @@ impl Listeners {
     ) {
         if let Some(holders) = holders {
             self.known.clear();
+            self.holding.clear();
             for holder in holders.iter().filter(|holder| holder.is_listener) {
-                let known = self.known.entry((holder.netns, holder.port));
-                let known = known.or_insert_with(|| holder.clone());
-                // Workers have the listener of the process that began them.
-                if (holder.start, holder.pid) < (known.start, known.pid) {
-                    *known = holder.clone();
-                }
+                keep_first(&mut self.known, (holder.netns, holder.port), holder);
+                keep_first(&mut self.holding, holder.socket, holder);
             }
             self.looked_up = now;
             self.given_up.extend(self.unknown.drain());
@@ -62,9 +67,29 @@ impl Listeners {
         !self.unknown.is_empty() && now.since_ns(self.looked_up) >= LOOK_UP_NS
     }
 
+    /// Process id and name of who holds a listener; else of who made it, as of one that
+    /// came since the last walk.
+    pub(super) fn holding(&self, listener: &ListenerReading) -> (u32, Text) {
+        let place = (listener.netns, listener.local.port());
+        let holder = self.holding.get(&listener.socket);
+        // A socket's address comes again.
+        match holder.filter(|holder| (holder.netns, holder.port) == place) {
+            Some(holder) => (holder.pid, holder.comm.clone()),
+            None => listener.who.clone(),
+        }
+    }
+
     /// Process id and name of who listens.
     pub(super) fn of(&self, netns: u32, port: u16) -> Option<(u32, Text)> {
         let holder = self.known.get(&(netns, port))?;
         Some((holder.pid, holder.comm.clone()))
+    }
+}
+
+/// Workers have the listener of the process that began them: the first one stands for all.
+fn keep_first<K: Eq + Hash>(known: &mut HashMap<K, HolderReading>, key: K, holder: &HolderReading) {
+    let known = known.entry(key).or_insert_with(|| holder.clone());
+    if (holder.start, holder.pid) < (known.start, known.pid) {
+        *known = holder.clone();
     }
 }

@@ -51,6 +51,8 @@ use crate::{
 pub struct NamespaceReading {
     /// Which.
     pub netns: Netns,
+    /// When its counters were read.
+    pub counted: MonotonicNs,
     /// Its counters, since it exists.
     pub counters: TcpCounters,
     /// Its counters of SYNs and cookies.
@@ -258,7 +260,7 @@ impl TcpAggregate {
         let syn = self.syn.take_events(
             self.wall,
             syn::View {
-                process: &|netns, port| listeners.of(netns, port),
+                process: &|listener| listeners.holding(listener),
                 netns: &|inode| named(names, inode),
             },
         );
@@ -307,7 +309,7 @@ impl TcpAggregate {
     pub fn syn_snapshot(&mut self) -> SynBreakdown {
         let (names, listeners) = (&self.names, &self.listeners);
         self.syn.snapshot(syn::View {
-            process: &|netns, port| listeners.of(netns, port),
+            process: &|listener| listeners.holding(listener),
             netns: &|inode| named(names, inode),
         })
     }
@@ -315,7 +317,7 @@ impl TcpAggregate {
     /// Listeners, with what they had since the start.
     pub fn syn_summary(&self) -> SynBreakdown {
         self.syn.summary(syn::View {
-            process: &|netns, port| self.listeners.of(netns, port),
+            process: &|listener| self.listeners.holding(listener),
             netns: &|inode| self.netns(inode),
         })
     }

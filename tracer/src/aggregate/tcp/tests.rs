@@ -410,6 +410,7 @@ fn a_storm_is_told_once_until_it_is_calm() {
         world.now += S;
         resets += per_s;
         let namespace = NamespaceReading {
+            counted: MonotonicNs(world.now),
             counters: crate::snapshot::TcpCounters {
                 resets_sent: resets,
                 ..crate::snapshot::TcpCounters::default()
@@ -443,7 +444,11 @@ fn a_peer_that_does_not_answer_is_told_once_with_all_its_connections() {
         state,
         local: ([10, 0, 0, 1], 80).into(),
         remote: ([10, 0, 0, peer], cookie as u16).into(),
-        timer: crate::snapshot::Timer::default(),
+        timer: crate::snapshot::Timer {
+            // The one at 6 reads slowly, and acknowledges.
+            retransmits: if peer == 6 { 0 } else { 5 },
+            ..crate::snapshot::Timer::default()
+        },
     };
     let mut look = |closing: Vec<ClosingReading>| {
         world.now += 10 * S;
@@ -470,6 +475,7 @@ fn a_peer_that_does_not_answer_is_told_once_with_all_its_connections() {
         closing(2, last_ack, 9),
         closing(3, fin_wait1, 8),
         closing(4, fin_wait2, 7),
+        closing(6, fin_wait1, 6),
     ];
     assert!(look(first).is_empty());
     // The one to 8 has got on; one to 9 is new.
@@ -479,6 +485,7 @@ fn a_peer_that_does_not_answer_is_told_once_with_all_its_connections() {
         closing(3, last_ack, 8),
         closing(4, fin_wait2, 7),
         closing(5, fin_wait1, 9),
+        closing(6, fin_wait1, 6),
     ];
     assert_eq!(look(second.clone()), [("10.0.0.9".to_owned(), 2, 10)]);
     let third = look(second.clone());

@@ -107,14 +107,16 @@ impl List {
             }
         }
         let mut devices: Vec<_> = by_device.into_iter().collect();
-        devices.sort_unstable_by_key(|(device, _)| *device);
+        // Those of a device first: of the others a host of containers has hundreds.
+        devices.sort_unstable_by_key(|(device, _)| (numbers(*device).0 == 0, *device));
         for (number, mut lines) in devices {
             let device = numbers(number);
             if self.mounts.iter().any(|l| l.mount.device == device) {
                 continue;
             }
-            // All of it is better than a part, a short name better than a long one.
-            lines.sort_by_key(|line| (line.root != b"/", line.point.len()));
+            // One that can be written is better than one that cannot (/sysroot beside /var),
+            // all of it better than a part, a short name better than a long one.
+            lines.sort_by_key(|line| (is_read_only(line), line.root != b"/", line.point.len()));
             let places: Vec<_> = lines.iter().map(|l| (path(l.point), l.id)).collect();
             if let Some(line) = lines.first() {
                 let mount = mount(line, device, fstab);
@@ -137,7 +139,7 @@ fn mount(line: &Line<'_>, device: (u32, u32), fstab: &[u8]) -> Mount {
         point: text(line.point),
         device,
         stat_device: device,
-        is_read_only: line.flags.split(|&b| b == b',').any(|flag| flag == b"ro"),
+        is_read_only: is_read_only(line),
         is_super_read_only: line.has_option(b"ro"),
         has_given_up,
         is_read_only_after_errors: line.has_option(b"errors=remount-ro"),
@@ -145,6 +147,10 @@ fn mount(line: &Line<'_>, device: (u32, u32), fstab: &[u8]) -> Mount {
         errors: None,
         answer: Answer::default(),
     }
+}
+
+fn is_read_only(line: &Line<'_>) -> bool {
+    line.flags.split(|&b| b == b',').any(|flag| flag == b"ro")
 }
 
 /// Whether fstab(5) has a mount point, and without `ro`.
@@ -319,7 +325,7 @@ mod tests {
         let mut list = List::default();
         list.add(MOUNTINFO, b"", b"");
         list.add(MOUNTINFO, b"/proc/1/root", b"");
-        let [far, root] = &list.mounts[..] else {
+        let [root, far] = &list.mounts[..] else {
             panic!("{list:?}");
         };
         assert_eq!(root.mount.point.as_str(), "/");
@@ -330,6 +336,18 @@ mod tests {
         assert_eq!(far.places[0].0, PathBuf::from("/mnt/my disk"));
         assert!(far.mount.is_read_only && far.mount.has_given_up);
         assert!(list.points().contains(&PathBuf::from("/snap")));
+    }
+
+    /// As an image-based system has it: all of the disk is there, but not to be written.
+    #[test]
+    fn where_a_file_system_can_be_written_is_the_best_place() {
+        let mut list = List::default();
+        let mounts = b"\
+            27 1 254:0 / /sysroot ro - xfs /dev/vda rw\n\
+            28 1 254:0 /deploy/var /var rw - xfs /dev/vda rw\n";
+        list.add(mounts, b"", b"");
+        assert_eq!(list.mounts[0].mount.point.as_str(), "/var");
+        assert!(!list.mounts[0].mount.is_read_only);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::{
-    check::rows::memory::{Counters, Pressure, Reading},
+    check::rows::memory::{Counters, Limited, Pressure, Reading},
     host::memory::MemoryCgroups,
 };
 
@@ -52,9 +52,24 @@ pub(in crate::check) fn read(before: Option<Counters>, seconds: f64) -> Option<R
             some: f64::from(pressure.some.avg10) / 100.0,
             full: f64::from(pressure.full.avg10) / 100.0,
         }),
-        cgroups: MemoryCgroups::new().read(),
+        hugetlb: memory.hugetlb.unwrap_or(0),
+        cgroups: cgroups(),
         largest: Vec::new(),
     })
+}
+
+/// Cgroups with a limit, and what of their memory is cache.
+fn cgroups() -> Vec<Limited> {
+    let mut cgroups = MemoryCgroups::new();
+    let limited = cgroups.read().into_iter().filter_map(|cgroup| {
+        Some(Limited {
+            limit: cgroup.limit_bytes?,
+            usage: cgroup.usage_bytes,
+            cache: cgroups.cache_bytes(&cgroup).unwrap_or(0),
+            path: cgroup.path,
+        })
+    });
+    limited.collect()
 }
 
 /// The memory of a process in proportion to who shares it (PSS), in bytes.

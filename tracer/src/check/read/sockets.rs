@@ -90,6 +90,7 @@ fn of(namespace: &namespaces::Namespace) -> anyhow::Result<Sockets> {
         ..Sockets::default()
     };
     let ports = sockets.settings.local_ports.clone();
+    let reuse = sockets.settings.tw_reuse;
     namespaces::within(namespace, || -> anyhow::Result<()> {
         sockets.conntrack = conntrack();
         SockDiag::open()?.dump(States::ALL, |entry| {
@@ -104,6 +105,7 @@ fn of(namespace: &namespaces::Namespace) -> anyhow::Result<Sockets> {
             } else if ports
                 .as_ref()
                 .is_some_and(|p| p.contains(&entry.local.port()))
+                && !(state == TcpState::TIME_WAIT.0 && is_free_again(reuse, entry.remote))
             {
                 let route = (entry.local.ip(), entry.remote);
                 *sockets.routes.entry(route).or_default() += 1;
@@ -112,6 +114,16 @@ fn of(namespace: &namespaces::Namespace) -> anyhow::Result<Sockets> {
         Ok(())
     })??;
     Ok(sockets)
+}
+
+/// Whether a connection to there takes ports in TIME_WAIT: `tcp_tw_reuse` is 1 everywhere,
+/// 2 on loopback (`tcp_twsk_unique`, net/ipv4/tcp_ipv4.c; needs timestamps, as is usual).
+fn is_free_again(reuse: Option<u32>, remote: SocketAddr) -> bool {
+    match reuse {
+        Some(1) => true,
+        Some(2) => remote.ip().to_canonical().is_loopback(),
+        _ => false,
+    }
 }
 
 fn number(path: &str) -> Option<u64> {

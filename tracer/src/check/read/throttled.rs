@@ -16,6 +16,9 @@ const MOST: usize = 10_000;
 const ASKED: usize = 5;
 const MOST_BELOW: usize = 100;
 
+/// `default_cfs_period`, kernel/sched/fair.c.
+const USUAL_PERIOD_US: f64 = 100_000.0;
+
 /// Counters since the cgroup was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Counters {
@@ -59,7 +62,7 @@ impl Cgroups {
 
     /// Those that had periods since then, the most throttled first; and whether some were
     /// left out. One that has come since is taken from its begin.
-    pub(in crate::check) fn since(&self) -> (Vec<Throttled>, bool) {
+    pub(in crate::check) fn since(&self, seconds: f64) -> (Vec<Throttled>, bool) {
         let now = Self::read();
         let root = now.root.clone().unwrap_or_default();
         let mut all: Vec<(PathBuf, Throttled)> = Vec::new();
@@ -76,6 +79,7 @@ impl Cgroups {
             let throttled = Throttled {
                 path: Text::from_bytes(&name),
                 periods,
+                periods_in_all: (seconds * 1e6 / period_us(&directory)) as u64,
                 throttled: since(counters.throttled, before.throttled),
                 throttled_ns: since(counters.throttled_ns, before.throttled_ns),
                 pids: Vec::new(),
@@ -90,6 +94,15 @@ impl Cgroups {
         let all = all.into_iter().map(|(_, throttled)| throttled).collect();
         (all, self.is_cut || now.is_cut)
     }
+}
+
+/// The length of a period, in us.
+fn period_us(directory: &Path) -> f64 {
+    let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
+    let v2 = read("cpu.max").and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
+    let v1 = || read("cpu.cfs_period_us")?.trim().parse().ok();
+    let us: f64 = v2.or_else(v1).unwrap_or(USUAL_PERIOD_US);
+    us.max(1000.0)
 }
 
 /// v1 has nanoseconds, v2 microseconds.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::{
+    aggregate::causes::Cause,
     check::{
         context::{Context, sleep_until},
         finding::{Figure, Finding, Row, RowReport, Verdict, figure},
@@ -11,11 +12,13 @@ use crate::{
     clock::{self, MonotonicNs},
     host::{facts, load},
     render::{quantity::compact, words},
-    snapshot::{Group, LoadBreakdown},
+    snapshot::{Group, LoadBreakdown, Snapshot},
 };
 
 /// Groups that are named.
 const NAMED: usize = 3;
+/// From here on a wait is not that of a busy disk, in ns.
+const LONG_NS: u64 = 1_000_000_000;
 /// How often r and b are read, in ns.
 const EVERY_NS: u64 = 100_000_000;
 
@@ -30,6 +33,10 @@ struct Reading {
     b: f64,
     /// What the kernel's events say; `None` where they could not be had, and why.
     watched: Option<LoadBreakdown>,
+    /// Tasks blocked in waits that are not `brief`, a mean over the sample.
+    blocked: f64,
+    /// Whether one is blocked for [`LONG_NS`] now.
+    is_long: bool,
     unseen: Option<String>,
 }
 
@@ -40,11 +47,17 @@ pub(super) fn look(context: &Context) -> RowReport {
     let averages = load::read()
         .map(|reading| reading.fixed.map(|fixed| fixed as f64 / 2048.0))
         .unwrap_or_default();
+    let snapshot = watched.as_ref().ok().map(|watched| &watched.snapshot);
     let reading = Reading {
         averages,
         cpus: facts::online_cpus(),
         r,
         b,
+        blocked: snapshot.map_or(0.0, not_brief),
+        is_long: snapshot.is_some_and(|snapshot| {
+            let longest = snapshot.blocked.first();
+            longest.is_some_and(|task| task.age_ns >= LONG_NS)
+        }),
         unseen: watched.err().map(ToOwned::to_owned),
         watched: watched.ok().map(|watched| watched.snapshot.load.clone()),
     };
@@ -123,12 +136,15 @@ fn judge(reading: &Reading, limits: &Limits) -> RowReport {
             next: "sudo tracer run".to_owned(),
         });
     }
-    let blocked = reading
-        .watched
-        .as_ref()
-        .map_or(0.0, |load| load.mean.blocked);
+    let blocked = reading.blocked;
     let verdict = limits.judge(&LOAD_BLOCKED, blocked);
     if verdict > Verdict::Ok {
+        // Many that wait for a disk in turns are worth knowing of, and may be its work.
+        let verdict = if reading.is_long {
+            verdict
+        } else {
+            Verdict::Note
+        };
         report.findings.push(Finding {
             verdict,
             what: format!("{blocked:.2} tasks are blocked (D) at a time"),
@@ -138,6 +154,13 @@ fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         });
     }
     report
+}
+
+/// Blocked in waits of `--min-block` or more: the others are a quick disk at work.
+fn not_brief(snapshot: &Snapshot) -> f64 {
+    let word = Cause::Brief.word();
+    let brief = snapshot.causes.iter().filter(|row| row.cause == word);
+    snapshot.load.mean.blocked - brief.map(|row| row.blocked).sum::<f64>()
 }
 
 /// Where it goes: load1 against load15.
@@ -232,6 +255,8 @@ mod tests {
         let reading = Reading {
             averages: [18.4, 12.1, 6.3],
             cpus: 4,
+            blocked: 10.9,
+            is_long: true,
             watched: Some(LoadBreakdown {
                 mean,
                 groups: vec![group],
@@ -249,6 +274,13 @@ mod tests {
             );
         }
         assert!(report.summary.contains("4.60 a CPU, rising"));
+        let of_a_busy_disk = Reading {
+            averages: [4.0; 3],
+            is_long: false,
+            ..reading
+        };
+        let report = judge(&of_a_busy_disk, &Limits::default());
+        assert_eq!(report.verdict(), Verdict::Note);
     }
 
     #[test]

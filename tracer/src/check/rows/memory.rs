@@ -1,20 +1,25 @@
 //! Memory: what is left, swap, pressure, cgroups near their limit.
 
+use std::time::Duration;
+
 use crate::{
     check::{
         context::Context,
         finding::{Figure, Finding, Row, RowReport, Verdict, figure, figure_of},
-        limits::{CGROUP_MEMORY, Limits, MEMORY_AVAILABLE, SLAB, SWAP_IN},
+        limits::{
+            CGROUP_MEMORY, Limits, MEMORY_AVAILABLE, MEMORY_LEFT, MEMORY_PRESSURE, SLAB, SWAP_IN,
+        },
         read,
     },
     clock,
-    host::memory::MemoryCgroup,
     render::quantity::{bytes, compact},
     text::Text,
 };
 
 /// Processes that are named.
 const NAMED: usize = 3;
+/// So long the memory of one may take: who holds its mmap_lock may not answer.
+const PSS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Counters since boot, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -44,13 +49,32 @@ pub(in crate::check) struct Reading {
     pub(in crate::check) slab_unreclaimable: u64,
     pub(in crate::check) hugepages: u64,
     pub(in crate::check) hugepages_free: u64,
+    /// Memory in huge pages of every size, used or not.
+    pub(in crate::check) hugetlb: u64,
     pub(in crate::check) swap_total: u64,
     pub(in crate::check) swap_free: u64,
     pub(in crate::check) swap_in_per_s: Option<f64>,
     pub(in crate::check) swap_out_per_s: Option<f64>,
     pub(in crate::check) pressure: Option<Pressure>,
-    pub(in crate::check) cgroups: Vec<MemoryCgroup>,
+    pub(in crate::check) cgroups: Vec<Limited>,
     pub(in crate::check) largest: Vec<Large>,
+}
+
+/// A cgroup with a limit of memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::check) struct Limited {
+    pub(in crate::check) path: Text,
+    pub(in crate::check) limit: u64,
+    pub(in crate::check) usage: u64,
+    /// The part of the usage that is cache of files, which goes when it is in the way.
+    pub(in crate::check) cache: u64,
+}
+
+impl Limited {
+    /// What does not go by itself.
+    fn held(&self) -> u64 {
+        self.usage.saturating_sub(self.cache)
+    }
 }
 
 /// A process that has much.
@@ -79,7 +103,12 @@ pub(super) fn look(context: &Context) -> RowReport {
         pid: process.pid,
         comm: process.comm.clone(),
         rss: process.rss_bytes,
-        pss: read::memory::pss(process.pid),
+        pss: read::within(PSS_PATIENCE, {
+            let pid = process.pid;
+            move || read::memory::pss(pid)
+        })
+        .ok()
+        .flatten(),
     });
     reading.largest = large.collect();
     judge(&reading, &context.limits)
@@ -95,7 +124,9 @@ fn ratio(part: u64, of: u64) -> f64 {
 
 /// From a reading to a report.
 pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
-    let available = ratio(reading.available, reading.total);
+    // Huge pages are set aside: nobody else can have them, and nobody misses them.
+    let common = reading.total.saturating_sub(reading.hugetlb);
+    let available = ratio(reading.available, common);
     let swap_used = reading.swap_total.saturating_sub(reading.swap_free);
     let swap = match reading.swap_total {
         0 => "no swap".to_owned(),
@@ -112,19 +143,43 @@ pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
     );
     let mut report = RowReport::new(Row::Memory, summary, figures(reading));
     let next = "sudo tracer oom --next".to_owned();
-    let verdict = limits.judge(&MEMORY_AVAILABLE, available);
+    let by_part = limits.judge(&MEMORY_AVAILABLE, available);
+    let verdict = by_part.min(limits.judge(&MEMORY_LEFT, reading.available as f64));
     if verdict > Verdict::Ok {
+        let without = match reading.hugetlb {
+            0 => String::new(),
+            hugetlb => format!(", {} in huge pages left out", bytes(hugetlb)),
+        };
         report.findings.push(Finding {
             verdict,
             what: format!(
-                "{} available, {:.1} % of {}",
+                "{} available, {:.1} % of {}{without}",
                 bytes(reading.available),
                 available * 100.0,
-                bytes(reading.total)
+                bytes(common)
             ),
             who: largest(reading),
-            why: limits.why(&MEMORY_AVAILABLE),
+            why: format!(
+                "{}; {}",
+                limits.why(&MEMORY_AVAILABLE),
+                limits.why(&MEMORY_LEFT)
+            ),
             next: next.clone(),
+        });
+    }
+    if let Some(pressure) = reading.pressure
+        && let verdict @ (Verdict::Warning | Verdict::Critical) =
+            limits.judge(&MEMORY_PRESSURE, pressure.full)
+    {
+        report.findings.push(Finding {
+            verdict,
+            what: format!(
+                "all tasks waited for memory in {:.0} % of the last 10 s",
+                pressure.full * 100.0
+            ),
+            who: largest(reading),
+            why: limits.why(&MEMORY_PRESSURE),
+            next: "sudo tracer run --by cause".to_owned(),
         });
     }
     if let Some(per_s) = reading.swap_in_per_s
@@ -173,17 +228,20 @@ fn cgroups<'a>(
     next: &'a str,
 ) -> impl Iterator<Item = Finding> + 'a {
     reading.cgroups.iter().filter_map(move |cgroup| {
-        let limit = cgroup.limit_bytes?;
-        let used = ratio(cgroup.usage_bytes, limit);
+        let used = ratio(cgroup.held(), cgroup.limit);
         let verdict = limits.judge(&CGROUP_MEMORY, used);
+        let cache = match cgroup.cache {
+            0 => String::new(),
+            cache => format!(", and {} of cache, which can go", bytes(cache)),
+        };
         (verdict > Verdict::Ok).then(|| Finding {
             verdict,
             what: format!(
-                "cgroup {} is at {:.0} % of its limit: {} of {}",
+                "cgroup {} is at {:.0} % of its limit: {} of {}{cache}",
                 cgroup.path,
                 used * 100.0,
-                bytes(cgroup.usage_bytes),
-                bytes(limit)
+                bytes(cgroup.held()),
+                bytes(cgroup.limit)
             ),
             why: limits.why(&CGROUP_MEMORY),
             next: next.to_owned(),
@@ -207,6 +265,7 @@ fn figures(reading: &Reading) -> Vec<Figure> {
         ("slab_unreclaimable_bytes", reading.slab_unreclaimable),
         ("hugepages_bytes", reading.hugepages),
         ("hugepages_free_bytes", reading.hugepages_free),
+        ("hugetlb_bytes", reading.hugetlb),
         ("swap_total_bytes", reading.swap_total),
         ("swap_free_bytes", reading.swap_free),
     ];
@@ -229,17 +288,15 @@ fn figures(reading: &Reading) -> Vec<Figure> {
         figures.push(figure("memory_pressure_full_ratio", pressure.full));
     }
     for cgroup in &reading.cgroups {
-        if let Some(limit) = cgroup.limit_bytes {
-            let used = ratio(cgroup.usage_bytes, limit);
-            figures.push(figure_of("cgroup_memory_ratio", &cgroup.path, used));
-        }
+        let used = ratio(cgroup.held(), cgroup.limit);
+        figures.push(figure_of("cgroup_memory_ratio", &cgroup.path, used));
     }
     figures
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Large, Reading, judge};
+    use super::{Large, Limited, Pressure, Reading, judge};
     use crate::check::{finding::Verdict, limits::Limits};
 
     const GIB: u64 = 1 << 30;
@@ -274,6 +331,68 @@ mod tests {
             report.findings[0]
                 .what
                 .starts_with("1.0 GiB available, 6.2 %")
+        );
+    }
+
+    #[test]
+    fn a_small_part_of_much_memory_is_enough() {
+        let verdict = |reading: &Reading| judge(reading, &Limits::default()).verdict();
+        let large = Reading {
+            total: 1024 * GIB,
+            available: 40 * GIB,
+            ..calm()
+        };
+        assert_eq!(verdict(&large), Verdict::Ok);
+        let database = Reading {
+            total: 256 * GIB,
+            hugetlb: 240 * GIB,
+            available: 6 * GIB,
+            ..calm()
+        };
+        assert_eq!(verdict(&database), Verdict::Ok);
+        let short = Reading {
+            available: GIB / 2,
+            ..database
+        };
+        assert_eq!(verdict(&short), Verdict::Critical);
+    }
+
+    #[test]
+    fn waiting_for_memory_is_found() {
+        let waiting = Reading {
+            pressure: Some(Pressure {
+                some: 0.6,
+                full: 0.2,
+            }),
+            ..calm()
+        };
+        let report = judge(&waiting, &Limits::default());
+        assert_eq!(report.verdict(), Verdict::Warning);
+        assert_eq!(
+            report.findings[0].what,
+            "all tasks waited for memory in 20 % of the last 10 s"
+        );
+    }
+
+    #[test]
+    fn a_cgroup_that_is_full_of_cache_is_well() {
+        let cgroup = |cache| Reading {
+            cgroups: vec![Limited {
+                path: "/backup".into(),
+                limit: 2 * GIB,
+                usage: 2 * GIB,
+                cache,
+            }],
+            ..calm()
+        };
+        let report = |cache| judge(&cgroup(cache), &Limits::default());
+        assert_eq!(report(GIB).verdict(), Verdict::Ok);
+        let full = report(GIB / 8);
+        assert_eq!(full.verdict(), Verdict::Warning);
+        assert_eq!(
+            full.findings[0].what,
+            "cgroup /backup is at 94 % of its limit: 1.9 GiB of 2.0 GiB, and 128.0 MiB of \
+             cache, which can go"
         );
     }
 

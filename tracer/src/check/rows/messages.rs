@@ -108,7 +108,7 @@ pub(in crate::check) fn classify(level: u32, text: &str) -> Option<Kind> {
     match () {
         () if is_lockup => Some(Kind::Lockup),
         () if begins(&["INFO: task "]) && has(" blocked ") => {
-            has("blocked for more than").then_some(Kind::HungTask)
+            is_hung(text).then_some(Kind::HungTask)
         }
         () if begins(&["rcu: INFO: ", "INFO: rcu_"]) && has(" stall") => Some(Kind::RcuStall),
         () if is_oops(level, text) => Some(Kind::Oops),
@@ -117,6 +117,15 @@ pub(in crate::check) fn classify(level: u32, text: &str) -> Option<Kind> {
         () if is_io(text) => Some(Kind::Io),
         () => None,
     }
+}
+
+/// `hung_task_info`, kernel/hung_task.c. Of a lock that somebody holds it says more, in a
+/// further line.
+fn is_hung(text: &str) -> bool {
+    let after = text.rsplit_once(" blocked ").map(|(_, after)| after);
+    after.is_some_and(|after| {
+        after.starts_with("for more than ") || after.starts_with("in I/O wait for more than ")
+    })
 }
 
 /// The begin of an oops (`__die_header`, `report_bug`, `bad_page`, arm64's
@@ -132,7 +141,16 @@ fn is_oops(level: u32, text: &str) -> bool {
             "Internal error: ",
             "Kernel panic - ",
         ]);
-    is_bug || text.starts_with("Oops: ") && text.contains(" [#") && !text.contains(": page ")
+    // Before 6.10 without the first word (`die_addr`, arch/x86/kernel/dumpstack.c).
+    let is_oops = begins(&[
+        "Oops: ",
+        "general protection fault",
+        "divide error: ",
+        "invalid opcode: ",
+        "stack segment: ",
+        "double fault: ",
+    ]);
+    is_bug || is_oops && text.contains(" [#") && !text.contains(": page ")
 }
 
 /// Errors of block devices and file systems (`blk_print_req_error`, `buffer_io_error`,
@@ -186,6 +204,17 @@ mod tests {
                 3,
                 "INFO: task kworker/u8:2:91 blocked for more than 120 seconds.",
                 Kind::HungTask,
+            ),
+            (
+                3,
+                "INFO: task dd:456 blocked in I/O wait for more than 122 seconds.",
+                Kind::HungTask,
+            ),
+            (
+                4,
+                "general protection fault, probably for non-canonical address \
+                 0xdead000000000100: 0000 [#1] PREEMPT SMP NOPTI",
+                Kind::Oops,
             ),
             (
                 0,
@@ -278,6 +307,10 @@ mod tests {
                 "EXT4-fs (vda): mounted filesystem with ordered data mode",
             ),
             (6, "EDAC MC: Ver: 3.0.0"),
+            (
+                3,
+                "INFO: task for more than :12 is blocked on a mutex likely owned by task x:9.",
+            ),
             (4, "EDAC MC0: 1 CE memory read error on CPU_SrcID#0"),
             (3, "Out of memory: Killed process 9 (x) total-vm:1kB"),
             (3, "blk_update_request: I/O error, dev fd0, sector 0"),

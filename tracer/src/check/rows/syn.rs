@@ -33,7 +33,7 @@ fn judge(syn: &SynBreakdown) -> RowReport {
     let off = syn
         .namespaces
         .iter()
-        .filter(|one| one.syncookies == Some(0));
+        .filter(|one| one.settings.syncookies == Some(0));
     let mut summary = format!("{}, ", counted(syn.listeners_total, "listener"));
     summary += &match sent {
         0 => "no cookies sent".to_owned(),
@@ -100,7 +100,7 @@ fn figures(syn: &SynBreakdown) -> Vec<Figure> {
         ] {
             figures.push(figure_of(name, &at, count as f64));
         }
-        if let Some(setting) = one.syncookies {
+        if let Some(setting) = one.settings.syncookies {
             figures.push(figure_of("tcp_syncookies", &at, setting));
         }
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::judge;
     use crate::{
         check::finding::Verdict,
-        snapshot::{Cookies, Listener, NamespaceSyn, Netns, SynBreakdown, SynVerdict},
+        snapshot::{Cookies, Listener, NamespaceSyn, Netns, SynBreakdown, SynSettings, SynVerdict},
     };
 
     fn syn(verdict: SynVerdict, syncookies: u32) -> SynBreakdown {
@@ -139,7 +139,10 @@ mod tests {
             listeners_total: 1,
             namespaces: vec![NamespaceSyn {
                 netns,
-                syncookies: Some(syncookies),
+                settings: SynSettings {
+                    syncookies: Some(syncookies),
+                    ..SynSettings::default()
+                },
                 cookies: Cookies {
                     sent: 12,
                     ..Cookies::default()

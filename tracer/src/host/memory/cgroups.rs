@@ -173,6 +173,18 @@ impl MemoryCgroups {
         self.known.get(&id)?.listed
     }
 
+    /// Of a cgroup's memory the cache of files (`inactive_file` and `active_file` of
+    /// memory.stat; of v1 with all below it, as its usage is), in bytes.
+    pub fn cache_bytes(&self, cgroup: &MemoryCgroup) -> Option<u64> {
+        let hierarchy = self.hierarchy.as_ref()?;
+        let path = cgroup.path.as_str().trim_start_matches('/');
+        let files = Files {
+            directory: &hierarchy.root.join(path),
+            version: hierarchy.version,
+        };
+        files.cache_bytes()
+    }
+
     pub(super) fn walk(&mut self, can_have_kills: bool) -> Vec<MemoryCgroup> {
         let Some(hierarchy) = self.hierarchy.clone() else {
             return Vec::new();

@@ -3,7 +3,7 @@
 //! (mm/memcontrol-v1.c from 6.11).
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     path::Path,
 };
@@ -104,6 +104,17 @@ impl Files<'_> {
             swap_limit_bytes: limits.map(|(both, memory)| both.saturating_sub(memory)),
             swap_bytes: both.map(|both| both.saturating_sub(bytes)),
         })
+    }
+
+    /// Pages of files on the lists of what can be taken back, in bytes.
+    pub(super) fn cache_bytes(&self) -> Option<u64> {
+        // Longer than the others.
+        let text = fs::read_to_string(self.directory.join("memory.stat")).ok()?;
+        let [inactive, active] = match self.version {
+            CgroupVersion::V1 => ["total_inactive_file", "total_active_file"],
+            CgroupVersion::V2 => ["inactive_file", "active_file"],
+        };
+        Some(counter(&text, inactive)?.saturating_add(counter(&text, active)?))
     }
 
     /// Whether one out of memory takes all processes with it. v1 has no such thing.

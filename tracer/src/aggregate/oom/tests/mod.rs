@@ -5,7 +5,10 @@ mod beside;
 use super::{LimitedCgroup, OomAggregate, OomReading};
 use crate::{
     clock::{MonotonicNs, WallNs},
-    decode::oom::{KillKind as Seen, KillReading, MemoryReading, OomRequest},
+    decode::{
+        clock::ClockReading,
+        oom::{KillKind as Seen, KillReading, MemoryReading, OomRequest},
+    },
     host::{
         kmsg::{Constraint, LoggedKill, LoggedTrigger},
         users::Users,
@@ -117,6 +120,45 @@ fn logged(pid: u32, at: u64) -> LoggedKill {
         }),
         ..LoggedKill::default()
     }
+}
+
+#[test]
+fn a_process_is_next_once_though_its_first_thread_has_ended() {
+    let mut world = World::new();
+    let thread = |tid| MemoryReading {
+        tid,
+        ..process(70, 500, 0)
+    };
+    let reading = OomReading {
+        processes: Some(vec![thread(71), thread(72), process(80, 400, 0)]),
+        ..OomReading::default()
+    };
+    world.read(S, reading);
+    let next = world.snapshot().next;
+    let pids: Vec<_> = next.iter().map(|one| one.process.pid).collect();
+    assert_eq!(pids, [70, 80]);
+}
+
+/// After a month the clock of the log is seconds off: tracer knows by how much.
+#[test]
+fn the_log_s_clock_may_be_far_off() {
+    const OFF: u64 = 100 * S;
+    let mut world = World::new();
+    world.aggregate.set_clock(&ClockReading {
+        sched_offset_ns: OFF,
+        ..ClockReading::default()
+    });
+    let at = BEGAN + S - MS;
+    let reading = OomReading {
+        kills: vec![seen(Seen::Marked, at, 70, &[0, 1])],
+        logged: vec![logged(70, at - OFF)],
+        ..OomReading::default()
+    };
+    world.read(S, reading);
+    let told = world.read(S, OomReading::default());
+    let snapshot = world.snapshot();
+    assert_eq!((told.len(), snapshot.recent.len()), (1, 1));
+    assert_eq!(snapshot.recent[0].limit_bytes, Some(1 << 20));
 }
 
 #[test]

@@ -160,6 +160,8 @@ pub(in crate::check) struct Interrupt {
 pub(in crate::check) struct Throttled {
     pub(in crate::check) path: Text,
     pub(in crate::check) periods: u64,
+    /// Periods that the sample had, also those in which nothing ran in it.
+    pub(in crate::check) periods_in_all: u64,
     /// Periods in which it used up its quota.
     pub(in crate::check) throttled: u64,
     /// How long it was held, summed over CPUs.
@@ -169,8 +171,10 @@ pub(in crate::check) struct Throttled {
 }
 
 impl Throttled {
+    /// Of the periods of the sample; those in which nothing ran are not counted by the
+    /// kernel.
     fn ratio(&self) -> f64 {
-        self.throttled as f64 / self.periods.max(1) as f64
+        self.throttled as f64 / self.periods.max(self.periods_in_all).max(1) as f64
     }
 }
 
@@ -189,7 +193,7 @@ pub(super) fn look(context: &Context) -> RowReport {
         };
     };
     let interrupts = read::cpu::deltas(&interrupts, &read::cpu::interrupts());
-    let (throttled, is_cut) = cgroups.since();
+    let (throttled, is_cut) = cgroups.since(seconds);
     let (own, top) = top(context.processes());
     let mut reading = Reading {
         all,

@@ -141,6 +141,7 @@ fn a_throttled_cgroup_is_named_and_one_burst_is_not() {
         cgroups: vec![Throttled {
             path: "/web".into(),
             periods: 50,
+            periods_in_all: 50,
             throttled,
             throttled_ns: 3_200_000_000,
             pids: vec![7],
@@ -158,4 +159,7 @@ fn a_throttled_cgroup_is_named_and_one_burst_is_not() {
     let mut burst = cgroup(2);
     burst.cgroups[0].periods = 2;
     assert!(judge(&burst, &Limits::default()).findings.is_empty());
+    let mut mostly_idle = cgroup(3);
+    mostly_idle.cgroups[0].periods = 6;
+    assert!(judge(&mostly_idle, &Limits::default()).findings.is_empty());
 }

@@ -9,6 +9,8 @@ use crate::{
     render::quantity::{bytes, counted, rate},
 };
 
+/// In ms; a device that answers faster is busy, and nobody waits for it.
+const QUICK_MS: f64 = 5.0;
 /// Fewer requests than this say nothing of how long one takes.
 const LEAST_PER_S: f64 = 5.0;
 
@@ -49,10 +51,18 @@ pub(super) fn judge(device: &Device, users: &[User], limits: &Limits) -> Vec<Fin
     let who: Vec<String> = users.iter().map(user).collect();
     let verdict = limits.judge(&DEVICE_BUSY, device.busy);
     if verdict > Verdict::Ok {
+        let quick = device.wait_ms.filter(|ms| *ms < QUICK_MS);
+        let after = quick
+            .map(|ms| format!(", {ms:.1} ms each"))
+            .unwrap_or_default();
         findings.push(Finding {
-            verdict,
+            verdict: if quick.is_some() {
+                Verdict::Note
+            } else {
+                verdict
+            },
             what: format!(
-                "{} is {:.0} % busy: {load}",
+                "{} is {:.0} % busy: {load}{after}",
                 device.name,
                 device.busy * 100.0
             ),

@@ -61,8 +61,8 @@ fn space_counts_by_part_and_on_large_ones_by_what_is_left_too() {
     assert_eq!(verdict(space(10 * GIB, GIB)), Verdict::Warning);
     assert_eq!(verdict(space(10 * GIB, GIB / 5)), Verdict::Critical);
     assert_eq!(verdict(space(10_000 * GIB, 100 * GIB)), Verdict::Ok);
-    assert_eq!(verdict(space(10_000 * GIB, GIB)), Verdict::Warning);
-    assert_eq!(verdict(space(10_000 * GIB, GIB / 8)), Verdict::Critical);
+    assert_eq!(verdict(space(10_000 * GIB, 9 * GIB)), Verdict::Warning);
+    assert_eq!(verdict(space(10_000 * GIB, GIB)), Verdict::Critical);
     // 60 % are left, and it is little: the part decides.
     assert_eq!(verdict(space(100 * GIB, 60 * GIB)), Verdict::Ok);
     // What has no space at all is not full.
@@ -217,9 +217,15 @@ fn devices_are_busy_slow_or_stuck() {
     };
     assert_eq!(found(device(0.5, 1.0, 100.0)), [""; 0]);
     assert_eq!(
-        found(device(0.9, 1.0, 100.0)),
+        found(device(0.9, 9.0, 100.0)),
         ["sda is 90 % busy: 100/s reads, 0/s writes"]
     );
+    // It serves many at once, and nobody waits.
+    let quick = Reading {
+        devices: vec![device(0.9, 0.2, 40_000.0)],
+        ..Reading::default()
+    };
+    assert_eq!(judge(&quick, &Limits::default()).verdict(), Verdict::Note);
     assert_eq!(
         found(device(0.5, 60.0, 5.0)),
         ["sda takes 60 ms for a request: 5.0/s reads, 0/s writes"]
