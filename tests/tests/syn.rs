@@ -24,8 +24,9 @@ const BACKLOG: u32 = 64;
 
 /// A listener in a namespace, and another namespace from which it is reached.
 struct Server {
-    joined: Arc<Joined>,
+    /// Ends before its namespaces do.
     workload: Workload,
+    joined: Arc<Joined>,
     to: SocketAddr,
 }
 

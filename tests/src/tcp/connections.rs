@@ -120,10 +120,10 @@ impl Kind {
 /// `tcp-connections KIND FAMILY COUNT THREADS`: on loopback.
 pub fn on_loopback(kind: &str, family: &str, count: u64, threads: u64) {
     let family = Family::of(family);
-    let here = || must("this namespace", Netns::current());
+    let here = must("this namespace", Netns::current());
     let ends = Ends {
-        client: here(),
-        server: here(),
+        client: &here,
+        server: &here,
         address: family.loopback(),
     };
     connections(Kind::of(kind), family, count, threads, &ends);
@@ -133,9 +133,8 @@ pub fn on_loopback(kind: &str, family: &str, count: u64, threads: u64) {
 /// has a process.
 pub fn between_namespaces(kind: &str, family: &str, count: u64, threads: u64) {
     let family = Family::of(family);
-    let Joined {
-        ends: [client, server],
-    } = must("two namespaces", Joined::new());
+    let joined = must("two namespaces", Joined::new());
+    let [client, server] = &joined.ends;
     let _holder = Helper::start("holder", |mut pipe| {
         server.enter()?;
         pipe.read(&mut [0]).map(drop)
@@ -150,9 +149,9 @@ pub fn between_namespaces(kind: &str, family: &str, count: u64, threads: u64) {
 }
 
 /// Where the two ends of the connections are.
-struct Ends {
-    client: Netns,
-    server: Netns,
+struct Ends<'a> {
+    client: &'a Netns,
+    server: &'a Netns,
     /// The server's.
     address: IpAddr,
 }
@@ -170,7 +169,7 @@ enum Listener {
     Deaf(#[expect(dead_code, reason = "it is held")] OwnedFd),
 }
 
-fn connections(kind: Kind, family: Family, count: u64, threads: u64, ends: &Ends) {
+fn connections(kind: Kind, family: Family, count: u64, threads: u64, ends: &Ends<'_>) {
     must("descriptors", socket::allow_descriptors(DESCRIPTORS));
     let pairs: Vec<Vec<Target>> = (0..threads)
         .map(|i| {
@@ -192,7 +191,7 @@ fn connections(kind: Kind, family: Family, count: u64, threads: u64, ends: &Ends
         let ports: Vec<u16> = pairs.iter().flatten().map(|t| t.address.port()).collect();
         let is_settled = || eventually(20.0, || must("sock_diag", ends.are_at_rest(&ports)));
         assert!(is_settled(), "sockets are left over");
-        let namespaces = [&ends.client, &ends.server].map(|end| {
+        let namespaces = [ends.client, ends.server].map(|end| {
             json!({
                 "inode": must("a namespace", end.inode()),
                 "path": format!("/proc/{}/fd/{}", process::id(), end.as_raw_fd()),
@@ -209,7 +208,7 @@ fn connections(kind: Kind, family: Family, count: u64, threads: u64, ends: &Ends
     });
 }
 
-impl Ends {
+impl Ends<'_> {
     /// Whether none of the sockets of these ports has anything left to do.
     fn are_at_rest(&self, ports: &[u16]) -> io::Result<bool> {
         let at_rest = || diag::are_at_rest(ports);

@@ -11,7 +11,17 @@ use std::{
     time::Duration,
 };
 
-use super::{checked, netlink::Request};
+use super::{
+    checked,
+    diag::{self, Socket},
+    netlink::Request,
+};
+use crate::time::eventually;
+
+/// States of sockets that were closed, and whose peer has not acknowledged it.
+const CLOSING: [&str; 3] = ["FIN_WAIT1", "CLOSING", "LAST_ACK"];
+/// How long they may take, in s.
+const SETTLES_S: f64 = 5.0;
 
 /// How often a cable is tried, and how long a try takes.
 const TRIES: u32 = 200;
@@ -232,6 +242,25 @@ impl Joined {
             Ipv6Addr::new(0xfd00, 0x231, 0, 0, 0, 0, 0, last.into()).into()
         } else {
             Ipv4Addr::new(10, 231, 0, last).into()
+        }
+    }
+}
+
+/// What was closed and waits for the peer would outlive the namespaces, for a minute or two,
+/// and end in the middle of another test, which counts the transitions of the whole host.
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let is_under_way = |socket: &Socket| CLOSING.contains(&socket.state);
+        let are_over = || {
+            let sockets = diag::sockets();
+            Ok(!sockets?.iter().any(is_under_way))
+        };
+        for end in &self.ends {
+            // After this many retransmissions nobody waits any more.
+            let _ = end.within(|| fs::write("/proc/sys/net/ipv4/tcp_orphan_retries", "1"));
+        }
+        for end in &self.ends {
+            eventually(SETTLES_S, || end.within(are_over).unwrap_or(true));
         }
     }
 }

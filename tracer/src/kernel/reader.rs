@@ -314,13 +314,19 @@ impl Reader {
     fn read_counters(&self) -> Result<[u64; lost::COUNTERS as usize], KernelError> {
         let mut counters = [0; lost::COUNTERS as usize];
         for (index, total) in (0..).zip(&mut counters) {
-            let values = self
-                .counters
-                .get(&index, 0)
-                .map_err(|e| KernelError::bpf("reading", "COUNTERS", &e))?;
-            *total = values.iter().sum();
+            *total = self.lost(index)?;
         }
         Ok(counters)
+    }
+
+    /// One of the counters of `tracer_common::lost`, cumulative.
+    ///
+    /// # Errors
+    /// The kernel refuses the read.
+    pub fn lost(&self, index: u32) -> Result<u64, KernelError> {
+        let values = self.counters.get(&index, 0);
+        let values = values.map_err(|e| KernelError::bpf("reading", "COUNTERS", &e))?;
+        Ok(values.iter().sum())
     }
 
     fn read_exit_table(&self) -> Vec<([u8; COMM_BYTES], TotalsWords)> {

@@ -7,9 +7,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tracer_common::tcp::{
-    CLOSE, FIN_WAIT1, FIN_WAIT2, Moves, STATES, SYN_RECV, TIME_WAIT, TIMER_KEEPALIVE,
-    TIMER_RETRANSMIT, TIMER_WINDOW_PROBE,
+use tracer_common::{
+    lost,
+    tcp::{
+        CLOSE, FIN_WAIT1, FIN_WAIT2, Moves, STATES, SYN_RECV, TIME_WAIT, TIMER_KEEPALIVE,
+        TIMER_RETRANSMIT, TIMER_WINDOW_PROBE,
+    },
 };
 
 use crate::{
@@ -121,8 +124,8 @@ impl Sockets {
         listed.map(|()| seeds)
     }
 
-    /// Counts them anew, when it is time. Where that fails it is tried again later, and
-    /// what is known stays.
+    /// Counts them anew, when it is time. Where that fails, or too much happens meanwhile,
+    /// it is tried again later, and what is known stays.
     ///
     /// # Errors
     /// The kernel refuses to read its maps.
@@ -130,6 +133,7 @@ impl Sockets {
         if self.is_uncountable || clock::monotonic() < self.recount_at {
             return Ok(None);
         }
+        let lost_before = reader.lost(lost::SEED_RING)?;
         reader.begin_seeding()?;
         let mut before = reader.moves()?;
         let mut uncertain = u64::MAX;
@@ -149,7 +153,9 @@ impl Sockets {
             ..Seeds::default()
         };
         let (seeds, listed) = self.count(reader, begin)?;
-        Ok(listed.is_ok().then_some(seeds))
+        // Without a transition of the meantime a socket would be counted as it was not.
+        let is_whole = reader.lost(lost::SEED_RING)? == lost_before;
+        Ok((listed.is_ok() && is_whole).then_some(seeds))
     }
 
     /// The sockets, and whether the kernel has listed them.

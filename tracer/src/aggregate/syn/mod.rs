@@ -408,7 +408,10 @@ impl Known {
             sources: self
                 .sources
                 .clone()
-                .filter(|_| span == 0 || self.verdict != SynVerdict::Healthy),
+                // Where a process does not accept, the latest known can be of long ago.
+                .filter(|_| {
+                    span == 0 || matches!(self.verdict, SynVerdict::Flood | SynVerdict::Burst)
+                }),
             drops: drops_since(reading.drops, drops),
             verdict: self.verdict,
             why: self.why.clone(),
