@@ -105,21 +105,22 @@ fn assert_added(look: &Look, name: &str, of: &str, expected: f64) {
 fn segments_sent_again_are_found_in_their_namespace() {
     const TEST: &str = "segments_sent_again_are_found_in_their_namespace";
     const NAMES: [(&str, &str); 2] = [("Tcp:", "OutSegs"), ("Tcp:", "RetransSegs")];
-    let joined = match Joined::new() {
+    let mut joined = match Joined::new() {
         Ok(joined) => joined,
         Err(e) => skip!("segments_sent_again_are_found_in_their_namespace", "{e}"),
     };
     joined.knows_strangers(0).expect("a route");
-    let Joined { ends: [near, far] } = joined;
     let forwards = "/proc/sys/net/ipv4/ip_forward";
     let name = format!("tracer-check-{}", process::id());
-    let near = near.named(&name).expect("a name");
     let other = format!("{name}-far");
-    let far = far.named(&other).expect("a name");
+    for (end, name) in joined.ends.iter_mut().zip([&name, &other]) {
+        end.give_name(name).expect("a name");
+    }
+    let [near, far] = &joined.ends;
     far.within(|| fs::write(forwards, "0")).expect("a setting");
 
-    let before = counters(&near, NAMES);
-    let mut running = Running::start("network", &near);
+    let before = counters(near, NAMES);
+    let mut running = Running::start("network", near);
     let connect = |n: u64| {
         let to = SocketAddr::from((Ipv4Addr::new(198, 18, 0, n as u8 + 1), 9));
         TcpStream::connect_timeout(&to, Duration::from_millis(1_500))
@@ -140,9 +141,9 @@ fn segments_sent_again_are_found_in_their_namespace() {
     };
     let (now, timed_out) = thread::scope(|scope| {
         let connections = scope.spawn(|| near.within(all));
-        let sent_again = || counters(&near, NAMES)[1] - before[1] >= CONNECTIONS as f64;
+        let sent_again = || counters(near, NAMES)[1] - before[1] >= CONNECTIONS as f64;
         assert!(eventually(5.0, sent_again), "{TEST}: SYNs are sent again");
-        let now = counters(&near, NAMES);
+        let now = counters(near, NAMES);
         let timed_out = connections.join().expect("no panic").expect("connections");
         (now, timed_out)
     });

@@ -86,13 +86,20 @@ impl Netns {
     /// # Errors
     /// No rights, or the name is taken.
     pub fn named(mut self, name: &str) -> io::Result<Self> {
+        self.give_name(name).map(|()| self)
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// As before.
+    pub fn give_name(&mut self, name: &str) -> io::Result<()> {
         fs::create_dir_all(NAMES)?;
         let path = Path::new(NAMES).join(name);
         File::create_new(&path)?;
         self.name = Some(path.clone());
         let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        super::mount(Path::new(&from), &path)?;
-        Ok(self)
+        super::mount(Path::new(&from), &path)
     }
 
     /// Its inode number, as in `net:[N]`.
