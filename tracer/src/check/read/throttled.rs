@@ -86,8 +86,10 @@ impl Cgroups {
             };
             all.push((directory, throttled));
         }
-        let ratio = |t: &Throttled| t.throttled as f64 / t.periods.max(1) as f64;
-        all.sort_by(|(_, a), (_, b)| ratio(b).total_cmp(&ratio(a)).then(a.path.cmp(&b.path)));
+        all.sort_by(|(_, a), (_, b)| {
+            let ratios = b.ratio().total_cmp(&a.ratio());
+            ratios.then(a.path.cmp(&b.path))
+        });
         for (directory, throttled) in all.iter_mut().take(ASKED) {
             throttled.pids = pids(directory);
         }

@@ -173,7 +173,7 @@ pub(in crate::check) struct Throttled {
 impl Throttled {
     /// Of the periods of the sample; those in which nothing ran are not counted by the
     /// kernel.
-    fn ratio(&self) -> f64 {
+    pub(in crate::check) fn ratio(&self) -> f64 {
         self.throttled as f64 / self.periods.max(self.periods_in_all).max(1) as f64
     }
 }
