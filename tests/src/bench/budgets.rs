@@ -90,14 +90,15 @@ const BUDGETS: [Budget; 15] = [
     Budget {
         name: "a snapshot of 10,000 processes beside the schedstat walker",
         subject: Peer(WALKER, crowds::MANY, &crowds::A_SNAPSHOT, 0.0),
-        limit: AtLeast(12.0),
-        reason: "an iterator opens no files",
+        limit: AtLeast(6.0),
+        reason: "an iterator opens no files; how many times depends on what opening one costs: 17 \
+                 on an AMD machine, 9 on an Intel one",
     },
     Budget {
         name: "a snapshot of 10,000 threads beside the schedstat walker",
         subject: Peer(WALKER, crowds::THREADS, &crowds::A_SNAPSHOT, 0.0),
-        limit: AtLeast(8.0),
-        reason: "the same, where the walker lists one folder only",
+        limit: AtLeast(3.0),
+        reason: "the same, where the walker lists one folder only: 12 and 4",
     },
     Budget {
         name: "CPU among 100 processes",

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 
 use super::{
-    contenders::{FLOOR, FLOOR_OF_BOTH, FLOOR_OF_TCP, STATE_WALKER, WALKER},
+    contenders::{FLOOR, FLOOR_OF_BOTH, FLOOR_OF_TASKS, FLOOR_OF_TCP, STATE_WALKER, WALKER},
     crowds,
     document::{Document, Figure, NOTHING, TRACER, Verdict},
     events, slowdown,
@@ -27,7 +27,8 @@ pub fn page(document: &Document) -> String {
          is a multiple of the throughput with nothing running. A net cost of tracer below 1 ns \
          is noise and counts as 1 ns in a multiple. *{FLOOR}* is a BPF program that does nothing, \
          on sched_switch: what the kernel's own measurement of a program costs, called the floor. \
-         Each contender runs alone in its slot, in an order that changes from round to round.\n\n\
+         *{FLOOR_OF_TASKS}* is the kernel's own walk over all tasks, with a program that does \
+         nothing. Each contender runs alone in its slot, in an order that changes from round to round.\n\n\
          ## Budgets\n\n{}",
         document.command,
         machine(document),
@@ -105,7 +106,14 @@ fn heart(document: &Document) -> String {
         let _ = write!(text, " {crowd}, ms |");
     }
     text += "\n| --- | --- | --- |\n";
-    for name in [TRACER, WALKER, STATE_WALKER, "top", "pidstat"] {
+    for name in [
+        TRACER,
+        FLOOR_OF_TASKS,
+        WALKER,
+        STATE_WALKER,
+        "top",
+        "pidstat",
+    ] {
         let _ = write!(text, "| {name} |");
         for crowd in crowds {
             let figure = document.figure(crowd, name, crowds::A_SNAPSHOT.name);
