@@ -53,7 +53,8 @@ struct Crowd {
     in_quick: bool,
 }
 
-const ALL: &[&str] = &[
+/// Who can look at processes, in the order of the pages.
+pub(super) const ALL: &[&str] = &[
     TRACER,
     FLOOR_OF_TASKS,
     WALKER,

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 
 use super::{
-    contenders::{FLOOR, FLOOR_OF_BOTH, FLOOR_OF_TASKS, FLOOR_OF_TCP, STATE_WALKER, WALKER},
+    contenders::{FLOOR, FLOOR_OF_BOTH, FLOOR_OF_TASKS, FLOOR_OF_TCP},
     crowds,
     document::{Document, Figure, NOTHING, TRACER, Verdict},
     events, slowdown,
@@ -106,14 +106,7 @@ fn heart(document: &Document) -> String {
         let _ = write!(text, " {crowd}, ms |");
     }
     text += "\n| --- | --- | --- |\n";
-    for name in [
-        TRACER,
-        FLOOR_OF_TASKS,
-        WALKER,
-        STATE_WALKER,
-        "top",
-        "pidstat",
-    ] {
+    for name in crowds::ALL {
         let _ = write!(text, "| {name} |");
         for crowd in crowds {
             let figure = document.figure(crowd, name, crowds::A_SNAPSHOT.name);

@@ -372,7 +372,7 @@ impl Sockets {
                     && known.counters.time_wait_now == 0
                     && !namespace.is_own
                     && !queues.contains(&inode)
-                    && known.settings.syncookies != Some(ALWAYS)
+                    && !known.settings.always_sends()
             };
             let (counters, counted) = match known.filter(is_quiet) {
                 Some(known) => (known.counters, known.counted),
@@ -501,9 +501,6 @@ fn transitions_between(before: &[(u32, Moves)], after: &[(u32, Moves)]) -> u64 {
     };
     after.iter().map(of).sum()
 }
-
-/// `tcp_syncookies` with which cookies are sent although no queue is full.
-const ALWAYS: u32 = 2;
 
 fn syn_settings(settings: TcpSysctls) -> SynSettings {
     SynSettings {

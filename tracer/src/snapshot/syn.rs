@@ -141,6 +141,13 @@ pub struct SynSettings {
     pub somaxconn: Option<u32>,
 }
 
+impl SynSettings {
+    /// Whether cookies are sent although no queue is full.
+    pub fn always_sends(&self) -> bool {
+        self.syncookies == Some(2)
+    }
+}
+
 /// A network namespace's own counters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamespaceSyn {

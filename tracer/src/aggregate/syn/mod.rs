@@ -40,8 +40,6 @@ const SLOW_NS: u64 = SECOND / 2;
 /// A listener can have cookies when its SYN queue is as full as this: it is looked at
 /// once a reading only.
 const NEARLY_FULL: f64 = 0.75;
-/// `tcp_syncookies` of a namespace in which cookies are sent always.
-const ALWAYS: u32 = 2;
 
 /// The listener that a namespace's cookies are of, by the namespace.
 type Owners = HashMap<u32, Option<u64>>;
@@ -216,7 +214,7 @@ impl SynAggregate {
         for (socket, known) in &self.known {
             let netns = known.reading.netns;
             let namespace = self.namespaces.get(&netns);
-            let always = namespace.is_some_and(Namespace::always_sends);
+            let always = namespace.is_some_and(|n| n.now.settings.always_sends());
             let [full, any] = candidates.entry(netns).or_default();
             if always || known.was_full_lately(now) {
                 full.add(*socket);
@@ -446,11 +444,6 @@ impl Namespace {
     fn answered(&self, now: MonotonicNs) -> Cookies {
         let window = self.window.iter();
         answered(now, window.map(|(at, counters)| (*at, counters.cookies)))
-    }
-
-    /// Whether cookies are sent although no queue is full.
-    fn always_sends(&self) -> bool {
-        self.now.settings.syncookies == Some(ALWAYS)
     }
 
     fn sent_lately(&self) -> u64 {

@@ -113,8 +113,7 @@ impl Seen {
         let is_answered = |cookies: &Cookies| {
             cookies.sent < FEW_COOKIES || cookies.valid >= cookies.sent / ANSWERED_PART
         };
-        let always = self.settings.syncookies == Some(2);
-        always && !is_full && self.cookies.as_ref().is_none_or(is_answered)
+        self.settings.always_sends() && !is_full && self.cookies.as_ref().is_none_or(is_answered)
     }
 }
 

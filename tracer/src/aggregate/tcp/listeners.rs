@@ -93,3 +93,44 @@ fn keep_first<K: Eq + Hash>(known: &mut HashMap<K, HolderReading>, key: K, holde
         *known = holder.clone();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{HolderReading, ListenerReading, Listeners};
+    use crate::clock::MonotonicNs;
+
+    #[test]
+    fn a_listener_is_of_who_holds_it_else_of_who_made_it() {
+        let holder = |socket, pid, start| HolderReading {
+            socket,
+            pid,
+            start: MonotonicNs(start),
+            port: 53,
+            is_listener: true,
+            comm: format!("p{pid}").as_str().into(),
+            ..HolderReading::default()
+        };
+        let mut listeners = Listeners::default();
+        // Two on one port, at other addresses; a worker holds the second one too.
+        let holders = [holder(1, 7, 10), holder(2, 8, 20), holder(2, 9, 30)];
+        let places = std::iter::empty();
+        listeners.observe(MonotonicNs(0), &[], places, Some(&holders));
+        let of = |socket, port| {
+            let listener = ListenerReading {
+                socket,
+                local: ([127, 0, 0, 1], port).into(),
+                netns: 0,
+                syn_queue: 0,
+                young: 0,
+                accept_queue: 0,
+                backlog: 1,
+                drops: 0,
+                who: (5, "maker".into()),
+            };
+            listeners.holding(&listener).0
+        };
+        assert_eq!([of(1, 53), of(2, 53)], [7, 8]);
+        // One that came since, and one at the address of one that went.
+        assert_eq!([of(3, 53), of(2, 80)], [5, 5]);
+    }
+}
