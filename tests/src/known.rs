@@ -91,8 +91,15 @@ pub fn tracer(args: &[&str]) -> Tracer {
 }
 
 /// Snapshots until the kernel's symbols are there: what blocks before that has no
-/// name yet. An emulated CPU takes seconds to read them.
+/// name yet. An emulated CPU takes seconds to read them. A shared tracer has them.
 pub fn named(tracer: &mut Tracer) {
+    if !tracer.is_shared() {
+        await_symbols(tracer);
+    }
+}
+
+/// The same of any tracer.
+pub(crate) fn await_symbols(tracer: &mut Tracer) {
     let mut nap = Workload::ready(&["vfork", "20000"]);
     nap.go();
     let shows = tracer.shows_stacks;

@@ -16,6 +16,7 @@ pub mod hooks;
 pub mod inotify;
 pub mod kernel;
 pub mod known;
+pub mod lanes;
 pub mod limits;
 pub mod memory;
 pub mod pace;

@@ -24,6 +24,19 @@ impl Workload {
         Self::ready_in(args, &[])
     }
 
+    /// The same at nice 19: what burns CPU time takes it from nobody who measures beside it.
+    pub fn nicely(args: &[&str]) -> Self {
+        Self::nicely_in(args, &[])
+    }
+
+    /// The same in cgroups.
+    pub fn nicely_in(args: &[&str], cgroups: &[&Path]) -> Self {
+        let workload = Self::ready_in(args, cgroups);
+        // SAFETY: touches no memory.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, workload.pid(), 19) };
+        workload
+    }
+
     /// The same in cgroups, given as directories.
     pub fn ready_in(args: &[&str], cgroups: &[&Path]) -> Self {
         let (workload, said) = Self::start(args, cgroups);

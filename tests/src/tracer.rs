@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read},
     panic::resume_unwind,
+    path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     thread,
 };
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     assert_near, kernel,
+    lanes::stream::{self, Follow},
     time::{host_or_guest, parse_utc, wall_ns},
 };
 
@@ -22,10 +24,10 @@ pub fn command() -> Command {
     Command::new(path)
 }
 
-/// A running `tracer run --format json`.
+/// A running `tracer run --format json`: a test's own, or the one that the parallel lane
+/// shares.
 pub struct Tracer {
-    child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Lines,
     /// Its first line.
     pub start: Value,
     /// Whether losses are expected, and not failures.
@@ -35,8 +37,30 @@ pub struct Tracer {
     shown: HashSet<String>,
 }
 
+/// Where its lines come from.
+enum Lines {
+    Own(Child, BufReader<ChildStdout>),
+    /// The file that the shared one writes.
+    Shared(Follow),
+}
+
+impl Lines {
+    /// The next one; none at the end of the test's own.
+    fn next(&mut self) -> Option<Value> {
+        let line = match self {
+            Self::Own(_, lines) => {
+                let mut line = String::new();
+                let length = lines.read_line(&mut line).expect("tracer writes UTF-8");
+                (length > 0).then_some(line)?
+            }
+            Self::Shared(follow) => follow.next().expect("the shared tracer goes on"),
+        };
+        Some(serde_json::from_str(&line).expect("every line is JSON"))
+    }
+}
+
 impl Tracer {
-    /// Starts it and waits until every hook is attached.
+    /// Starts one and waits until every hook is attached.
     pub fn start(args: &[&str]) -> Self {
         let mut child = command()
             .args(["run", "--format", "json", "--top", "1000"])
@@ -44,8 +68,39 @@ impl Tracer {
             .stdout(Stdio::piped())
             .spawn()
             .expect("tracer starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
-        let start = read_line(&mut lines).expect("tracer says how it began");
+        let lines = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        let mut lines = Lines::Own(child, lines);
+        let start = lines.next().expect("tracer says how it began");
+        Self::begun(lines, start, args)
+    }
+
+    /// The tracer that tests of the parallel lane share, from now on: its next snapshot is
+    /// the first. A test that runs alone gets one of its own with the same options.
+    pub fn shared() -> Self {
+        Self::shared_by(stream::AUTO)
+    }
+
+    /// The one with a way to hook functions; `test!(..).streams(..)` names ways other than
+    /// `auto`.
+    pub fn shared_by(way: &str) -> Self {
+        let args = ["--function-hooks", way];
+        match stream::of(way) {
+            Some(path) => Self::follow(&path),
+            None => Self::start(&[&stream::ARGS, &args[..]].concat()),
+        }
+    }
+
+    /// Reads what a tracer writes into a file, from now on.
+    pub(crate) fn follow(path: &Path) -> Self {
+        // It is there from the beginning; its first line may not be yet.
+        let (first, follow) = Follow::from_now(path).expect("the file of a shared tracer");
+        let start = serde_json::from_str(&first).expect("every line is JSON");
+        let way = path.file_stem().and_then(|stem| stem.to_str());
+        let way = way.expect("a name");
+        Self::begun(Lines::Shared(follow), start, &["--function-hooks", way])
+    }
+
+    fn begun(lines: Lines, start: Value, args: &[&str]) -> Self {
         assert_eq!(start["type"], "start");
         for hook in start["hooks"].as_array().expect("hooks") {
             let has_it = hook["state"] == "ok"
@@ -54,12 +109,23 @@ impl Tracer {
             assert!(has_it, "this kernel has every hook: {hook}");
         }
         Self {
-            child,
+            may_lose: matches!(lines, Lines::Shared(_)),
             lines,
             start,
-            may_lose: false,
             shows_stacks: false,
             shown: HashSet::new(),
+        }
+    }
+
+    /// Whether others read it too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.lines, Lines::Shared(_))
+    }
+
+    fn child(&self) -> &Child {
+        match &self.lines {
+            Lines::Own(child, _) => child,
+            Lines::Shared(_) => panic!("the shared tracer is not this test's to end"),
         }
     }
 
@@ -71,21 +137,21 @@ impl Tracer {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child().id()
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         // SAFETY: no memory is touched.
-        unsafe { libc::kill(self.child.id() as i32, signal) };
+        unsafe { libc::kill(self.child().id() as i32, signal) };
     }
 
     /// The next snapshot, checked for what is always true.
     pub fn snapshot(&mut self) -> Snapshot {
-        let mut line = read_line(&mut self.lines).expect("tracer goes on");
+        let mut line = self.lines.next().expect("tracer goes on");
         // Of tasks that hang; tests/events.rs looks at those.
         while line["type"] == "event" {
-            line = read_line(&mut self.lines).expect("tracer goes on");
+            line = self.lines.next().expect("tracer goes on");
         }
         assert_eq!(line["type"], "snapshot", "{line}");
         self.checked(line)
@@ -106,10 +172,21 @@ impl Tracer {
 
     /// The next event of a name; there must be one within so many snapshots.
     pub fn event(&mut self, name: &str, snapshots: usize) -> Value {
+        self.event_of(name, snapshots, |_| true)
+    }
+
+    /// The next one for which something holds: what others do beside the test has events of
+    /// the same name.
+    pub fn event_of(
+        &mut self,
+        name: &str,
+        snapshots: usize,
+        is_it: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut passed = 0;
         loop {
-            let line = read_line(&mut self.lines).expect("tracer goes on");
-            if line["event"] == name {
+            let line = self.lines.next().expect("tracer goes on");
+            if line["event"] == name && is_it(&line) {
                 return line;
             }
             passed += usize::from(line["type"] == "snapshot");
@@ -180,33 +257,29 @@ impl Tracer {
     pub fn wait(mut self) -> (Vec<Snapshot>, Value, ExitStatus) {
         let mut snapshots = Vec::new();
         let mut end = Value::Null;
-        while let Some(line) = read_line(&mut self.lines) {
+        while let Some(line) = self.lines.next() {
             if line["type"] == "snapshot" {
                 snapshots.push(self.checked(line));
             } else if line["type"] == "end" {
                 end = line;
             }
         }
-        (
-            snapshots,
-            end,
-            self.child.wait().expect("tracer can be waited for"),
-        )
+        let status = match &mut self.lines {
+            Lines::Own(child, _) => child.wait().expect("tracer can be waited for"),
+            Lines::Shared(_) => panic!("the shared tracer is not this test's to end"),
+        };
+        (snapshots, end, status)
     }
 }
 
 impl Drop for Tracer {
     fn drop(&mut self) {
         // A failed test leaves nothing behind; after wait() this does nothing.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Lines::Own(child, _) = &mut self.lines {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
-}
-
-fn read_line(lines: &mut BufReader<ChildStdout>) -> Option<Value> {
-    let mut line = String::new();
-    let length = lines.read_line(&mut line).expect("tracer writes UTF-8");
-    (length > 0).then(|| serde_json::from_str(&line).expect("every line is JSON"))
 }
 
 /// Runs tracer to its end: status, standard output, standard error.

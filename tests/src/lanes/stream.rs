@@ -1,0 +1,205 @@
+//! What the parallel lane shares: a tracer for each way to hook functions, which writes
+//! its lines into a file, and readers of it.
+//!
+//! A test reads from where the file ends when it begins. At the end of the lane the whole
+//! file is judged (`recorded`).
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::child::STREAMS;
+use crate::{
+    memory::host_oom_kills,
+    time::{NS, monotonic_ns},
+    tracer::command,
+};
+
+/// The way to hook functions of a shared tracer that nobody says more of.
+pub const AUTO: &str = "auto";
+/// Options of every shared tracer. The short leak age and interval are what makes tests of
+/// leaks quick; no test may ask for less.
+pub const ARGS: [&str; 8] = [
+    "--format",
+    "json",
+    "--top",
+    "1000",
+    "--interval",
+    "500ms",
+    "--leak-age",
+    "2s",
+];
+/// A reader that hears nothing for so long says that the tracer is gone, in s.
+const SILENCE_S: f64 = 60.0;
+/// The counters of the host from before the first tracer.
+const BEFORE: &str = "oom_kills_before";
+
+/// The shared tracers that run.
+pub(super) struct Streams(Vec<Child>);
+
+impl Streams {
+    /// Starts one for each way, and waits until each knows the kernel's symbols.
+    pub(super) fn start<'a>(
+        folder: &Path,
+        ways: impl Iterator<Item = &'a &'a str>,
+    ) -> io::Result<Self> {
+        fs::write(folder.join(BEFORE), host_oom_kills().to_string())?;
+        let mut ways: Vec<&str> = ways.copied().chain([AUTO]).collect();
+        ways.sort_unstable();
+        ways.dedup();
+        let mut streams = Self(Vec::new());
+        for way in &ways {
+            let path = file(folder, way);
+            let tracer = command()
+                .arg("run")
+                .args(ARGS)
+                .args(["--function-hooks", way])
+                .stdout(File::create(&path)?)
+                .stdin(Stdio::null())
+                .spawn()?;
+            streams.0.push(tracer);
+        }
+        for way in ways {
+            let mut tracer = crate::tracer::Tracer::follow(&file(folder, way));
+            crate::known::await_symbols(&mut tracer);
+        }
+        Ok(streams)
+    }
+
+    /// Ends them; each has written its last line then.
+    pub(super) fn end(mut self) -> io::Result<()> {
+        for tracer in &mut self.0 {
+            // SAFETY: touches no memory.
+            unsafe { libc::kill(tracer.id() as i32, libc::SIGTERM) };
+            let status = tracer.wait()?;
+            if !status.success() {
+                let ended = format!("the shared tracer ended with {status}");
+                return Err(io::Error::other(ended));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        for tracer in &mut self.0 {
+            let _ = tracer.kill();
+            let _ = tracer.wait();
+        }
+    }
+}
+
+fn file(folder: &Path, way: &str) -> PathBuf {
+    folder.join(format!("{way}.jsonl"))
+}
+
+/// The file that the shared tracer of a way writes, where there is one.
+pub(crate) fn of(way: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(env::var_os(STREAMS)?);
+    Some(file(&folder, way))
+}
+
+/// All that the shared tracer of the lane has written, line by line, and the kernel's count
+/// of kills before it began; none for a test with a tracer of its own.
+pub fn recorded() -> Option<(impl Iterator<Item = Value>, u64)> {
+    let path = of(AUTO)?;
+    let before = fs::read_to_string(path.with_file_name(BEFORE)).expect("a count");
+    let before = before.parse().expect("a number");
+    let lines = BufReader::new(File::open(path).expect("a recorded stream")).lines();
+    let lines = lines.map(|line| {
+        let line = line.expect("tracer writes UTF-8");
+        serde_json::from_str(&line).expect("every line is JSON")
+    });
+    Some((lines, before))
+}
+
+/// Lines of a file that grows, from its end on.
+pub(crate) struct Follow {
+    lines: BufReader<File>,
+}
+
+impl Follow {
+    /// The file's first line, and those that come from now on.
+    pub(crate) fn from_now(path: &Path) -> io::Result<(String, Self)> {
+        let mut lines = BufReader::new(File::open(path)?);
+        let mut follow = Self { lines };
+        let first = follow.next()?;
+        lines = follow.lines;
+        let end = last_line(lines.get_mut())?;
+        lines.seek(SeekFrom::Start(end))?;
+        Ok((first, Self { lines }))
+    }
+
+    /// The next line, once it is whole.
+    pub(crate) fn next(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        let began_ns = monotonic_ns();
+        loop {
+            self.lines.read_line(&mut line)?;
+            if line.ends_with('\n') {
+                return Ok(line);
+            }
+            if (monotonic_ns() - began_ns) as f64 / NS > SILENCE_S {
+                let said = format!("the shared tracer says nothing for {SILENCE_S} s");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, said));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Where the last line of a file begins, whole or not.
+fn last_line(file: &mut File) -> io::Result<u64> {
+    const PIECE: u64 = 64 << 10;
+    let mut end = file.seek(SeekFrom::End(0))?;
+    while end > 0 {
+        let begin = end.saturating_sub(PIECE);
+        file.seek(SeekFrom::Start(begin))?;
+        let mut piece = vec![0; (end - begin) as usize];
+        file.read_exact(&mut piece)?;
+        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(begin + at as u64 + 1);
+        }
+        end = begin;
+    }
+    Ok(0)
+}
+
+/// What was lost by reason at the end of a stream, where that was more than nothing.
+pub fn losses(snapshot: &Value) -> BTreeMap<String, u64> {
+    let all = snapshot["lost"].as_object().expect("lost").iter();
+    all.map(|(reason, count)| (reason.clone(), count.as_u64().expect("a count")))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_begins_with_the_line_that_is_not_whole_yet() {
+        let path = env::temp_dir().join(format!("tracer-follow-{}", std::process::id()));
+        let mut file = File::create(&path).unwrap();
+        let long = "x".repeat(200_000);
+        write!(file, "first\nsecond\n{long}").unwrap();
+        let (first, mut follow) = Follow::from_now(&path).unwrap();
+        assert_eq!(first, "first\n");
+        write!(file, "y\nnext\n").unwrap();
+        assert_eq!(follow.next().unwrap(), format!("{long}y\n"));
+        assert_eq!(follow.next().unwrap(), "next\n");
+        fs::remove_file(path).unwrap();
+    }
+}
