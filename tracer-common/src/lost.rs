@@ -15,7 +15,9 @@ pub const FOLD_RING: u32 = 3;
 pub const FOLD_LIST: u32 = 4;
 /// Not a loss: exits seen, to hold delivered and lost ones against.
 pub const EXITS_SEEN: u32 = 5;
-/// A task that slept was woken and its slot was out of reach (its lock was held, 6.1).
+/// A task was woken whose going to sleep no program saw, and the begin could not be read
+/// from the task either: its slot is out of reach (its lock is held, 6.1), or no snapshot
+/// has related the scheduler's clock to CLOCK_MONOTONIC yet.
 pub const WAKING: u32 = 6;
 /// Not a loss: episodes over the threshold, to hold delivered and lost ones against.
 pub const EPISODES_SEEN: u32 = 7;

@@ -21,11 +21,11 @@ use tracer_common::{
 use crate::{
     block::{self, is_long},
     field::{
-        Object, TASK_DELAYED, TASK_EXEC_START, TASK_LAST_QUEUED, TASK_ON_CPU, TASK_ON_RQ,
-        TASK_STATE, field, has,
+        Object, TASK_CPU, TASK_DELAYED, TASK_EXEC_START, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED,
+        TASK_ON_CPU, TASK_ON_RQ, TASK_STATE, field, has,
     },
     fold::last_fold,
-    maps::{BLOCKED, EXIT_TABLE, EXITS, SNAPSHOT_CONTROL, count},
+    maps::{BLOCKED, EXIT_TABLE, EXITS, SNAPSHOT_CLOCK, SNAPSHOT_CONTROL, count},
     task::fill,
 };
 
@@ -67,12 +67,15 @@ pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the argument is a task_struct.
     let state: u32 = unsafe { field(task, &TASK_STATE) };
     if counts_as_blocked(state) {
+        // SAFETY: as above.
+        let exec_start = unsafe { field(task, &TASK_EXEC_START) };
         match BLOCKED.get(task) {
-            // SAFETY: as above.
-            Some(blocked) => end_episode(&ctx, task, blocked, unsafe {
-                field(task, &TASK_EXEC_START)
-            }),
-            None => missed_end(task),
+            // A waking can overtake the switch it belongs to, and leave an episode open
+            // that never was. Had the task run since, exec_start would have moved.
+            Some(blocked) if blocked.open_ns != 0 && blocked.open_exec_start == exec_start => {
+                end_episode(&ctx, task, blocked);
+            }
+            _ => end_unseen(&ctx, task, exec_start),
         }
     }
     // Costs some 10 to 20 ns: a line of the task that `enqueue_task` reads next.
@@ -128,49 +131,60 @@ fn open_episode(ctx: &BtfTracePointContext, task: Object) {
     blocked.waits.stack = NO_STACK;
 }
 
-/// No slot: mostly because the waking came before the task's first switch, so
-/// that it never slept. One that did sleep is neither queued nor on a CPU.
+/// The switch was not seen: its slot was out of reach (its lock was held, 6.1), or no
+/// program ran, as on a host that runs none while a thread of process 1 is current. Mostly
+/// there was none: the waking came before the task's switch, so that it never slept. One
+/// that did sleep is neither queued nor on a CPU, and last ran when it went to sleep.
 #[inline(always)]
-fn missed_end(task: Object) {
+fn end_unseen(ctx: &BtfTracePointContext, task: Object, exec_start: u64) {
     // SAFETY: the caller's task is a task_struct.
     let (on_rq, on_cpu): (u8, u8) =
         unsafe { (field(task, &TASK_ON_RQ), field(task, &TASK_ON_CPU)) };
-    if on_rq == 0 && on_cpu == 0 {
-        count(lost::WAKING);
+    if on_rq != 0 || on_cpu != 0 {
+        if let Some(blocked) = BLOCKED.get(task) {
+            blocked.open_ns = 0;
+        }
+        return;
     }
+    let (Some(clock), Some(blocked)) = (SNAPSHOT_CLOCK.get(0), BLOCKED.get_or_create(task)) else {
+        return count(lost::WAKING);
+    };
+    if clock.sched_offset_ns == 0 {
+        // No snapshot has held the two clocks together yet.
+        return count(lost::WAKING);
+    }
+    // SAFETY: as above.
+    let (arrival, cpu): (u64, u32) =
+        unsafe { (field(task, &TASK_LAST_ARRIVAL), field(task, &TASK_CPU)) };
+    blocked.open_ns = exec_start.max(arrival).wrapping_add(clock.sched_offset_ns);
+    blocked.open_exec_start = exec_start;
+    blocked.open_cpu = cpu;
+    blocked.waits.stack = NO_STACK;
+    end_episode(ctx, task, blocked);
 }
 
 #[inline(always)]
-fn end_episode(
-    ctx: &BtfTracePointContext,
-    task: Object,
-    blocked: &mut BlockedTotals,
-    exec_start: u64,
-) {
+fn end_episode(ctx: &BtfTracePointContext, task: Object, blocked: &mut BlockedTotals) {
     let begin = blocked.open_ns;
-    // A waking can overtake the switch it belongs to, and leave an episode open
-    // that never was. Had the task run since, exec_start would have moved.
-    if begin != 0 && blocked.open_exec_start == exec_start {
-        // SAFETY: no preconditions.
-        let now = unsafe { bpf_ktime_get_ns() };
-        let length = now.saturating_sub(begin);
-        blocked.total_ns += length;
-        blocked.episodes += 1;
-        blocked.last_begin_ns = begin;
-        blocked.last_end_ns = now;
-        blocked.last_cpu = blocked.open_cpu;
-        let fold = last_fold(blocked.open_cpu);
-        if begin <= fold {
-            blocked.at_fold_ns = fold;
-        }
-        if length > blocked.longest_ns {
-            blocked.longest_ns = length;
-            blocked.longest_begin_ns = begin;
-        }
-        if is_long(length) {
-            blocked.long_ns += length;
-            block::end(ctx, task, &mut blocked.waits, begin, now);
-        }
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let length = now.saturating_sub(begin);
+    blocked.total_ns += length;
+    blocked.episodes += 1;
+    blocked.last_begin_ns = begin;
+    blocked.last_end_ns = now;
+    blocked.last_cpu = blocked.open_cpu;
+    let fold = last_fold(blocked.open_cpu);
+    if begin <= fold {
+        blocked.at_fold_ns = fold;
+    }
+    if length > blocked.longest_ns {
+        blocked.longest_ns = length;
+        blocked.longest_begin_ns = begin;
+    }
+    if is_long(length) {
+        blocked.long_ns += length;
+        block::end(ctx, task, &mut blocked.waits, begin, now);
     }
     blocked.open_ns = 0;
 }
