@@ -89,3 +89,33 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_are_those_that_clap_can_read() {
+        Cli::command().debug_assert();
+        let is_read = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        for line in [
+            "xtask test",
+            "xtask test oom",
+            "xtask ci --all",
+            "xtask vm --all --test oom --kernel 6.1 --kernel 7.x",
+            "xtask flake a::b c --times 5 --kernel 6.12 --load 2",
+        ] {
+            assert!(is_read(line), "{line}");
+        }
+        for line in [
+            "xtask test --all oom",
+            "xtask vm --kernel 2.6",
+            "xtask flake",
+            "xtask flake a --times 0",
+        ] {
+            assert!(!is_read(line), "{line}");
+        }
+    }
+}

@@ -31,7 +31,8 @@ fn unit_of(run: &mut Run<'_>, which: &[&str]) -> Result<Outcome> {
     let tally = &mut run.tally;
     let status = run.voice.stream(&mut command, |line| tally.read(line))?;
     run.tally.end();
-    judged(run, &command, status, failed_before)
+    let advice = "the tests did not build or start; see above";
+    judged(run, &command, status, failed_before, advice)
 }
 
 /// Tests of the finished program on the running kernel.
@@ -55,7 +56,12 @@ pub(super) fn live(run: &mut Run<'_>) -> Result<Outcome> {
         let reason = format!("none has `{filter}` in its name");
         return Ok(Outcome::Skipped(reason));
     }
-    judged(run, &command, status, failed_before)
+    if run.tally.tests() == before && status.success() {
+        run.tally.failed += 1;
+        bail!("no live test ran");
+    }
+    let advice = "no test failed, but the whole did; see above";
+    judged(run, &command, status, failed_before, advice)
 }
 
 /// What became of tests that have run: as counted, and by how their program ended.
@@ -64,20 +70,17 @@ fn judged(
     command: &Command,
     status: ExitStatus,
     failed_before: usize,
+    advice: &str,
 ) -> Result<Outcome> {
     let failed = run.tally.failed - failed_before;
     if failed > 0 {
         bail!("{failed} failed");
     }
     if !status.success() {
-        // They did not compile: no counts were printed, and "0 failed" would
-        // be a lie.
+        // They did not compile, say: no counts were printed, and "0 failed"
+        // would be a lie.
         run.tally.failed += 1;
     }
-    process::check(
-        command,
-        status,
-        "the tests did not build or start; see above",
-    )?;
+    process::check(command, status, advice)?;
     Ok(Outcome::Passed)
 }

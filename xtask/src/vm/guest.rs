@@ -36,7 +36,7 @@ const DISK_IOPS: u32 = 4;
 /// has `limit_s` of `live` for it, and is killed then; and the guest had to boot first.
 const SILENCE_S: u64 = 360;
 /// Whatever it says: twice what all tests take on a slow machine, one by one.
-const LIMIT_S: u64 = 3600;
+pub(super) const LIMIT_S: u64 = 3600;
 
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub(super) struct Guest<'a> {
     pub(super) folder: &'a Path,
     /// The socket where QEMU takes commands.
     pub(super) monitor: &'a Path,
+    /// It is killed after so many seconds.
+    pub(super) limit_s: u64,
 }
 
 impl Guest<'_> {
@@ -76,7 +78,7 @@ impl Guest<'_> {
             let status = status?;
             Ok(match was_silent {
                 true => End::TimedOut(SILENCE_S),
-                false => end(status),
+                false => end(status, self.limit_s),
             })
         })
     }
@@ -110,7 +112,7 @@ impl Guest<'_> {
         // `timeout` kills QEMU even when xtask itself was killed; in the foreground,
         // Ctrl-C gets to QEMU too.
         let mut qemu = Command::new("timeout");
-        qemu.args(["--foreground", "--kill-after=5", &LIMIT_S.to_string()])
+        qemu.args(["--foreground", "--kill-after=5", &self.limit_s.to_string()])
             .args(self.emulator.words())
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-M", "pc,accel=tcg"])
@@ -162,9 +164,9 @@ fn memory() -> Vec<String> {
 }
 
 /// What the status of `timeout qemu` means.
-fn end(status: ExitStatus) -> End {
+fn end(status: ExitStatus, limit_s: u64) -> End {
     match status.code() {
-        Some(124 | 137) | None => End::TimedOut(LIMIT_S),
+        Some(124 | 137) | None => End::TimedOut(limit_s),
         Some(code) if code & 1 == 1 && code >> 1 >= LEAVE_BASE => {
             End::Left((code >> 1) - LEAVE_BASE)
         }
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn only_the_guest_itself_can_say_that_it_passed() {
-        let ended = |code: i32| end(ExitStatus::from_raw(code << 8));
+        let ended = |code: i32| end(ExitStatus::from_raw(code << 8), LIMIT_S);
         assert_eq!(ended(65), End::Left(0));
         assert_eq!(ended(67), End::Left(1));
         assert!(matches!(ended(0), End::Died(_)), "a panic");

@@ -107,14 +107,15 @@ impl Job {
             (log, end) = listen()?;
             times += 1;
         }
-        if matches!(end, End::TimedOut(_)) {
+        // What was to run many times is told as far as it came.
+        if matches!(end, End::TimedOut(_)) && !self.plan.is_repeat() {
             println!("{name:<5}| hung: once more");
             (log, end) = listen()?;
             times += 1;
         }
         fs::remove_file(&initrd)?;
         let mut tests = Vec::new();
-        if !matches!(self.plan, Plan::Repeat(_)) {
+        if !self.plan.is_repeat() {
             tests.push(self.doctor(name, log.doctor.take())?);
         }
         tests.extend(log.tests(&end, self.plan.may_be_none()));
@@ -141,6 +142,7 @@ impl Job {
             vmlinuz: &image.vmlinuz,
             folder,
             monitor: &monitor,
+            limit_s: self.plan.limit_s(),
         };
         let end = guest.run(&self.turns, |line| match line {
             // Only where tests run one by one does one of them mean the whole guest.

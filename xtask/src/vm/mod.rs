@@ -169,6 +169,9 @@ fn run(live: &LiveTests, plan: Plan, kernels: &[String], keep: bool) -> Result<V
             .iter()
             .position(|kernel| kernel.name == report.kernel)
     });
+    if job.plan.is_repeat() {
+        return Ok(reports);
+    }
     println!("\n{}", results::table(&reports));
     let folder = workspace::target("vm");
     fs::create_dir_all(&folder)?;

@@ -4,6 +4,7 @@
 //! Here is only what depends on the kernel.
 
 use crate::flake::Repeat;
+use crate::vm::guest::LIMIT_S;
 use crate::vm::image;
 use crate::vm::kernels::{Kernel, Suite};
 use crate::vm::results;
@@ -37,6 +38,19 @@ impl Plan {
     /// Whether each test is to run alone.
     pub(super) fn is_alone(&self) -> bool {
         matches!(self, Plan::All | Plan::Some { alone: true, .. })
+    }
+
+    /// Whether it runs tests many times, and is no verdict on a kernel.
+    pub(super) fn is_repeat(&self) -> bool {
+        matches!(self, Plan::Repeat(_))
+    }
+
+    /// How long a guest may take; however often a test is to run, one that hangs is silent.
+    pub(super) fn limit_s(&self) -> u64 {
+        match self.is_repeat() {
+            true => 24 * LIMIT_S,
+            false => LIMIT_S,
+        }
     }
 
     /// Whether a kernel may have no test of it.
