@@ -16,6 +16,8 @@ use crate::setup::{self, DEBIAN_RUSTC, Missing, Route, Toolchain};
 use crate::{process, workspace};
 
 const BPF_TARGET: &str = "bpfel-unknown-none";
+/// What the live tests' program is called, and the profile that it is built with.
+const LIVE: &str = "live";
 /// Cargo's separator in CARGO_ENCODED_RUSTFLAGS, where a flag may hold spaces.
 const FLAG_SEPARATOR: &str = "\x1f";
 
@@ -113,9 +115,9 @@ fn user_side(object: &Path, release: bool) -> Result<PathBuf> {
 
 /// The live tests, as programs that need no library of the machine they run on.
 pub(crate) struct LiveTests {
-    /// Name and path of each test program, by name.
-    pub(crate) programs: Vec<(String, PathBuf)>,
-    /// The workloads they start.
+    /// The one program that has them all.
+    pub(crate) live: PathBuf,
+    /// The workloads that it starts.
     pub(crate) provoke: PathBuf,
 }
 
@@ -123,16 +125,16 @@ pub(crate) struct LiveTests {
 pub(crate) fn live_tests() -> Result<LiveTests> {
     let (mut cargo, folder) = static_cargo("test")?;
     cargo
-        // The harness has unit tests too; they need no root, so not these programs.
-        .args(["-p", "tests", "--test", "*", "--release", "--no-run"])
+        // The harness has unit tests too; they need no root, so not this program. The
+        // package's own programs are built along with a test of it.
+        .args(["-p", "tests", "--test", LIVE, "--profile", LIVE, "--no-run"])
         .arg("--message-format=json-render-diagnostics");
-    let mut programs = Vec::new();
-    let status = process::stream(&mut cargo, |line| programs.extend(test_program(line)))?;
+    let mut live = None;
+    let status = process::stream(&mut cargo, |line| live = test_program(line).or(live.take()))?;
     process::check(&cargo, status, "the live tests do not build; see above")?;
-    programs.sort();
     Ok(LiveTests {
-        programs,
-        provoke: folder.join("release/provoke"),
+        live: live.context("cargo built the live tests, and names no program of them")?,
+        provoke: folder.join(LIVE).join("provoke"),
     })
 }
 
@@ -145,13 +147,12 @@ pub(crate) fn bench_programs() -> Result<PathBuf> {
     Ok(folder.join("release"))
 }
 
-/// Name and path of the test program that a message of cargo is about, if any.
-fn test_program(message: &str) -> Option<(String, PathBuf)> {
+/// The live tests' program, if a message of cargo is about it.
+fn test_program(message: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let target = &message["target"];
-    (target["kind"][0] == "test").then_some(())?;
-    let path = message["executable"].as_str()?;
-    Some((target["name"].as_str()?.to_owned(), path.into()))
+    (target["kind"][0] == "test" && target["name"] == LIVE).then_some(())?;
+    Some(message["executable"].as_str()?.into())
 }
 
 /// Cargo, to link statically, and the folder of the profiles it builds into.
@@ -181,4 +182,24 @@ fn put(from: &Path, to: &Path) -> std::io::Result<()> {
     let aside = to.with_extension("new");
     fs::copy(from, &aside)?;
     fs::rename(&aside, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_live_tests_program_is_taken() {
+        let message = |name: &str, kind: &str| {
+            let target = serde_json::json!({ "name": name, "kind": [kind] });
+            serde_json::json!({ "target": target, "executable": "/t/x" }).to_string()
+        };
+        assert_eq!(
+            test_program(&message("live", "test")),
+            Some(PathBuf::from("/t/x"))
+        );
+        assert_eq!(test_program(&message("provoke", "bin")), None);
+        assert_eq!(test_program(&message("other", "test")), None);
+        assert_eq!(test_program("   Compiling tests"), None);
+    }
 }

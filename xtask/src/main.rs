@@ -13,6 +13,8 @@ mod build;
 mod ci;
 mod clock;
 mod docs;
+mod flake;
+mod live;
 mod process;
 mod progress;
 mod root;
@@ -34,7 +36,10 @@ Examples:
   cargo xtask run -- doctor                  another of tracer's commands
   cargo xtask test                           everything CI checks
   cargo xtask test blocked                   only the tests named *blocked*
+  cargo xtask test --all                     every live test on every kernel, each alone
   cargo xtask vm --kernel 6.1                the live tests on another kernel
+  cargo xtask flake a_queue_is_behind_its_root --load 4
+                                             one live test, 20 times beside a load
   cargo xtask bench --quick                  tracer's cost beside its peers, in two minutes";
 
 /// Tasks of the tracer project
@@ -55,10 +60,12 @@ enum Task {
     Run(run::Options),
     /// Install what is missing, then run all that `ci` runs
     Test(ci::Options),
-    /// Run every check and test in order, installing nothing
+    /// Run every check and test, installing nothing
     Ci(ci::Options),
     /// Run the live tests on other kernels, in guests
     Vm(vm::Options),
+    /// Run live tests many times, and say how often they failed
+    Flake(flake::Options),
     /// Write the generated pages under docs/ anew
     Docs,
     /// Measure what tracer costs, beside its peers
@@ -73,6 +80,7 @@ fn main() -> ExitCode {
         Task::Test(options) => ci::task(&options, setup::Missing::Install),
         Task::Ci(options) => ci::task(&options, setup::Missing::Refuse),
         Task::Vm(options) => vm::task(&options),
+        Task::Flake(options) => flake::task(&options),
         Task::Docs => docs::task().map(|()| ExitCode::SUCCESS),
         Task::Bench(options) => bench::task(&options),
     };
@@ -80,4 +88,34 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_are_those_that_clap_can_read() {
+        Cli::command().debug_assert();
+        let is_read = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        for line in [
+            "xtask test",
+            "xtask test oom",
+            "xtask ci --all",
+            "xtask vm --all --test oom --kernel 6.1 --kernel 7.x",
+            "xtask flake a::b c --times 5 --kernel 6.12 --load 2",
+        ] {
+            assert!(is_read(line), "{line}");
+        }
+        for line in [
+            "xtask test --all oom",
+            "xtask vm --kernel 2.6",
+            "xtask flake",
+            "xtask flake a --times 0",
+        ] {
+            assert!(!is_read(line), "{line}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! A child's stdout goes to stderr unless it is asked for: `cargo xtask run`
 //! keeps stdout for tracer's own records.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -35,25 +35,8 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
 /// comes, without the line's end; its stderr is shown. How it ended is for the
 /// caller to judge.
 pub(crate) fn stream(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
-    follow(command.stdin(Stdio::null()), |said| {
-        line(said);
-        None
-    })
-}
-
-/// The same with a program that asks: what `line` answers becomes a line of its stdin.
-pub(crate) fn converse(
-    command: &mut Command,
-    line: impl FnMut(&str) -> Option<String>,
-) -> Result<ExitStatus> {
-    follow(command.stdin(Stdio::piped()), line)
-}
-
-fn follow(
-    command: &mut Command,
-    mut line: impl FnMut(&str) -> Option<String>,
-) -> Result<ExitStatus> {
     let mut child = command
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| not_started(command))?;
@@ -62,11 +45,7 @@ fn follow(
         let mut bytes = Vec::new();
         // Bytes, not `lines()`: a test may print what is not UTF-8.
         while reader.read_until(b'\n', &mut bytes)? > 0 {
-            let answer = line(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']));
-            if let (Some(answer), Some(stdin)) = (answer, child.stdin.as_mut()) {
-                // One that has ended does not listen any more; its status says why.
-                let _ = writeln!(stdin, "{answer}");
-            }
+            line(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']));
             bytes.clear();
         }
     }
@@ -163,17 +142,5 @@ mod tests {
         });
         assert!(status.unwrap().success());
         assert_eq!(lines, ["one", "\u{fffd}", "last"]);
-    }
-
-    #[test]
-    fn a_program_that_asks_is_answered() {
-        let asks = "echo name?; read -r name; echo \"hello $name\"";
-        let mut lines = Vec::new();
-        let status = converse(Command::new("/bin/sh").args(["-c", asks]), |line| {
-            lines.push(line.to_owned());
-            (line == "name?").then(|| "a b".to_owned())
-        });
-        assert!(status.unwrap().success());
-        assert_eq!(lines, ["name?", "hello a b"]);
     }
 }

@@ -1,18 +1,18 @@
-//! Counting tests from what libtest prints.
+//! Counting tests from what their programs print.
 //!
-//! The counts are those of the `test result:` lines. libtest knows no test that
-//! finds at run time that it cannot run; ours print `SKIPPED <test>: <reason>`
-//! and return, and libtest takes them for passed. They are moved to the skipped
-//! ones, and so are ignored tests: a test that did not run is never a pass.
+//! Unit tests are libtest's: the counts are those of its `test result:` lines. libtest
+//! knows no test that finds at run time that it cannot run; ours print
+//! `SKIPPED <test>: <reason>` and return, and libtest takes them for passed. They are
+//! moved to the skipped ones, and so are ignored tests: a test that did not run is never
+//! a pass.
 //!
-//! Failed tests may get a second try: then the program's next run corrects the
-//! counts of the one before, and those that passed are named.
+//! Live tests are counted one by one (see `live`). One that failed and passed at its
+//! second try is a pass, and is named.
+
+use crate::live::{Outcome, Reader, Tested};
 
 /// Of what a test said as it failed, so much is said again in the end.
 const MOST_WORDS: usize = 300;
-
-/// A program that fails more tests than this is broken, and none gets a second try.
-const MOST_AGAIN: usize = 3;
 
 /// A test that did not run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,21 +41,14 @@ pub(crate) struct Tally {
     pub(crate) second: Vec<String>,
     /// Why tests failed, in the order in which they did.
     pub(crate) panics: Vec<Panic>,
-    in_panic: bool,
     program: Program,
-    /// What the last program failed.
-    failures: Vec<String>,
-    /// What the next one runs once more.
-    again: Vec<String>,
+    live: Reader,
 }
 
 /// What is known of the test program whose verdict is not there yet.
 #[derive(Default)]
 struct Program {
-    /// The tests that it runs once more; none for a first run.
-    again: Vec<String>,
-    /// The tests that began.
-    started: Vec<String>,
+    panics: Panics,
     skipped: Vec<Skip>,
     ignored: Vec<Skip>,
     failures: Vec<String>,
@@ -64,18 +57,13 @@ struct Program {
 }
 
 impl Tally {
-    /// Takes in one line of a test program's stdout.
+    /// Takes in one line of a libtest program's stdout.
     pub(crate) fn read(&mut self, line: &str) {
-        self.read_panic(line);
-        if let Some((name, _)) = started(line) {
-            self.program.started.push(name.to_owned());
-        }
+        self.program.panics.read(line);
         if let Some((passed, failed)) = verdict(line) {
             self.close_program(passed, failed);
         } else if is_start(line) {
-            let again = std::mem::take(&mut self.again);
             self.end();
-            self.program.again = again;
             self.program.running = true;
         } else if let Some(skip) = skip(line) {
             // A test may find several reasons; it is one test all the same.
@@ -100,20 +88,29 @@ impl Tally {
         }
     }
 
-    /// Panics are printed as `thread 'oom::global' (12) panicked at src/oom.rs:1:2:`, what
-    /// was said in lines of its own, and a note.
-    fn read_panic(&mut self, line: &str) {
-        if let Some(test) = panicked(line) {
-            let (test, said) = (test.to_owned(), String::new());
-            self.panics.push(Panic { test, said });
-            self.in_panic = true;
-        } else if line.is_empty() || line.starts_with("note: ") || line == "FAILED" {
-            self.in_panic = false;
-        } else if let Some(panic) = self.panics.last_mut().filter(|_| self.in_panic) {
-            let space = if panic.said.is_empty() { "" } else { " " };
-            let left = MOST_WORDS.saturating_sub(panic.said.len());
-            panic.said.push_str(space);
-            panic.said.extend(line.trim().chars().take(left));
+    /// Takes in one line of the live tests' program.
+    pub(crate) fn read_live(&mut self, line: &str) {
+        if let Some(tested) = self.live.read(line) {
+            let name = tested.name.clone();
+            self.add(&tested, &name);
+        }
+    }
+
+    /// Counts a live test, under this name.
+    pub(crate) fn add(&mut self, tested: &Tested, name: &str) {
+        self.panics.extend(tested.panics(name));
+        match &tested.outcome {
+            Outcome::Passed => {
+                self.passed += 1;
+                if tested.tries > 1 {
+                    self.second.push(name.to_owned());
+                }
+            }
+            Outcome::Failed => self.failed += 1,
+            Outcome::Skipped(reason) => self.skipped.push(Skip {
+                test: name.to_owned(),
+                reason: reason.clone(),
+            }),
         }
     }
 
@@ -121,21 +118,19 @@ impl Tally {
     /// by a test, which is counted as failed.
     pub(crate) fn end(&mut self) {
         let program = std::mem::take(&mut self.program);
-        // Those of a second run have failed already.
-        self.failed += usize::from(program.running && program.again.is_empty());
-        self.failures.clear();
-        self.again.clear();
+        self.panics.extend(program.panics.all);
+        self.failed += usize::from(program.running) + usize::from(self.live.is_running());
+        self.live.end();
     }
 
-    /// In place of [`Tally::end`]: the tests of the program that are to be run once
-    /// more, by themselves; what that prints is to be read next. None when there are
-    /// too many, or when the program has no verdict.
-    pub(crate) fn again(&mut self) -> Vec<String> {
-        let names = std::mem::take(&mut self.failures);
-        let is_wanted = !self.program.running && names.len() <= MOST_AGAIN;
-        self.end();
-        self.again = if is_wanted { names } else { Vec::new() };
-        self.again.clone()
+    /// Adds what was counted elsewhere.
+    pub(crate) fn merge(&mut self, mut other: Tally) {
+        other.end();
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped.append(&mut other.skipped);
+        self.second.append(&mut other.second);
+        self.panics.append(&mut other.panics);
     }
 
     /// How many tests there were, run or not.
@@ -165,58 +160,54 @@ impl Tally {
         )
     }
 
-    /// What was not a pass at the second try stays failed.
-    fn close_again(&mut self, mut program: Program) {
-        let mut names = std::mem::take(&mut program.again);
-        names.retain(|name| program.has_passed(name));
-        self.passed += names.len();
-        self.failed -= names.len();
-        self.second.append(&mut names);
-    }
-
     fn close_program(&mut self, passed: usize, failed: usize) {
-        let program = std::mem::take(&mut self.program);
-        if program.is_second() {
-            return self.close_again(program);
-        }
         let Program {
+            panics,
             mut skipped,
             ignored,
             failures,
             ..
-        } = program;
+        } = std::mem::take(&mut self.program);
         // A test that says it is skipped and fails afterwards has failed.
         skipped.retain(|skip| !failures.iter().any(|name| same_test(name, &skip.test)));
         self.passed += passed.saturating_sub(skipped.len());
         self.failed += failed;
         self.skipped.append(&mut skipped);
         self.skipped.extend(ignored);
-        // A list with other words in it names no tests.
-        let is_whole = failures.len() == failed;
-        self.failures = if is_whole { failures } else { Vec::new() };
+        self.panics.extend(panics.all);
     }
 }
 
-impl Program {
-    /// Whether it runs tests once more, and not others, as the run that should have
-    /// done so never began.
-    fn is_second(&self) -> bool {
-        self.again.iter().any(|name| self.started.contains(name))
-    }
+/// The panics in what test programs write.
+#[derive(Default)]
+pub(crate) struct Panics {
+    pub(crate) all: Vec<Panic>,
+    in_panic: bool,
+}
 
-    fn has_passed(&self, name: &String) -> bool {
-        let is_skipped = |skip: &Skip| same_test(name, &skip.test);
-        self.started.contains(name)
-            && !self.failures.contains(name)
-            && !self.skipped.iter().any(is_skipped)
+impl Panics {
+    /// They are printed as `thread 'oom::global' (12) panicked at src/oom.rs:1:2:`, what
+    /// was said in lines of its own, and a note.
+    pub(crate) fn read(&mut self, line: &str) {
+        if let Some(test) = panicked(line) {
+            let (test, said) = (test.to_owned(), String::new());
+            self.all.push(Panic { test, said });
+            self.in_panic = true;
+        } else if is_end_of_panic(line) {
+            self.in_panic = false;
+        } else if let Some(panic) = self.all.last_mut().filter(|_| self.in_panic) {
+            let space = if panic.said.is_empty() { "" } else { " " };
+            let left = MOST_WORDS.saturating_sub(panic.said.len());
+            panic.said.push_str(space);
+            panic.said.extend(line.trim().chars().take(left));
+        }
     }
 }
 
-/// Whether libtest's name, with its modules, is that of a test which may have
+/// Whether a name with its modules is that of a test which may have
 /// named itself without them.
-fn same_test(libtest: &str, own: &str) -> bool {
-    libtest
-        .strip_suffix(own)
+pub(crate) fn same_test(full: &str, own: &str) -> bool {
+    full.strip_suffix(own)
         .is_some_and(|modules| modules.is_empty() || modules.ends_with("::"))
 }
 
@@ -231,8 +222,13 @@ pub(crate) fn is_start(line: &str) -> bool {
 
 /// Name and the rest of `test <name> ... `, which with one test thread and no
 /// capture is printed when the test begins.
-pub(crate) fn started(line: &str) -> Option<(&str, &str)> {
+fn started(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("test ")?.split_once(" ... ")
+}
+
+/// Whether a line is not of what a panic said any more.
+fn is_end_of_panic(line: &str) -> bool {
+    line.is_empty() || line.starts_with("note: ") || matches!(line, "FAILED" | "stack backtrace:")
 }
 
 /// The test of `thread '<test>' (<thread>) panicked at <place>`.

@@ -4,12 +4,12 @@ use super::*;
 
 fn tally(output: &str) -> Tally {
     let mut tally = Tally::default();
-    read(&mut tally, output);
+    output.lines().for_each(|line| tally.read(line));
     tally
 }
 
-fn read(tally: &mut Tally, output: &str) {
-    output.lines().for_each(|line| tally.read(line));
+fn read_live(tally: &mut Tally, output: &str) {
+    output.lines().for_each(|line| tally.read_live(line));
 }
 
 fn counts(tally: &Tally) -> (usize, usize, usize) {
@@ -69,7 +69,7 @@ fn a_test_that_says_skipped_and_fails_has_failed() {
 
 #[test]
 fn what_failing_tests_said_is_said_again() {
-    let tally = tally(
+    let mut tally = tally(
         "test episodes ... episodes: 59.0, expected 60.0 +- 0.0\n\
          \n\
          thread 'episodes' (310) panicked at tests/tests/truth.rs:69:5:\n\
@@ -84,6 +84,7 @@ fn what_failing_tests_said_is_said_again() {
          FAILED\n\
          test third ... ok\n",
     );
+    tally.end();
     assert_eq!(
         tally.failures(),
         "failed episodes: episodes: 59 is not 60 +- 0\n\
@@ -119,83 +120,68 @@ fn a_program_that_died_is_one_failure_and_leaves_nothing_for_the_next() {
     assert_eq!(counts(&tally), (1, 2, 0));
 }
 
-/// A program that fails these tests, each at the first line of its output.
-fn failing(names: &[&str]) -> String {
-    let failures: String = names.iter().map(|name| format!("    {name}\n")).collect();
-    let count = names.len();
-    format!(
-        "\nrunning 9 tests\n\
-         test good ... ok\n\
-         test no_swap ... SKIPPED no_swap: there is none\n\
-         ok\n\
-         test bad ... episodes: 59.0000, expected 60.0000 +- 0.0000\n\
-         FAILED\n\n\
-         failures:\n\nfailures:\n{failures}\n\
-         test result: FAILED. 2 passed; {count} failed; 0 ignored; 0 measured; 0 filtered out; finished in 54.00s\n\n"
-    )
-}
-
 #[test]
-fn a_pass_at_the_second_try_is_a_pass_and_is_named() {
-    let mut tally = tally(&failing(&["bad", "mod::slow"]));
-    assert_eq!(counts(&tally), (1, 2, 1));
-    assert_eq!(tally.again(), ["bad", "mod::slow"]);
-    read(
+fn live_tests_are_counted_one_by_one() {
+    let mut tally = tally(
+        "running 1 test\n\
+         test unit ... ok\n\
+         test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+    );
+    read_live(
         &mut tally,
-        "\nrunning 2 tests\n\
-         test bad ... episodes: 60.0000, expected 60.0000 +- 0.0000\n\
-         ok\n\
-         test mod::slow ... took: 3\n\
-         FAILED\n\n\
-         failures:\n\nfailures:\n    mod::slow\n\n\
-         test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 7 filtered out; finished in 9.00s\n\n",
+        "running 4 tests\n\
+         --- truth::good\n\
+         test result: ok. 70 passed; 0 failed; 0 ignored\n\
+         test truth::good ... ok <1.000s>\n\
+         --- truth::slow\n\
+         thread 'truth::slow' (7) panicked at truth.rs:1:1:\n\
+         too slow\n\n\
+         second try truth::slow: CPUs stand still\n\
+         test truth::slow ... ok <2.000s> (2nd)\n\
+         --- truth::bad\n\
+         thread 'truth::bad' (8) panicked at truth.rs:2:1:\n\
+         59 is not 60\n\
+         test truth::bad ... FAILED <2.000s>\n\
+         --- oom::swap\n\
+         SKIPPED swap: there is none\n\
+         test oom::swap ... ok <0.010s>\n\
+         test result: FAILED. 3 passed; 1 failed; 0 ignored\n",
     );
     tally.end();
-    assert_eq!(counts(&tally), (2, 1, 1));
-    assert_eq!(tally.second_tries(), "passed at the second try: bad\n");
-    assert_eq!(tally.closing_line(), "2 passed, 1 failed, 1 skipped");
-    assert!(tally.again().is_empty(), "there is no third");
-}
-
-#[test]
-fn what_is_skipped_at_the_second_try_has_failed() {
-    let mut tally = tally(&failing(&["mod::bad"]));
-    assert_eq!(tally.again(), ["mod::bad"]);
-    read(
-        &mut tally,
-        "running 1 test\n\
-         test mod::bad ... SKIPPED bad: no disk any more\n\
-         ok\n\
-         test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 8 filtered out; finished in 0.10s\n",
+    assert_eq!(tally.closing_line(), "3 passed, 1 failed, 1 skipped");
+    assert_eq!(
+        tally.second_tries(),
+        "passed at the second try: truth::slow\n"
     );
-    assert_eq!(counts(&tally), (1, 1, 1));
-    assert_eq!(tally.second_tries(), "");
+    assert_eq!(
+        tally.failures(),
+        "failed truth::slow: too slow\nfailed truth::bad: 59 is not 60\n"
+    );
 }
 
 #[test]
-fn only_a_few_that_failed_by_name_get_a_second_try() {
-    assert_eq!(tally(&failing(&["a", "b", "c"])).again().len(), 3);
-    assert!(tally(&failing(&["a", "b", "c", "d"])).again().is_empty());
-    let whole = failing(&["bad"]);
-    let died = whole.split("FAILED").next().unwrap();
-    let mut tally = tally(died);
-    assert!(tally.again().is_empty());
-    assert_eq!(counts(&tally), (0, 1, 0));
+fn live_tests_without_a_result_are_one_failure() {
+    let mut tally = Tally::default();
+    read_live(
+        &mut tally,
+        "running 9 tests\n\
+         --- truth::good\n\
+         test truth::good ... ok <1.000s>\n\
+         --- truth::last\n\
+         test result: ok. 2 passed; 0 failed; 0 ignored\n",
+    );
+    tally.end();
+    assert_eq!(counts(&tally), (1, 1, 0));
+    tally.end();
+    assert_eq!(counts(&tally), (1, 1, 0), "the next has nothing of it");
 }
 
 #[test]
-fn a_second_try_that_dies_or_never_begins_leaves_the_counts() {
-    let other = "\nrunning 1 test\ntest other ... ok\n\
-                 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
-    let died = "\nrunning 1 test\ntest bad ... ";
-    for second in [died, ""] {
-        let mut tally = tally(&failing(&["bad"]));
-        tally.again();
-        read(&mut tally, second);
-        read(&mut tally, other);
-        assert_eq!(counts(&tally), (2, 1, 1), "{second:?}");
-        assert_eq!(tally.second_tries(), "");
-    }
+fn what_was_counted_elsewhere_is_added() {
+    let mut whole = tally("test result: ok. 2 passed; 0 failed; 0 ignored\n");
+    let other = tally("test result: FAILED. 3 passed; 1 failed; 0 ignored\nrunning 2 tests\n");
+    whole.merge(other);
+    assert_eq!(counts(&whole), (5, 2, 0));
 }
 
 #[test]

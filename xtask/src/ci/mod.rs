@@ -1,56 +1,88 @@
-//! `test` and `ci`: every check and test of the project, in order.
+//! `test` and `ci`: every check and test of the project.
+//!
+//! The guests take longest, so all that they need is built first, and they begin. Beside
+//! them, on a thread of its own and with the least priority, is done what only compiles.
+//! The live tests of this machine come last and alone: they measure what tracer costs.
+//! `--all` does nothing side by side.
 //!
 //! A step that fails does not stop the others, except where its product is
 //! needed: a person sees all that is wrong at once. The report closes with a
 //! table of the steps, the tests that were skipped and why, what failing tests said,
-//! those that passed only when they were run once more, and one line that counts the tests. `test` differs
-//! from `ci` by installing what is missing.
+//! those that passed only when they were run once more, and one line that counts the
+//! tests. `test` differs from `ci` by installing what is missing.
 
 mod checks;
+pub(crate) mod host;
 mod report;
 mod tests;
+mod voice;
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::build::{self, LiveTests};
 use crate::setup::{self, Missing};
 use crate::tally::Tally;
-use crate::{build, clock, vm};
+use crate::{clock, vm};
 use report::{Outcome, Report};
+use voice::Voice;
 
 /// Options of `cargo xtask test` and `cargo xtask ci`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask test          every check, every test
+  cargo xtask test          every check; of the live tests, on each kernel its suite
+  cargo xtask test --all    every live test on every kernel, each alone: much longer
   cargo xtask test oom      only the unit and live tests whose name contains `oom`
-  cargo xtask ci            the same checks, installing nothing")]
+  cargo xtask ci            the same checks as `test`, installing nothing")]
 pub(crate) struct Options {
     /// Run only the unit and live tests whose name contains this, and no checks
     filter: Option<String>,
+    /// Run every live test, alone, here and on every kernel, and nothing side by side
+    #[arg(long, conflicts_with = "filter")]
+    all: bool,
 }
 
 /// What the steps know of each other.
 struct Run<'a> {
     missing: Missing,
     filter: Option<&'a str>,
-    built: bool,
+    all: bool,
+    /// Once the build is done.
+    live: Option<LiveTests>,
     tally: Tally,
+    voice: Voice,
 }
 
 type Step = (&'static str, fn(&mut Run<'_>) -> Result<Outcome>);
 
 const SETUP: Step = ("setup", set_up);
-const CHECKS_FIRST: [Step; 2] = [("format", checks::format), ("clippy", checks::clippy)];
-const TESTS: [Step; 3] = [
-    ("build", build),
-    ("unit tests", tests::unit),
-    ("live tests", tests::live),
+const FORMAT: Step = ("format", checks::format);
+const BUILD: Step = ("build", build);
+/// What only compiles, and runs what needs no machine for itself.
+const COMPILED: [Step; 4] = [
+    ("clippy", checks::clippy),
+    UNIT,
+    ("docs", checks::docs),
+    ("licences", checks::licences),
 ];
+const UNIT: Step = ("unit tests", tests::unit);
+const LIVE: Step = ("live tests", tests::live);
 const GUESTS: Step = ("guests", guests);
-const CHECKS_LAST: [Step; 2] = [("docs", checks::docs), ("licences", checks::licences)];
+
+/// Steps in their order.
+#[derive(Default)]
+struct Steps {
+    first: Vec<Step>,
+    /// Beside each other: these one after another, and `guests`.
+    beside: Vec<Step>,
+    guests: Option<Step>,
+    last: Vec<Step>,
+}
 
 /// Runs the steps and prints the report; success only when none failed.
 pub(crate) fn task(options: &Options, missing: Missing) -> Result<ExitCode> {
@@ -58,20 +90,21 @@ pub(crate) fn task(options: &Options, missing: Missing) -> Result<ExitCode> {
     let mut run = Run {
         missing,
         filter,
-        built: false,
+        all: options.all,
+        live: None,
         tally: Tally::default(),
+        voice: Voice::Shown,
     };
-    let mut reports = Vec::new();
-    for (name, step) in steps(missing, filter.is_some()) {
-        println!("==> {name}");
-        let started = clock::now();
-        let outcome = step(&mut run).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
-        reports.push(Report {
-            name,
-            took: started.elapsed(),
-            outcome,
-        });
+    let steps = steps(missing, filter.is_some(), options.all);
+    let mut reports: Vec<Report> = steps
+        .first
+        .iter()
+        .map(|step| shown(step, &mut run))
+        .collect();
+    if let Some(guests) = steps.guests {
+        reports.extend(side_by_side(&steps.beside, &guests, &mut run));
     }
+    reports.extend(steps.last.iter().map(|step| shown(step, &mut run)));
     // A filter that fits nothing is a slip of the keyboard, not a success.
     let no_match = filter.filter(|_| run.tally.tests() == 0);
     report::print(&reports, &run.tally, no_match);
@@ -83,22 +116,92 @@ pub(crate) fn task(options: &Options, missing: Missing) -> Result<ExitCode> {
     })
 }
 
-/// The steps in their order: quick checks first, live tests last.
-fn steps(missing: Missing, filtered: bool) -> Vec<Step> {
-    let [build, unit, live] = TESTS;
-    let mut steps = Vec::new();
-    if missing == Missing::Install {
-        steps.push(SETUP);
-    }
+/// Which steps there are, and in which order. Before the guests there is only what they
+/// need, and the check that takes a second.
+fn steps(missing: Missing, filtered: bool, all: bool) -> Steps {
+    let mut steps = Steps::default();
+    steps
+        .first
+        .extend((missing == Missing::Install).then_some(SETUP));
     if filtered {
-        steps.extend(TESTS);
+        steps.first.extend([BUILD, UNIT, LIVE]);
+    } else if all {
+        steps.first.extend([FORMAT, BUILD]);
+        steps.first.extend(COMPILED);
+        steps.first.extend([LIVE, GUESTS]);
     } else {
-        steps.extend(CHECKS_FIRST);
-        steps.extend([build, unit]);
-        steps.extend(CHECKS_LAST);
-        steps.extend([live, GUESTS]);
+        steps.first.extend([FORMAT, BUILD]);
+        steps.beside.extend(COMPILED);
+        steps.guests = Some(GUESTS);
+        steps.last.push(LIVE);
     }
     steps
+}
+
+/// A step whose output is shown.
+fn shown(step: &Step, run: &mut Run<'_>) -> Report {
+    println!("==> {}", step.0);
+    perform(step, run)
+}
+
+fn perform((name, step): &Step, run: &mut Run<'_>) -> Report {
+    let started = clock::now();
+    let outcome = step(run).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+    Report {
+        name,
+        took: started.elapsed(),
+        outcome,
+    }
+}
+
+/// The guests, and the other steps in the background; what those that failed said is shown
+/// when all have ended.
+fn side_by_side(beside: &[Step], guests: &Step, run: &mut Run<'_>) -> Vec<Report> {
+    let mut quiet = Run {
+        missing: run.missing,
+        filter: None,
+        all: run.all,
+        live: None,
+        tally: Tally::default(),
+        voice: Voice::Shown,
+    };
+    let names: Vec<&str> = beside.iter().map(|(name, _)| *name).collect();
+    println!("==> {}, beside {}", guests.0, names.join(", "));
+    let (mut reports, mut said) = (Vec::new(), String::new());
+    let of_guests = thread::scope(|scope| {
+        scope.spawn(|| {
+            for step in beside {
+                let report = in_background(step, &mut quiet);
+                println!("==> {}", report.line());
+                if report.failed() {
+                    said += &format!("\n==> {}\n{}", report.name, quiet.voice.said());
+                }
+                reports.push(report);
+            }
+        });
+        let report = perform(guests, run);
+        println!("==> {}", report.line());
+        report
+    });
+    print!("{said}");
+    run.tally.merge(quiet.tally);
+    reports.push(of_guests);
+    reports
+}
+
+/// A step whose output is kept.
+fn in_background(step: &Step, run: &mut Run<'_>) -> Report {
+    match Voice::kept(step.0) {
+        Ok(voice) => {
+            run.voice = voice;
+            perform(step, run)
+        }
+        Err(error) => Report {
+            name: step.0,
+            took: Duration::ZERO,
+            outcome: Outcome::Failed(format!("{error:#}")),
+        },
+    }
 }
 
 fn set_up(run: &mut Run<'_>) -> Result<Outcome> {
@@ -112,16 +215,18 @@ fn build(run: &mut Run<'_>) -> Result<Outcome> {
     // What `test` installs, its first step has: here nothing is installed.
     let toolchain = setup::toolchain(Missing::Refuse)?;
     build::tracer(&toolchain, true)?;
-    run.built = true;
+    // What does not compile has no counts, and "0 failed" would be a lie.
+    let live = build::live_tests().inspect_err(|_| run.tally.failed += 1)?;
+    run.live = Some(live);
     Ok(Outcome::Passed)
 }
 
 fn guests(run: &mut Run<'_>) -> Result<Outcome> {
-    if !run.built {
+    let Some(live) = &run.live else {
         return Ok(Outcome::Skipped("the build failed".to_owned()));
-    }
+    };
     let (failed_before, passed_before) = (run.tally.failed, run.tally.passed);
-    vm::all(&mut run.tally).inspect_err(|_| run.tally.failed += 1)?;
+    vm::gate(live, run.all, &mut run.tally).inspect_err(|_| run.tally.failed += 1)?;
     let failed = run.tally.failed - failed_before;
     if failed > 0 {
         bail!("{failed} failed");
@@ -131,4 +236,73 @@ fn guests(run: &mut Run<'_>) -> Result<Outcome> {
         return Ok(Outcome::Skipped(reason.to_owned()));
     }
     Ok(Outcome::Passed)
+}
+
+#[cfg(test)]
+mod order {
+    use super::*;
+
+    fn names(steps: &[Step]) -> Vec<&str> {
+        steps.iter().map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn guests_wait_for_format_and_build_only() {
+        let steps = steps(Missing::Install, false, false);
+        assert_eq!(names(&steps.first), ["setup", "format", "build"]);
+        assert_eq!(
+            names(&steps.beside),
+            ["clippy", "unit tests", "docs", "licences"]
+        );
+        assert!(steps.guests.is_some());
+        assert_eq!(names(&steps.last), ["live tests"]);
+    }
+
+    #[test]
+    fn all_has_the_same_steps_and_nothing_side_by_side() {
+        let gate = steps(Missing::Refuse, false, false);
+        let all = steps(Missing::Refuse, false, true);
+        let mut expected = names(&gate.first);
+        expected.extend(names(&gate.beside));
+        expected.extend(["live tests", "guests"]);
+        assert_eq!(names(&all.first), expected);
+        assert!(all.guests.is_none() && all.beside.is_empty() && all.last.is_empty());
+    }
+
+    #[test]
+    fn a_word_runs_no_checks_and_no_guests() {
+        let steps = steps(Missing::Install, true, false);
+        let expected = ["setup", "build", "unit tests", "live tests"];
+        assert_eq!(names(&steps.first), expected);
+        assert!(steps.guests.is_none() && steps.last.is_empty());
+    }
+
+    #[test]
+    fn what_is_beside_the_guests_is_counted_with_them() {
+        fn passes(run: &mut Run<'_>) -> Result<Outcome> {
+            run.tally.passed += 1;
+            Ok(Outcome::Passed)
+        }
+        fn fails(run: &mut Run<'_>) -> Result<Outcome> {
+            run.tally.failed += 1;
+            bail!("no")
+        }
+        let mut run = Run {
+            missing: Missing::Refuse,
+            filter: None,
+            all: false,
+            live: None,
+            tally: Tally::default(),
+            voice: Voice::Shown,
+        };
+        let beside: [Step; 2] = [("order fails", fails), ("order passes", passes)];
+        let reports = side_by_side(&beside, &("guests", passes), &mut run);
+        let failed: Vec<bool> = reports.iter().map(Report::failed).collect();
+        assert_eq!(failed, [true, false, false]);
+        assert_eq!((run.tally.passed, run.tally.failed), (2, 1));
+        for step in beside {
+            std::fs::remove_file(crate::workspace::target("ci").join(voice::file_name(step.0)))
+                .unwrap();
+        }
+    }
 }

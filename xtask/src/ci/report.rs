@@ -30,6 +30,18 @@ impl Report {
     pub(super) fn failed(&self) -> bool {
         matches!(self.outcome, Outcome::Failed(_))
     }
+
+    /// Its name, its time and how it ended.
+    pub(super) fn line(&self) -> String {
+        let (result, why) = match &self.outcome {
+            Outcome::Passed => ("passed", ""),
+            Outcome::Skipped(why) => ("skipped", why.as_str()),
+            Outcome::Failed(why) => ("FAILED", why.as_str()),
+        };
+        let (name, seconds) = (self.name, self.took.as_secs_f64());
+        let line = format!("{name:<12}{seconds:>7.1} s  {result:<8}{why}");
+        line.trim_end().to_owned()
+    }
 }
 
 /// Prints the report on stdout. `no_match` is a filter that fitted no test.
@@ -48,16 +60,7 @@ pub(super) fn print(reports: &[Report], tally: &Tally, no_match: Option<&str>) {
 }
 
 fn table(reports: &[Report]) -> String {
-    let row = |report: &Report| {
-        let (result, why) = match &report.outcome {
-            Outcome::Passed => ("passed", ""),
-            Outcome::Skipped(why) => ("skipped", why.as_str()),
-            Outcome::Failed(why) => ("FAILED", why.as_str()),
-        };
-        let seconds = report.took.as_secs_f64();
-        let row = format!("{:<12}{seconds:>7.1} s  {result:<8}{why}", report.name);
-        row.trim_end().to_owned() + "\n"
-    };
+    let row = |report: &Report| report.line() + "\n";
     reports.iter().map(row).collect()
 }
 

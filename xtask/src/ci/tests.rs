@@ -1,20 +1,17 @@
 //! The steps that run tests: unit tests as oneself, live tests as root.
 //!
-//! Both are libtest programs; their output is shown as it comes and counted on
-//! the way. Only the live test programs themselves run as root: what cargo
-//! builds stays the user's.
-//!
-//! A live test that fails is run once more: a machine that stood still for a
-//! moment is no error of tracer's. A unit test is not, as no machine excuses it.
+//! Their output is counted on the way. A live test that fails may have a second try, which
+//! its program gives it, by a ledger: a machine that stood still for a moment is no error
+//! of tracer's. A unit test has none, as no machine excuses it.
 
-use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Result, bail};
 
-use crate::ci::Run;
 use crate::ci::report::Outcome;
-use crate::{build, process, root, setup, vm, workspace};
+use crate::ci::{Run, host};
+use crate::live::NO_MATCH;
+use crate::{process, workspace};
 
 /// Tests of the default members, and those within the live tests' own harness:
 /// no root, no BPF.
@@ -30,76 +27,41 @@ fn unit_of(run: &mut Run<'_>, which: &[&str]) -> Result<Outcome> {
         .args(["test", "--no-fail-fast"])
         .args(which)
         .args(run.filter);
-    counted(run, &mut command)
+    let failed_before = run.tally.failed;
+    let tally = &mut run.tally;
+    let status = run.voice.stream(&mut command, |line| tally.read(line))?;
+    run.tally.end();
+    let advice = "the tests did not build or start; see above";
+    judged(run, &command, status, failed_before, advice)
 }
 
 /// Tests of the finished program on the running kernel.
 pub(super) fn live(run: &mut Run<'_>) -> Result<Outcome> {
-    if !run.built {
+    let Some(live) = &run.live else {
         return Ok(Outcome::Skipped("the build failed".to_owned()));
-    }
-    // What does not compile has no counts, and "0 failed" would be a lie.
-    let live = build::live_tests().inspect_err(|_| run.tally.failed += 1)?;
-    let variables = [
-        ("TRACER_BIN", workspace::tracer_binary("release")),
-        ("TRACER_BPF_OBJECT", build::kernel_object()),
-        ("TRACER_PROVOKE", live.provoke),
-    ];
-    let nginx = setup::nginx().map(|path| ("TRACER_NGINX", path));
-    let variables: Vec<(&str, &str)> = variables
-        .iter()
-        .chain(&nginx)
-        .map(|(name, path)| Ok((*name, workspace::utf8(path)?)))
-        .collect::<Result<_>>()?;
-    root::ask_password()?;
-    let mut failed = Vec::new();
-    let programs = live.programs.into_iter();
-    for (name, program) in programs.filter(|(name, _)| !vm::GUEST_ONLY.contains(&name.as_str())) {
-        println!("live tests of {name}");
-        if let Err(error) = live_of(run, &program, &variables) {
-            failed.push(format!("{name}: {error:#}"));
-        }
-    }
-    if !failed.is_empty() {
-        bail!("{}", failed.join("; "));
-    }
-    Ok(Outcome::Passed)
-}
-
-/// Runs the tests of a live test program, and once more those that fail.
-fn live_of(run: &mut Run<'_>, program: &Path, variables: &[(&str, &str)]) -> Result<Outcome> {
-    let failed_before = run.tally.failed;
-    let command = || -> Result<Command> {
-        let mut command = root::command(program, variables)?;
-        // One at a time: each provokes the one kernel and watches what comes of it.
-        command.args(["--test-threads=1", "--nocapture"]);
-        Ok(command)
     };
-    let mut last = command()?;
-    let mut status = shown(run, last.args(run.filter))?;
-    let again = run.tally.again();
-    if !again.is_empty() {
-        println!("once more, by themselves: {}", again.join(" "));
-        last = command()?;
-        status = shown(run, last.arg("--exact").args(&again))?;
-        run.tally.end();
+    let mut command = host::command(live)?;
+    if run.all {
+        command.arg("--serial");
     }
-    judged(run, &last, status, failed_before)
-}
-
-/// Runs tests, showing and counting them.
-fn counted(run: &mut Run<'_>, command: &mut Command) -> Result<Outcome> {
-    let failed_before = run.tally.failed;
-    let status = shown(run, command)?;
+    command.args(run.filter);
+    let (failed_before, before) = (run.tally.failed, run.tally.tests());
+    let tally = &mut run.tally;
+    let status = run
+        .voice
+        .stream(&mut command, |line| tally.read_live(line))?;
     run.tally.end();
-    judged(run, command, status, failed_before)
-}
-
-fn shown(run: &mut Run<'_>, command: &mut Command) -> Result<ExitStatus> {
-    process::stream(command, |line| {
-        println!("{line}");
-        run.tally.read(line);
-    })
+    let is_none = run.tally.tests() == before && status.code() == Some(NO_MATCH);
+    if let Some(filter) = run.filter.filter(|_| is_none) {
+        let reason = format!("none has `{filter}` in its name");
+        return Ok(Outcome::Skipped(reason));
+    }
+    if run.tally.tests() == before && status.success() {
+        run.tally.failed += 1;
+        bail!("no live test ran");
+    }
+    let advice = "no test failed, but the whole did; see above";
+    judged(run, &command, status, failed_before, advice)
 }
 
 /// What became of tests that have run: as counted, and by how their program ended.
@@ -108,20 +70,17 @@ fn judged(
     command: &Command,
     status: ExitStatus,
     failed_before: usize,
+    advice: &str,
 ) -> Result<Outcome> {
     let failed = run.tally.failed - failed_before;
     if failed > 0 {
         bail!("{failed} failed");
     }
     if !status.success() {
-        // They did not compile: no counts were printed, and "0 failed" would
-        // be a lie.
+        // They did not compile, say: no counts were printed, and "0 failed"
+        // would be a lie.
         run.tally.failed += 1;
     }
-    process::check(
-        command,
-        status,
-        "the tests did not build or start; see above",
-    )?;
+    process::check(command, status, advice)?;
     Ok(Outcome::Passed)
 }

@@ -73,11 +73,7 @@ impl Apt {
     /// Fetches the suite's index, unless it is fresh.
     pub(super) fn update(&self) -> Result<()> {
         let stamp = self.folder.join(UPDATED);
-        let age = fs::metadata(&stamp)
-            .and_then(|stamp| stamp.modified())
-            .ok()
-            .and_then(|time| time.elapsed().ok());
-        if age.is_some_and(|age| age < FRESH) {
+        if is_fresh(&stamp) {
             return Ok(());
         }
         process::read(self.command("apt-get")?.args(["--error-on=any", "update"]))?;
@@ -109,6 +105,15 @@ impl Apt {
         }
         Ok(fs::remove_dir_all(&downloads)?)
     }
+}
+
+/// Whether a file was written within the last day.
+pub(super) fn is_fresh(stamp: &Path) -> bool {
+    let age = fs::metadata(stamp)
+        .and_then(|stamp| stamp.modified())
+        .ok()
+        .and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age < FRESH)
 }
 
 /// The beginning of a line of sources.list, up to the mirror that this machine

@@ -25,17 +25,18 @@ pub(super) const INITRD: &str = "initrd";
 const LEAVE_BASE: i32 = 32;
 
 /// Memory of the two nodes. The first has all CPUs; the second is soon used up.
-const NODES_MIB: [u32; 2] = [512, 128];
+/// Tests run side by side in the first one.
+const NODES_MIB: [u32; 2] = [1024, 128];
 const CPUS: u32 = 2;
 /// Either disk: large enough to swap to, small enough to make at once.
 const DISK_BYTES: u64 = 160 << 20;
 /// Reads and writes a second of the throttled disk.
 const DISK_IOPS: u32 = 4;
-/// A guest that says nothing for so long hangs. The longest test is silent for half a
-/// minute, and a guest that is stopped to let another be alone for twice as long.
-const SILENCE_S: u64 = 240;
-/// Whatever it says: twice what all tests take on a slow machine.
-const LIMIT_S: u64 = 2400;
+/// A guest that says nothing for so long hangs. What a test wrote comes when it ends: it
+/// has `limit_s` of `live` for it, and is killed then; and the guest had to boot first.
+const SILENCE_S: u64 = 360;
+/// Whatever it says: twice what all tests take on a slow machine, one by one.
+pub(super) const LIMIT_S: u64 = 3600;
 
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,22 +57,19 @@ pub(super) struct Guest<'a> {
     pub(super) folder: &'a Path,
     /// The socket where QEMU takes commands.
     pub(super) monitor: &'a Path,
+    /// It is killed after so many seconds.
+    pub(super) limit_s: u64,
 }
 
 impl Guest<'_> {
-    /// Boots the kernel, and hands over what the job says by line; what is answered is a
-    /// line for the job to read.
-    pub(super) fn run(
-        &self,
-        turns: &Turns,
-        mut line: impl FnMut(&str) -> Option<String>,
-    ) -> Result<End> {
+    /// Boots the kernel, and hands over what the job says by line.
+    pub(super) fn run(&self, turns: &Turns, mut line: impl FnMut(&str)) -> Result<End> {
         let mut qemu = self.command()?;
         let heard = Mutex::new(clock::now());
         thread::scope(|scope| {
             let (over, is_over) = mpsc::channel::<()>();
             let watch = scope.spawn(|| self.quit_if_silent(&heard, is_over, turns));
-            let status = process::converse(&mut qemu, |said| {
+            let status = process::stream(&mut qemu, |said| {
                 *lock(&heard) = clock::now();
                 line(said)
             });
@@ -80,7 +78,7 @@ impl Guest<'_> {
             let status = status?;
             Ok(match was_silent {
                 true => End::TimedOut(SILENCE_S),
-                false => end(status),
+                false => end(status, self.limit_s),
             })
         })
     }
@@ -114,7 +112,7 @@ impl Guest<'_> {
         // `timeout` kills QEMU even when xtask itself was killed; in the foreground,
         // Ctrl-C gets to QEMU too.
         let mut qemu = Command::new("timeout");
-        qemu.args(["--foreground", "--kill-after=5", &LIMIT_S.to_string()])
+        qemu.args(["--foreground", "--kill-after=5", &self.limit_s.to_string()])
             .args(self.emulator.words())
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-M", "pc,accel=tcg"])
@@ -166,9 +164,9 @@ fn memory() -> Vec<String> {
 }
 
 /// What the status of `timeout qemu` means.
-fn end(status: ExitStatus) -> End {
+fn end(status: ExitStatus, limit_s: u64) -> End {
     match status.code() {
-        Some(124 | 137) | None => End::TimedOut(LIMIT_S),
+        Some(124 | 137) | None => End::TimedOut(limit_s),
         Some(code) if code & 1 == 1 && code >> 1 >= LEAVE_BASE => {
             End::Left((code >> 1) - LEAVE_BASE)
         }
@@ -213,7 +211,7 @@ mod tests {
 
     #[test]
     fn only_the_guest_itself_can_say_that_it_passed() {
-        let ended = |code: i32| end(ExitStatus::from_raw(code << 8));
+        let ended = |code: i32| end(ExitStatus::from_raw(code << 8), LIMIT_S);
         assert_eq!(ended(65), End::Left(0));
         assert_eq!(ended(67), End::Left(1));
         assert!(matches!(ended(0), End::Died(_)), "a panic");

@@ -29,10 +29,8 @@ pub(super) const VARIABLES: [(&str, &str); 4] = [
     ("TRACER_IN_GUEST", "1"),
 ];
 
-/// Path of a live test program in a guest.
-pub(super) fn test_path(name: &str) -> String {
-    format!("/tests/{name}")
-}
+/// The live tests' program in a guest.
+pub(super) const LIVE: &str = "/tests/live";
 
 /// The archive that all guests share.
 pub(super) fn base(live: &LiveTests, busybox: &Path) -> Result<Vec<u8>> {
@@ -47,9 +45,7 @@ pub(super) fn base(live: &LiveTests, busybox: &Path) -> Result<Vec<u8>> {
     archive.file("bin/provoke", &live.provoke)?;
     archive.file("bin/leave", &live.provoke.with_file_name("leave"))?;
     archive.file("tests/tracer-ebpf", &build::kernel_object())?;
-    for (name, program) in &live.programs {
-        archive.file(test_path(name).trim_start_matches('/'), program)?;
-    }
+    archive.file(LIVE.trim_start_matches('/'), &live.live)?;
     archive.bytes()
 }
 

@@ -18,12 +18,36 @@ pub(super) struct Kernel {
     pub(super) name: &'static str,
     /// What the releases of the series begin with.
     prefix: &'static str,
-    /// The suite that has the series.
-    suite: &'static str,
-    /// The archive that has the suite.
+    /// Debian's suite that has the series.
+    debian: &'static str,
+    /// The archive that has that.
     label: &'static str,
-    /// Whether tracer refuses it, and shall say so clearly.
-    pub(super) refused: bool,
+    /// Which of the live tests it has to pass.
+    pub(super) suite: Suite,
+}
+
+/// Which live tests run on a kernel, in the order in which guests begin: those with
+/// the most to do first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Suite {
+    /// All that a guest can run.
+    Full,
+    /// Those that say that tracer keeps its word there. What is the same on the oldest
+    /// and the newest is the same on those between.
+    Contract,
+    /// That tracer refuses the kernel, and says so clearly.
+    Refused,
+}
+
+impl Suite {
+    /// As the table of tests says it, and `live --suite`.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Suite::Full => "full",
+            Suite::Contract => "contract",
+            Suite::Refused => "refused",
+        }
+    }
 }
 
 /// The newest that tracer refuses, then what Debian's releases run.
@@ -31,23 +55,28 @@ pub(super) const KERNELS: [Kernel; 5] = [
     Kernel {
         name: "5.10",
         prefix: "5.10.",
-        suite: "bullseye-security",
+        debian: "bullseye-security",
         label: SECURITY,
-        refused: true,
+        suite: Suite::Refused,
     },
-    supported("6.1", "6.1.", "bookworm"),
-    supported("6.12", "6.12.", "trixie"),
-    supported("6.18", "6.18.", "trixie-backports"),
-    supported("7.x", "7.", "sid"),
+    supported("6.1", "6.1.", "bookworm", Suite::Full),
+    supported("6.12", "6.12.", "trixie", Suite::Contract),
+    supported("6.18", "6.18.", "trixie-backports", Suite::Contract),
+    supported("7.x", "7.", "sid", Suite::Full),
 ];
 
-const fn supported(name: &'static str, prefix: &'static str, suite: &'static str) -> Kernel {
+const fn supported(
+    name: &'static str,
+    prefix: &'static str,
+    debian: &'static str,
+    suite: Suite,
+) -> Kernel {
     Kernel {
         name,
         prefix,
-        suite,
+        debian,
         label: MAIN,
-        refused: false,
+        suite,
     }
 }
 
@@ -65,6 +94,9 @@ const MODULES: [&str; 7] = [
 
 /// The modules that were asked for when a kernel was kept.
 const ASKED: &str = "asked";
+
+/// Its age is that of the last look for a newer kernel.
+const LOOKED: &str = "looked";
 
 /// Packages of a release; before 6.19 the first has it all.
 const PACKAGES: [&str; 4] = ["image", "base", "binary", "modules"];
@@ -120,20 +152,30 @@ pub(super) fn provide(kernel: &Kernel) -> Result<Image> {
 
 /// Puts the newest of a series into a folder, unless it is there.
 fn fetch(kernel: &Kernel, folder: &Path) -> Result<()> {
-    let apt = Apt::new(kernel.suite, kernel.label)?;
+    let asked = fs::read_to_string(folder.join(ASKED)).unwrap_or_default();
+    // One that was kept with other modules is of no use.
+    let is_of_use = asked == MODULES.join(" ") && kept(folder).is_some();
+    let looked = folder.join(LOOKED);
+    if is_of_use && apt::is_fresh(&looked) {
+        return Ok(());
+    }
+    if is_of_use {
+        // Before the look: an archive that cannot be reached is not waited for each time.
+        fs::write(&looked, "")?;
+    }
+    let apt = Apt::new(kernel.debian, kernel.label)?;
     apt.update()?;
     let names = apt.names("linux-")?;
     let newest = newest(&names, kernel.prefix)
-        .with_context(|| format!("{} has no cloud kernel {}", kernel.suite, kernel.name))?;
-    // One that was kept with other modules is of no use.
-    let asked = fs::read_to_string(folder.join(ASKED)).unwrap_or_default();
-    if asked == MODULES.join(" ") && kept(folder).is_some_and(|image| image.release == newest) {
+        .with_context(|| format!("{} has no cloud kernel {}", kernel.debian, kernel.name))?;
+    if is_of_use && kept(folder).is_some_and(|image| image.release == newest) {
         return Ok(());
     }
     let packages = packages(&names, &newest);
     apt::replace(folder, |aside| {
         apt.unpack(&packages, &aside.join("packages"))?;
         keep(&newest, aside)?;
+        fs::write(aside.join(LOOKED), "")?;
         Ok(fs::remove_dir_all(aside.join("packages"))?)
     })
 }

@@ -5,15 +5,14 @@
 //! its tests say is shown as it comes, the kernel's name in front. In the end
 //! there is a table, tests by kernels, and the same as JSON under target/vm.
 //!
-//! A test that fails is run once more: the job asks which those are, as the counts
-//! are kept here. One that passes then is named in the end.
-//!
+//! Each kernel has its suite (`kernels::Suite`); `--all` runs the full one on each.
 //! What `tracer doctor` says of each kernel is held against docs/kernels/.
 
 mod apt;
 mod emulator;
 mod guest;
 mod image;
+mod job;
 mod kernels;
 mod results;
 mod script;
@@ -21,56 +20,61 @@ mod turns;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::Value;
+use clap::builder::PossibleValuesParser;
 
 use crate::build::{self, LiveTests};
+use crate::flake::Repeat;
+use crate::live::Tested;
 use crate::setup::{self, Missing};
-use crate::tally::{Panic, Skip, Tally};
-use crate::{clock, docs, workspace};
-use emulator::Emulator;
-use guest::{End, Guest};
-use kernels::{Image, KERNELS, Kernel};
-use results::{Log, Outcome, Report, Tested};
-pub(crate) use script::GUEST_ONLY;
-use script::{ALONE, REFUSED};
-use turns::Turns;
+use crate::tally::{Skip, Tally};
+use crate::{docs, workspace};
+use job::{Base, DOCTOR_TEST, Job};
+use kernels::{KERNELS, Kernel};
+use results::Report;
+use script::Plan;
+use turns::{Turns, lock};
 
-/// Guests at a time: each has two CPUs and keeps them busy.
-const AT_A_TIME: usize = 2;
-const LAST_LINES: usize = 15;
-/// QEMU 7.2 brings down one guest in ten or so (`guest::ran_stale_code`).
-const MOST_RETRIES: usize = 2;
-
-/// The test that is xtask's own.
-const DOCTOR_TEST: &str = "doctor says what is kept";
+/// Guests at a time: their tests wait more than they compute.
+const AT_A_TIME: usize = 3;
+/// The same where each test is to be alone: every guest keeps its two CPUs busy then, and
+/// a machine of two is soon too slow for what is measured.
+const AT_A_TIME_ALONE: usize = 2;
 
 /// Options of `cargo xtask vm`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask vm                              truth, and what only a guest can bear, on every kernel
+  cargo xtask vm                              on every kernel its suite, as `cargo xtask test` does
+  cargo xtask vm --all                        on every kernel all tests, each alone
   cargo xtask vm --kernel 6.1 --kernel 6.12   on these
-  cargo xtask vm --test blocked               tests whose name contains `blocked`
-  cargo xtask vm --test causes                tests of the program tests/tests/causes.rs
+  cargo xtask vm --test blocked               of all tests those whose name contains `blocked`
+  cargo xtask vm --test causes::              tests of tests/tests/live/causes.rs
   cargo xtask vm --keep                       write docs/kernels/ anew, and the page made from it")]
 pub(crate) struct Options {
     /// Boot only this kernel; may be given several times
-    #[arg(long = "kernel", value_name = "NAME", value_parser = KERNELS.map(|kernel| kernel.name))]
+    #[arg(long = "kernel", value_name = "NAME", value_parser = kernel_names())]
     kernels: Vec<String>,
-    /// Run only the tests of the program of this name, or whose name contains this
+    /// Run only the tests whose name, with its module, contains this
     #[arg(long, value_name = "PATTERN")]
     test: Option<String>,
+    /// Run all tests on every kernel, each alone, and not side by side
+    #[arg(long)]
+    all: bool,
     /// Keep what `tracer doctor` says of each kernel, instead of comparing it; of a
     /// complete run also the table of tests
     #[arg(long)]
     keep: bool,
+}
+
+/// The names that kernels may be given by.
+pub(crate) fn kernel_names() -> PossibleValuesParser {
+    KERNELS.map(|kernel| kernel.name).into()
 }
 
 /// Runs the task: set-up, build, guests, report.
@@ -78,7 +82,16 @@ pub(crate) fn task(options: &Options) -> Result<ExitCode> {
     setup::guest_programs()?;
     let toolchain = setup::toolchain(Missing::Install)?;
     build::tracer(&toolchain, true)?;
-    let reports = run(options)?;
+    let live = build::live_tests()?;
+    let plan = match (&options.test, options.all) {
+        (Some(pattern), alone) => Plan::Some {
+            pattern: pattern.clone(),
+            alone,
+        },
+        (None, true) => Plan::All,
+        (None, false) => Plan::Gate,
+    };
+    let reports = run(&live, plan, &options.kernels, options.keep)?;
     let mut tally = Tally::default();
     count(&reports, &mut tally);
     let is_complete = options.kernels.is_empty() && options.test.is_none();
@@ -104,48 +117,48 @@ pub(crate) fn task(options: &Options) -> Result<ExitCode> {
     })
 }
 
-/// The guests of a complete run, for `test` and `ci`; what is built is taken.
-pub(crate) fn all(tally: &mut Tally) -> Result<()> {
-    let options = Options {
-        kernels: Vec::new(),
-        test: None,
-        keep: false,
-    };
-    count(&run(&options)?, tally);
+/// The guests of `test` and `ci`; what is built is taken.
+pub(crate) fn gate(live: &LiveTests, all: bool, tally: &mut Tally) -> Result<()> {
+    let plan = if all { Plan::All } else { Plan::Gate };
+    count(&run(live, plan, &[], false)?, tally);
     Ok(())
 }
 
-fn run(options: &Options) -> Result<Vec<Report>> {
-    let job = Job {
-        turns: Turns::default(),
-        live: build::live_tests()?,
-        test: options.test.clone(),
-        keep: options.keep,
-    };
-    let base = match Emulator::provide().and_then(|qemu| Ok((qemu, kernels::busybox()?))) {
-        Ok((emulator, busybox)) => Ok(Base {
-            emulator,
-            archive: image::base(&job.live, &busybox)?,
-        }),
-        Err(error) => Err(error),
-    };
+/// Tests many times, in a guest of one kernel: what became of each run.
+pub(crate) fn repeat(kernel: &str, live: &LiveTests, repeat: Repeat) -> Result<Vec<Tested>> {
+    let reports = run(live, Plan::Repeat(repeat), &[kernel.to_owned()], false)?;
+    let report = reports
+        .into_iter()
+        .next()
+        .context("there is no such kernel")?;
+    if let Some(reason) = report.skipped {
+        anyhow::bail!(reason);
+    }
+    Ok(report.tests)
+}
+
+/// Runs a plan on these kernels, on all of them if none is named.
+fn run(live: &LiveTests, plan: Plan, kernels: &[String], keep: bool) -> Result<Vec<Report>> {
+    let base = Base::provide(live);
     let is_wanted = |kernel: &&Kernel| {
-        // A kernel that is refused has one test; a pattern may leave it none.
-        let pattern = options.test.as_deref().unwrap_or("");
-        let has_tests = !kernel.refused || REFUSED.contains(pattern);
-        let is_named = options.kernels.iter().any(|name| name == kernel.name);
-        has_tests && (options.kernels.is_empty() || is_named)
+        let is_named = kernels.iter().any(|name| name == kernel.name);
+        plan.arguments(kernel).is_some() && (kernels.is_empty() || is_named)
     };
-    let wanted: Vec<&Kernel> = KERNELS.iter().filter(is_wanted).collect();
-    // The newest first: they take longest.
-    let queue: Mutex<VecDeque<&Kernel>> = Mutex::new(wanted.iter().rev().copied().collect());
+    let queue: VecDeque<&Kernel> = in_turn(&plan).into_iter().filter(is_wanted).collect();
+    let at_a_time = match plan.is_alone() {
+        true => AT_A_TIME_ALONE,
+        false => AT_A_TIME,
+    };
+    let turns = Turns::default();
+    let job = Job { turns, plan, keep };
+    let queue = Mutex::new(queue);
     let done: Mutex<Vec<Report>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..at_a_time {
             scope.spawn(|| {
                 while let Some(kernel) = take(&queue) {
                     let report = job.on(kernel, &base);
-                    done.lock().unwrap_or_else(|e| e.into_inner()).push(report);
+                    lock(&done).push(report);
                 }
             });
         }
@@ -156,287 +169,61 @@ fn run(options: &Options) -> Result<Vec<Report>> {
             .iter()
             .position(|kernel| kernel.name == report.kernel)
     });
+    if job.plan.is_repeat() {
+        return Ok(reports);
+    }
     println!("\n{}", results::table(&reports));
-    let file = workspace::target("vm/results.json");
+    let folder = workspace::target("vm");
+    fs::create_dir_all(&folder)?;
+    let file = folder.join("results.json");
     fs::write(&file, format!("{:#}\n", results::json(&reports)))?;
     Ok(reports)
 }
 
-fn take<'a>(queue: &Mutex<VecDeque<&'a Kernel>>) -> Option<&'a Kernel> {
-    queue.lock().unwrap_or_else(|e| e.into_inner()).pop_front()
+/// The kernels in the order in which their guests begin: those with the most tests first,
+/// of the same suite the newest, which take longest.
+fn in_turn(plan: &Plan) -> Vec<&'static Kernel> {
+    let mut kernels: Vec<&Kernel> = KERNELS.iter().rev().collect();
+    kernels.sort_by_key(|kernel| plan.suite(kernel));
+    kernels
 }
 
-/// Adds the outcomes to the closing count, with why tests were skipped and which were
-/// run twice.
+fn take<'a>(queue: &Mutex<VecDeque<&'a Kernel>>) -> Option<&'a Kernel> {
+    lock(queue).pop_front()
+}
+
+/// Adds the outcomes to the closing count, each with its kernel.
 fn count(reports: &[Report], tally: &mut Tally) {
     for report in reports {
-        let mut skip = |test: &str, reason: &String| {
+        if let Some(reason) = &report.skipped {
             tally.skipped.push(Skip {
-                test: format!("{test} on {}", report.kernel),
+                test: format!("all tests on {}", report.kernel),
                 reason: reason.clone(),
             });
-        };
-        for panic in &report.panics {
-            tally.panics.push(Panic {
-                test: format!("{} on {}", panic.test, report.kernel),
-                said: panic.said.clone(),
-            });
-        }
-        if let Some(reason) = &report.skipped {
-            skip("all tests", reason);
         }
         for test in &report.tests {
-            match &test.outcome {
-                Outcome::Passed => {
-                    tally.passed += 1;
-                    if test.tries > 1 {
-                        let second = format!("{} on {}", test.name, report.kernel);
-                        tally.second.push(second);
-                    }
-                }
-                Outcome::Failed => tally.failed += 1,
-                Outcome::Skipped(reason) => skip(&test.name, reason),
-            }
+            tally.add(test, &format!("{} on {}", test.name, report.kernel));
         }
     }
-}
-
-/// What every guest is made of.
-struct Base {
-    emulator: Emulator,
-    /// The archive that all share.
-    archive: Vec<u8>,
-}
-
-/// What every guest does.
-struct Job {
-    turns: Turns,
-    live: LiveTests,
-    test: Option<String>,
-    keep: bool,
-}
-
-impl Job {
-    /// Runs it on a kernel. What cannot be had is skipped, and says so; a guest
-    /// that cannot be started counts as a test that failed.
-    fn on(&self, kernel: &Kernel, base: &Result<Base>) -> Report {
-        let mut report = Report {
-            kernel: kernel.name,
-            release: String::new(),
-            skipped: None,
-            tests: Vec::new(),
-            panics: Vec::new(),
-            took: Duration::ZERO,
-        };
-        let image = match base {
-            Ok(base) => kernels::provide(kernel).map(|image| (image, base)),
-            Err(error) => Err(anyhow!("{error:#}")),
-        };
-        let (image, base) = match image {
-            Ok(both) => both,
-            Err(error) => {
-                report.skipped = Some(format!("no guest can be had: {error:#}"));
-                return report;
-            }
-        };
-        report.release.clone_from(&image.release);
-        let began = clock::now();
-        match self.boot(kernel, &image, base) {
-            Ok((tests, panics)) => (report.tests, report.panics) = (tests, panics),
-            Err(error) => {
-                println!("{:<5}| error: {error:#}", kernel.name);
-                report.tests.push(failed("the guest's start"));
-            }
-        }
-        report.took = began.elapsed();
-        report
-    }
-
-    fn boot(
-        &self,
-        kernel: &Kernel,
-        image: &Image,
-        base: &Base,
-    ) -> Result<(Vec<Tested>, Vec<Panic>)> {
-        let name = kernel.name;
-        let folder = workspace::target("vm").join(name);
-        fs::create_dir_all(&folder)?;
-        let initrd = folder.join(guest::INITRD);
-        let own = image::own(image, script::of(kernel, self.test.as_deref()))?;
-        fs::write(&initrd, [&base.archive[..], &own].concat())?;
-        let mut panics = Vec::new();
-        let mut listen = || -> Result<(Log, End)> {
-            let (mut log, end) = self.listen(name, image, &base.emulator, &folder)?;
-            panics.extend(log.panics());
-            panics.extend(bad_end(&end, &log, &folder)?);
-            Ok((log, end))
-        };
-        let (mut log, mut end) = listen()?;
-        for _ in 0..MOST_RETRIES {
-            if !guest::ran_stale_code(&end, &folder)? {
-                break;
-            }
-            println!("{name:<5}| QEMU ran code that the kernel had patched: once more");
-            (log, end) = listen()?;
-        }
-        let has_hung = matches!(end, End::TimedOut(_));
-        if has_hung {
-            println!("{name:<5}| hung: once more");
-            (log, end) = listen()?;
-        }
-        fs::remove_file(&initrd)?;
-        let mut tests = vec![self.doctor(name, log.doctor.take())?];
-        tests.extend(log.tests(&end, clock::now()));
-        if has_hung {
-            tests.push(came_to_its_end(&end));
-        }
-        // Without a pattern the tests that the job names must be among them.
-        let expected = if kernel.refused { REFUSED } else { ALONE.1 };
-        let is_there = tests.iter().any(|test| test.name == expected);
-        if self.test.is_none() && end == End::Left(0) && !is_there {
-            tests.push(failed(expected));
-        }
-        Ok((tests, panics))
-    }
-
-    /// Runs a guest, showing what it says, and what became of it if it does not end well.
-    fn listen(
-        &self,
-        name: &str,
-        image: &Image,
-        emulator: &Emulator,
-        folder: &Path,
-    ) -> Result<(Log, End)> {
-        // Short: a socket's path has room for some 100 bytes.
-        let monitor = format!("tracer-vm-{}-{name}", std::process::id());
-        let monitor = std::env::temp_dir().join(monitor);
-        self.turns.enter(&monitor);
-        let mut log = Log::default();
-        let mut alone = None;
-        let guest = Guest {
-            emulator,
-            vmlinuz: &image.vmlinuz,
-            folder,
-            monitor: &monitor,
-        };
-        let end = guest.run(&self.turns, |line| {
-            match line {
-                results::ALONE => alone = Some(self.turns.alone(&monitor)),
-                results::TOGETHER => alone = None,
-                results::AGAIN => {
-                    let names = log.again(clock::now());
-                    if !names.is_empty() {
-                        println!("{name:<5}| once more, by themselves: {names}");
-                    }
-                    return Some(names);
-                }
-                _ if log.read(line, clock::now()) => println!("{name:<5}| {line}"),
-                _ => {}
-            }
-            None
-        });
-        drop(alone);
-        self.turns.leave(&monitor);
-        let _ = fs::remove_file(&monitor);
-        Ok((log, end?))
-    }
-
-    /// Holds what the doctor said of the hooks against what is kept of it.
-    fn doctor(&self, kernel: &str, said: Option<Value>) -> Result<Tested> {
-        let name = DOCTOR_TEST;
-        let Some(said) = said else {
-            return Ok(failed(name));
-        };
-        let file = kept(kernel);
-        if self.keep {
-            fs::write(&file, format!("{said:#}\n"))
-                .with_context(|| format!("cannot write {}", file.display()))?;
-        }
-        let kept: Value = fs::read_to_string(&file)
-            .ok()
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default();
-        // The release and what depends on it changes with every update.
-        let differs = ["can_run", "hooks"]
-            .into_iter()
-            .find(|key| said[key] != kept[key]);
-        if let Some(key) = differs {
-            println!(
-                "{kernel:<5}| doctor says of `{key}`: {}; kept is {}; if that is right: cargo xtask vm --keep",
-                said[key], kept[key]
-            );
-            return Ok(failed(name));
-        }
-        Ok(Tested {
-            name: name.to_owned(),
-            outcome: Outcome::Passed,
-            took: Duration::ZERO,
-            tries: 1,
-        })
-    }
-}
-
-/// Where what the doctor says of a kernel is kept.
-fn kept(kernel: &str) -> PathBuf {
-    docs_folder().join(format!("{kernel}.json"))
 }
 
 fn docs_folder() -> PathBuf {
     workspace::root().join("docs/kernels")
 }
 
-/// Why a guest did not come to its end, with the test that ran and its last words.
-fn bad_end(end: &End, log: &Log, folder: &Path) -> Result<Option<Panic>> {
-    let why = match end {
-        End::Left(_) => return Ok(None),
-        End::TimedOut(limit) => {
-            format!("killed by a signal, or as it had no end, or no word, in {limit} s")
-        }
-        End::Died(status) => format!("died: QEMU ended with {status}"),
-    };
-    let words = guest::last_words(folder, LAST_LINES)?;
-    let during = log.running().unwrap_or("no test");
-    let said = format!(
-        "{why}, during {during}; {}",
-        words.trim_end().replace('\n', "; ")
-    );
-    let test = "the guest's end".to_owned();
-    Ok(Some(Panic { test, said }))
-}
-
-/// Of a guest that hung and was started once more: QEMU was seen not to go on after a
-/// stop. So it is named with the tests that needed a second try.
-fn came_to_its_end(end: &End) -> Tested {
-    Tested {
-        outcome: if matches!(end, End::Left(_)) {
-            Outcome::Passed
-        } else {
-            Outcome::Failed
-        },
-        tries: 2,
-        ..failed("the guest comes to its end")
-    }
-}
-
-fn failed(name: &str) -> Tested {
-    Tested {
-        name: name.to_owned(),
-        outcome: Outcome::Failed,
-        took: Duration::ZERO,
-        tries: 1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::live::Outcome;
+    use kernels::Suite;
 
     #[test]
-    fn a_guest_that_hung_is_named_with_its_second_end() {
-        let ended = came_to_its_end(&End::Left(1));
-        assert_eq!((ended.outcome, ended.tries), (Outcome::Passed, 2));
-        let hung = came_to_its_end(&End::TimedOut(600));
-        assert_eq!((hung.outcome, hung.tries), (Outcome::Failed, 2));
+    fn those_with_the_most_to_do_begin_first() {
+        let names = |plan| in_turn(plan).iter().map(|k| k.name).collect::<Vec<_>>();
+        assert_eq!(names(&Plan::Gate), ["7.x", "6.1", "6.18", "6.12", "5.10"]);
+        assert_eq!(names(&Plan::All), ["7.x", "6.18", "6.12", "6.1", "5.10"]);
     }
 
     #[test]
@@ -444,19 +231,23 @@ mod tests {
         let test = |name: &str, tries| Tested {
             tries,
             outcome: Outcome::Passed,
-            ..failed(name)
+            ..Tested::failed(name, "too slow")
         };
         let report = Report {
             kernel: "6.1",
             release: String::new(),
+            suite: Suite::Full,
             skipped: None,
-            tests: vec![test("a", 1), test("b", 2), failed("c")],
-            panics: Vec::new(),
+            tests: vec![test("b", 2), Tested::failed("c", "bad")],
             took: Duration::ZERO,
         };
         let mut tally = Tally::default();
         count(&[report], &mut tally);
-        assert_eq!(tally.closing_line(), "2 passed, 1 failed, 0 skipped");
+        assert_eq!(tally.closing_line(), "1 passed, 1 failed, 0 skipped");
         assert_eq!(tally.second_tries(), "passed at the second try: b on 6.1\n");
+        assert_eq!(
+            tally.failures(),
+            "failed b on 6.1: too slow\nfailed c on 6.1: bad\n"
+        );
     }
 }

@@ -1,31 +1,12 @@
 //! What came of the guests: read from their output, as a table and as JSON.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::tally::{self, Panic, Tally};
+use crate::live::{NO_MATCH, Outcome, Reader, Tested};
 use crate::vm::guest::End;
-
-/// How a test came out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Passed,
-    /// It did not run, for this reason.
-    Skipped(String),
-    Failed,
-}
-
-/// A test in a guest.
-#[derive(Clone, Debug)]
-pub(super) struct Tested {
-    pub(super) name: String,
-    pub(super) outcome: Outcome,
-    /// Of its last run.
-    pub(super) took: Duration,
-    /// How often it was run: twice when it failed at first.
-    pub(super) tries: u32,
-}
+use crate::vm::kernels::Suite;
 
 /// What came of one kernel.
 #[derive(Debug)]
@@ -34,12 +15,12 @@ pub(super) struct Report {
     pub(super) kernel: &'static str,
     /// `uname -r`; empty when the kernel could not be had.
     pub(super) release: String,
+    /// Which tests it was to run.
+    pub(super) suite: Suite,
     /// Why there was no guest at all.
     pub(super) skipped: Option<String>,
-    /// Its tests, in the order in which they ran.
+    /// Its tests, in the order in which they ended.
     pub(super) tests: Vec<Tested>,
-    /// Why tests failed.
-    pub(super) panics: Vec<Panic>,
     /// From QEMU's start to its end.
     pub(super) took: Duration,
 }
@@ -47,22 +28,10 @@ pub(super) struct Report {
 /// The output of a guest, read as it comes.
 #[derive(Default)]
 pub(super) struct Log {
-    tally: Tally,
-    ended: Vec<Ended>,
-    /// The test that runs, once its name is known.
-    running: Option<String>,
-    /// When it began: its name comes with its first line of output.
-    began: Option<Instant>,
+    reader: Reader,
+    ended: Vec<Tested>,
     /// What `tracer doctor --format json` said.
     pub(super) doctor: Option<Value>,
-}
-
-/// A test that is over, as far as its own line tells.
-struct Ended {
-    name: String,
-    took: Duration,
-    failed: bool,
-    tries: u32,
 }
 
 /// Goes before what the job says to xtask, and not to a person.
@@ -72,104 +41,42 @@ pub(super) const DOCTOR: &str = "::doctor ";
 pub(super) const ALONE: &str = "::alone";
 pub(super) const TOGETHER: &str = "::together";
 
-/// A job asks which tests of the program that has just failed to run once more.
-pub(super) const AGAIN: &str = "::again";
+/// Of a guest, not of a test in it.
+pub(super) const END_TEST: &str = "the guest's end";
 
 impl Log {
     /// Takes in a line; whether it is for people.
-    pub(super) fn read(&mut self, line: &str, now: Instant) -> bool {
+    pub(super) fn read(&mut self, line: &str) -> bool {
         if let Some(answer) = line.strip_prefix(DOCTOR) {
-            self.doctor = serde_json::from_str(answer).ok();
+            // Only the job itself says it, before any test can.
+            if self.doctor.is_none() {
+                self.doctor = serde_json::from_str(answer).ok();
+            }
             return false;
         }
-        self.tally.read(line);
-        if tally::is_start(line) {
-            // One that is still running was taken down with its program.
-            self.close(now, true);
-            self.began = Some(now);
-        }
-        let mut said = line;
-        if let Some((name, rest)) = tally::started(line) {
-            self.running = Some(name.to_owned());
-            said = rest;
-        }
-        if matches!(said, "ok" | "FAILED") {
-            self.close(now, said == "FAILED");
-        }
+        self.ended.extend(self.reader.read(line));
         true
     }
 
-    /// The answer to [`AGAIN`]: names of tests, or nothing.
-    pub(super) fn again(&mut self, now: Instant) -> String {
-        // One that is still running was taken down with its program.
-        self.close(now, true);
-        self.tally.again().join(" ")
-    }
-
-    /// The test that was running when the last line came.
-    pub(super) fn running(&self) -> Option<&str> {
-        self.running.as_deref()
-    }
-
-    /// Why tests failed so far.
-    pub(super) fn panics(&mut self) -> Vec<Panic> {
-        std::mem::take(&mut self.tally.panics)
-    }
-
-    fn close(&mut self, now: Instant, failed: bool) {
-        let Some(name) = self.running.take() else {
-            return;
-        };
-        let took = now.duration_since(self.began.replace(now).unwrap_or(now));
-        let mut before = self.ended.iter_mut();
-        match before.find(|ended| ended.failed && ended.name == name) {
-            // Whether its second try is a pass is the tally's to say.
-            Some(first) => (first.took, first.tries) = (took, 2),
-            None => self.ended.push(Ended {
-                name,
-                took,
-                failed,
-                tries: 1,
-            }),
-        }
-    }
-
-    /// The tests, once the guest has ended: one that was running then has
-    /// failed, and so has an end that is no pass although every test is one.
-    pub(super) fn tests(mut self, end: &End, now: Instant) -> Vec<Tested> {
-        self.close(now, true);
-        self.tally.end();
-        let Tally {
-            skipped, second, ..
-        } = &self.tally;
-        let outcome = |ended: &Ended| {
-            let skip = skipped.iter().find(|skip| skip.test == ended.name);
-            match skip {
-                _ if second.contains(&ended.name) => Outcome::Passed,
-                _ if ended.failed => Outcome::Failed,
-                Some(skip) => Outcome::Skipped(skip.reason.clone()),
-                None => Outcome::Passed,
-            }
-        };
-        let mut tests: Vec<Tested> = self
-            .ended
-            .iter()
-            .map(|ended| Tested {
-                name: ended.name.clone(),
-                outcome: outcome(ended),
-                took: ended.took,
-                tries: ended.tries,
-            })
-            .collect();
+    /// The tests, once the guest has ended: an end that is no pass although every test is
+    /// one is a failure, and so is a pass without a test, unless there `may_be_none`.
+    pub(super) fn tests(self, end: &End, may_be_none: bool) -> Vec<Tested> {
+        let mut tests = self.ended;
         let explained = tests.iter().any(|test| test.outcome == Outcome::Failed);
-        if *end != End::Left(0) && !explained {
-            tests.push(Tested {
-                name: "the guest's end".to_owned(),
-                outcome: Outcome::Failed,
-                took: Duration::ZERO,
-                tries: 1,
-            });
-        }
+        let why = match end {
+            // Its own words are elsewhere (`bad_end`).
+            End::TimedOut(_) | End::Died(_) => None,
+            End::Left(_) if self.reader.is_running() => {
+                Some("the live tests' program ended without a result".to_owned())
+            }
+            End::Left(0) if tests.is_empty() => Some("no live test ran".to_owned()),
+            End::Left(NO_MATCH) if tests.is_empty() && may_be_none => None,
+            End::Left(status) if *status != 0 && !explained => {
+                Some(format!("status {status}, though no test failed"))
+            }
+            End::Left(_) => None,
+        };
+        tests.extend(why.map(|why| Tested::failed(END_TEST, why)));
         tests
     }
 }
@@ -193,6 +100,7 @@ pub(super) fn table(reports: &[Report]) -> String {
         format!("{first:<width$}{}\n", cells.collect::<String>())
     };
     let mut table = row("", &|report| report.kernel.to_owned());
+    table += &row("suite", &|report| report.suite.word().to_owned());
     for name in names {
         table += &row(name, &|report| {
             let test = report.tests.iter().find(|test| test.name == name);
@@ -225,9 +133,12 @@ pub(super) fn page(reports: &[Report]) -> String {
     let mut page = format!(
         "# Tests by kernel\n\n\
          Made by `cargo xtask vm --keep`; do not edit. Seconds of each test that passed; `-` is a \
-         test that is not for this kernel. `(2nd)` is a test that failed at first, and passed when it \
-         was run once more, by itself. A guest's seconds are from its start to its end, and \
-         hold the time in which it was stopped to let another be alone.\n\n\
+         test that is not for this kernel, or not in the suite that ran there. `full` is all that \
+         a guest can run, `contract` what is asked of a kernel between the oldest and the newest \
+         (`cargo xtask vm --all` runs the full suite on it too), `refused` is a kernel that tracer \
+         refuses. `(2nd)` is a test that failed at first, and passed when it was run once more. \
+         Tests of a guest run side by side, so that its seconds are fewer than those of its tests; \
+         they are from its start to its end.\n\n\
          ```\n{}```\n\n",
         table(reports)
     );
@@ -258,7 +169,8 @@ pub(super) fn json(reports: &[Report]) -> Value {
     };
     let kernel = |report: &Report| {
         json!({
-            "kernel": report.kernel, "release": report.release, "skipped": report.skipped,
+            "kernel": report.kernel, "release": report.release, "suite": report.suite.word(),
+            "skipped": report.skipped,
             "seconds": report.took.as_secs_f64(),
             "tests": report.tests.iter().map(test).collect::<Vec<_>>(),
         })

@@ -1,135 +1,188 @@
-//! What a guest runs: its job, as text for busybox's shell.
+//! What a guest runs: its job, as text for busybox's shell, and which live tests that is.
 //!
-//! A program that fails is asked about over the serial line: the tests to run once
-//! more, by themselves, are the answer, as xtask has counted them anyway. Nothing
-//! stands between a program and the line, so what it says comes when it says it.
+//! Where a test may run, and beside which others, is said beside the test (`tests/`).
+//! Here is only what depends on the kernel.
 
+use crate::flake::Repeat;
+use crate::vm::guest::LIMIT_S;
 use crate::vm::image;
-use crate::vm::kernels::Kernel;
+use crate::vm::kernels::{Kernel, Suite};
 use crate::vm::results;
 
-/// Test programs that run in guests. The cost of a hook under emulation says
-/// nothing of its cost on a CPU, so those stay outside.
-const PROGRAMS: [&str; 18] = [
-    // The first: others leave kills and errors.
-    IDLE,
-    GUEST,
-    CHECK_GUEST,
-    "truth",
-    "causes",
-    "storms",
-    "events",
-    "tcp",
-    "sockets",
-    "syn",
-    "oom",
-    NODES,
-    "check",
-    "check_cpu",
-    "check_disks",
-    "check_limits",
-    "check_network",
-    // The last: it moves the memory controller, for good.
-    MEMORY_V1,
-];
-/// Tests of these programs that stay outside: they hold tracer against what busybox has
-/// not or has otherwise, or no kernel makes a difference to them.
-const OUTSIDE: [&str; 11] = [
-    "memory_is_that_of_free",
-    "sockets_are_those_of_ss",
-    "the_status_is_what_was_asked_for",
-    "cpus_are_those_of_mpstat",
-    "all_cpus_are_those_of_vmstat",
-    "a_pinned_hog_is_named_with_its_cpu",
-    "zombies_are_put_on_their_parent",
-    "a_process_near_its_limit_of_descriptors_is_named",
-    "space_and_inodes_are_those_of_df",
-    "what_a_deleted_file_holds_is_found",
-    "what_a_disk_does_is_what_the_kernel_counts",
-];
-/// A host that is well.
-const IDLE: &str = "check_idle";
-/// What cannot be done to a host.
-const GUEST: &str = "guest";
-/// `tracer check` of the same.
-const CHECK_GUEST: &str = "check_guest";
-/// A host of two nodes.
-const NODES: &str = "nodes";
-/// Memory cgroups of v1.
-const MEMORY_V1: &str = "memory_v1";
-/// Programs that do not run on the host.
-pub(crate) const GUEST_ONLY: [&str; 5] = [IDLE, GUEST, CHECK_GUEST, NODES, MEMORY_V1];
-/// The test that needs all of the host's CPUs, and its program.
-pub(super) const ALONE: (&str, &str) = ("truth", "the_kernels_samples_are_named");
 /// The one test for kernels that tracer refuses.
-pub(super) const REFUSED: &str = "a_kernel_below_the_floor_is_refused";
+pub(super) const REFUSED: &str = "guest::a_kernel_below_the_floor_is_refused";
 
-/// The serial line that carries what a job says, and the answers to it.
-const SERIAL: &str = "/dev/ttyS1";
-/// `run PROGRAM WHICH..`. The question is on a line of its own, even after a program
-/// that died in the middle of one; the answer is names of tests, or nothing.
-const RUN: &str = r#"
-run() {
-    once="$1 --test-threads=1 --nocapture"
-    shift
-    $once "$@" && return
-    echo
-    echo $question
-    read -r names <$answers
-    [ -n "$names" ] && $once --exact $names || failed=1
+/// Which tests the guests run.
+#[derive(Clone, Debug)]
+pub(super) enum Plan {
+    /// On each kernel its suite, tests side by side.
+    Gate,
+    /// On each kernel the full suite, each test alone.
+    All,
+    /// Of the full suite the tests whose name contains this.
+    Some { pattern: String, alone: bool },
+    /// These, many times.
+    Repeat(Repeat),
 }
-"#;
 
-/// The job for a kernel; its status is 1 when a test has failed.
-pub(super) fn of(kernel: &Kernel, pattern: Option<&str>) -> String {
+impl Plan {
+    /// The suite that a kernel runs.
+    pub(super) fn suite(&self, kernel: &Kernel) -> Suite {
+        match (self, kernel.suite) {
+            (_, Suite::Refused) => Suite::Refused,
+            (Plan::Gate, suite) => suite,
+            _ => Suite::Full,
+        }
+    }
+
+    /// Whether each test is to run alone.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(self, Plan::All | Plan::Some { alone: true, .. })
+    }
+
+    /// Whether it runs tests many times, and is no verdict on a kernel.
+    pub(super) fn is_repeat(&self) -> bool {
+        matches!(self, Plan::Repeat(_))
+    }
+
+    /// How long a guest may take; however often a test is to run, one that hangs is silent.
+    pub(super) fn limit_s(&self) -> u64 {
+        match self.is_repeat() {
+            true => 24 * LIMIT_S,
+            false => LIMIT_S,
+        }
+    }
+
+    /// Whether a kernel may have no test of it.
+    pub(super) fn may_be_none(&self) -> bool {
+        matches!(self, Plan::Some { .. } | Plan::Repeat(_))
+    }
+
+    /// What the live tests' program is told on a kernel; nothing when the kernel has no
+    /// test of the plan.
+    pub(super) fn arguments(&self, kernel: &Kernel) -> Option<Vec<String>> {
+        if let Plan::Repeat(repeat) = self {
+            return Some(repeat.arguments());
+        }
+        let suite = self.suite(kernel);
+        let pattern = match self {
+            Plan::Some { pattern, .. } => Some(pattern.as_str()),
+            _ => None,
+        };
+        // The others have not that one test.
+        let words = match suite {
+            Suite::Refused if !REFUSED.contains(pattern.unwrap_or("")) => return None,
+            Suite::Refused => vec!["--exact", REFUSED],
+            _ => {
+                let mut words = vec!["--suite", suite.word(), "--skip", REFUSED];
+                words.extend(self.is_alone().then_some("--serial"));
+                words.extend(pattern);
+                words
+            }
+        };
+        Some(words.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Programs that keep a CPU busy beside the tests.
+    fn load(&self) -> u32 {
+        match self {
+            Plan::Repeat(repeat) => repeat.load,
+            _ => 0,
+        }
+    }
+}
+
+/// The job for a kernel; its status is that of the live tests' program. Nothing when
+/// there are no tests for it.
+pub(super) fn of(kernel: &Kernel, plan: &Plan) -> Option<String> {
+    let arguments = plan.arguments(kernel)?;
     let mut script = String::new();
     for (name, value) in image::VARIABLES {
         script += &format!("export {name}={value}\n");
     }
     let doctor = results::DOCTOR;
     script += &format!("echo \"{doctor}$(tracer doctor --format json)\"\n");
-    script += &opening(SERIAL);
-    let run = |program: &str, which: &str| format!("run {} {which}\n", image::test_path(program));
-    // A kernel that is refused has one test, which the others have not.
-    if kernel.refused {
-        return script + &run(GUEST, &format!("--exact {REFUSED}")) + "exit $failed\n";
+    for _ in 0..plan.load() {
+        // They end with the guest.
+        script += "while :; do :; done &\n";
     }
-    let pattern = pattern.unwrap_or("");
-    let (of, alone) = ALONE;
-    let is_program = PROGRAMS.contains(&pattern);
-    for program in PROGRAMS {
-        if is_program && program != pattern {
-            continue;
-        }
-        let tests = if is_program { "" } else { pattern };
-        let outside = OUTSIDE.map(|test| format!("--skip {test} ")).concat();
-        let which = format!("--skip {REFUSED} --skip {alone} {outside}{}", quoted(tests));
-        script += &run(program, &which);
+    script += image::LIVE;
+    for word in &arguments {
+        script += &format!(" {}", quoted(word));
     }
-    if alone.contains(pattern) {
-        // On a line of its own, even after a program that died in the middle of
-        // one. The others are stopped within a second.
-        script += &format!("echo\necho {}\nsleep 1\n", results::ALONE);
-        script += &run(of, &format!("--exact {alone}"));
-        script += &format!("echo {}\n", results::TOGETHER);
-    }
-    script + "exit $failed\n"
+    Some(script + "\n")
 }
 
-/// What `run` needs; answers come from a file.
-fn opening(answers: &str) -> String {
-    let question = results::AGAIN;
-    format!("failed=0\nquestion={question}\nanswers={answers}{RUN}")
-}
-
-/// A word for the shell, whatever is in it; nothing for an empty one.
+/// A word for the shell, whatever is in it.
 fn quoted(word: &str) -> String {
-    if word.is_empty() {
-        return String::new();
-    }
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
-#[path = "script_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::vm::kernels::KERNELS;
+
+    fn told(name: &str, plan: &Plan) -> Option<String> {
+        let kernel = KERNELS.iter().find(|kernel| kernel.name == name).unwrap();
+        Some(plan.arguments(kernel)?.join(" "))
+    }
+
+    fn some(pattern: &str, alone: bool) -> Plan {
+        Plan::Some {
+            pattern: pattern.to_owned(),
+            alone,
+        }
+    }
+
+    #[test]
+    fn the_gate_has_a_suite_a_kernel() {
+        let others = format!("--skip {REFUSED}");
+        let told = |name| told(name, &Plan::Gate).unwrap();
+        assert_eq!(told("5.10"), format!("--exact {REFUSED}"));
+        assert_eq!(told("6.1"), format!("--suite full {others}"));
+        assert_eq!(told("6.12"), format!("--suite contract {others}"));
+        assert_eq!(told("6.18"), format!("--suite contract {others}"));
+        assert_eq!(told("7.x"), format!("--suite full {others}"));
+    }
+
+    #[test]
+    fn all_is_the_full_suite_alone_on_every_kernel() {
+        let full = format!("--suite full --skip {REFUSED} --serial");
+        for kernel in &KERNELS[1..] {
+            assert_eq!(told(kernel.name, &Plan::All).unwrap(), full);
+        }
+        assert_eq!(told("5.10", &Plan::All), Some(format!("--exact {REFUSED}")));
+    }
+
+    #[test]
+    fn a_pattern_goes_to_the_full_suite_and_to_a_refused_kernel_if_it_fits() {
+        let full = format!("--suite full --skip {REFUSED}");
+        assert_eq!(
+            told("6.12", &some("oom", false)),
+            Some(format!("{full} oom"))
+        );
+        assert_eq!(
+            told("6.12", &some("oom", true)),
+            Some(format!("{full} --serial oom"))
+        );
+        assert_eq!(told("5.10", &some("oom", false)), None);
+        assert!(told("5.10", &some("refused", false)).is_some());
+    }
+
+    #[test]
+    fn the_job_runs_the_tests_once_beside_what_is_asked_for() {
+        let repeat = Plan::Repeat(Repeat {
+            names: vec!["causes::a_queue".to_owned(), "it's".to_owned()],
+            times: 20,
+            load: 2,
+        });
+        let job = of(&KERNELS[1], &repeat).unwrap();
+        assert!(job.contains("export TRACER_IN_GUEST=1\n"));
+        assert!(job.contains("echo \"::doctor $(tracer doctor --format json)\"\n"));
+        assert_eq!(job.matches("while :; do :; done &\n").count(), 2);
+        let last = job.lines().last().unwrap();
+        let words = r"'--exact' '--times' '20' 'causes::a_queue' 'it'\''s'";
+        assert_eq!(last, format!("/tests/live {words}"));
+    }
+}
