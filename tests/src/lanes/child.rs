@@ -28,6 +28,17 @@ pub(super) struct Ended {
     pub(super) said: String,
 }
 
+impl Ended {
+    /// The end of a test that could not begin.
+    pub(super) fn unborn(test: &Test, why: &str) -> Self {
+        Self {
+            is_passed: false,
+            seconds: 0.0,
+            said: format!("thread '{}' panicked at its start:\n{why}\n", test.name),
+        }
+    }
+}
+
 /// Runs a test to its end, or to its limit. `place` takes what it writes; `streams` is
 /// the folder of what the shared tracers record.
 pub(super) fn run(test: &Test, place: &Path, streams: Option<&Path>) -> io::Result<Ended> {

@@ -32,10 +32,12 @@ pub(super) fn of<'a>(tests: &'a [&'a Test], options: &Options, in_guest: bool) -
     wanted
 }
 
-/// When a test runs: one of the stream makes its own load where everything is serial.
+/// When a test runs. One that judges the stream makes its own load where everything is
+/// serial, and where it was asked for by name: there is no whole lane to judge then.
 pub(super) fn lane(test: &Test, options: &Options) -> Lane {
     match test.lane {
         Lane::Parallel | Lane::Stream if options.is_serial => Lane::Serial,
+        Lane::Stream if !options.words.is_empty() => Lane::Serial,
         lane => lane,
     }
 }
@@ -45,7 +47,7 @@ pub(super) fn next(waiting: &[&Test], running: &[&Test]) -> Option<usize> {
     let is_free = |thing: &&str| !running.iter().any(|other| other.needs.contains(thing));
     waiting
         .iter()
-        .position(|test| test.needs.iter().all(|thing| is_free(thing)))
+        .position(|test| test.needs.iter().all(is_free))
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::time::host_or_guest;
 
+/// What fails where there is nothing recorded.
+static SHARED: Test = Test::new("lanes::the_shared_tracer_records", || {});
+
 /// What xtask stops the other guests for, and lets them go on after (xtask/src/vm/turns.rs).
 const ALONE: &str = "::alone\n";
 const TOGETHER: &str = "::together\n";
@@ -73,9 +76,10 @@ fn run(wanted: &[&Test], options: &Options) -> io::Result<bool> {
     };
     let alone = |lane: Lane, streams: Option<&Path>| {
         for test in of(lane) {
+            // The kernel's sample cannot bear a CPU that stands still.
             let needs_all = options.is_serial && test.lane == Lane::Stream;
             report::say(if needs_all { ALONE } else { "" });
-            one(test, &folder.0, streams, &report);
+            one(test, &folder.0, streams, options.times == 1, &report);
             report::say(if needs_all { TOGETHER } else { "" });
         }
     };
@@ -83,10 +87,16 @@ fn run(wanted: &[&Test], options: &Options) -> io::Result<bool> {
     let (parallel, stream) = (of(Lane::Parallel), of(Lane::Stream));
     if !parallel.is_empty() || !stream.is_empty() {
         let tests = parallel.iter().chain(&stream);
-        let streams = Streams::start(&folder.0, tests.flat_map(|test| test.streams))?;
-        side_by_side(parallel, options.jobs, &folder.0, &report);
-        streams.end()?;
-        alone(Lane::Stream, Some(&folder.0));
+        let lane = || -> Result<(), String> {
+            let streams = Streams::start(&folder.0, tests.flat_map(|test| test.streams))?;
+            side_by_side(parallel.clone(), options, &folder.0, &report);
+            streams.end()
+        };
+        match lane() {
+            Ok(()) => alone(Lane::Stream, Some(&folder.0)),
+            // Without what it records nothing of the lane has been shown.
+            Err(error) => report.end(&SHARED, &child::Ended::unborn(&SHARED, &error), 1),
+        }
     }
     alone(Lane::Serial, None);
     alone(Lane::Last, None);
@@ -94,7 +104,9 @@ fn run(wanted: &[&Test], options: &Options) -> io::Result<bool> {
 }
 
 /// The parallel lane.
-fn side_by_side(waiting: Vec<&Test>, jobs: usize, folder: &Path, report: &Report) {
+fn side_by_side(waiting: Vec<&Test>, options: &Options, folder: &Path, report: &Report) {
+    // A test that runs many times is to show how often it fails, and not beside itself.
+    let jobs = if options.times > 1 { 1 } else { options.jobs };
     let (state, one_has_ended) = (Mutex::new((waiting, Vec::<&Test>::new())), Condvar::new());
     let lock = || state.lock().unwrap_or_else(|e| e.into_inner());
     let work = || {
@@ -107,7 +119,7 @@ fn side_by_side(waiting: Vec<&Test>, jobs: usize, folder: &Path, report: &Report
             let test = now.0.remove(place);
             now.1.push(test);
             drop(now);
-            one(test, folder, Some(folder), report);
+            one(test, folder, Some(folder), options.times == 1, report);
             now = lock();
             let place = now.1.iter().position(|other| other.name == test.name);
             place.map(|place| now.1.remove(place));
@@ -121,17 +133,16 @@ fn side_by_side(waiting: Vec<&Test>, jobs: usize, folder: &Path, report: &Report
     });
 }
 
-/// A test, and once more if it is in the ledger and fails.
-fn one(test: &Test, folder: &Path, streams: Option<&Path>, report: &Report) {
+/// A test, and once more if it is in the ledger and fails, unless all runs count.
+fn one(test: &Test, folder: &Path, streams: Option<&Path>, may_repeat: bool, report: &Report) {
     let output = |tries: usize| folder.join(format!("{:?}-{tries}", thread::current().id()));
     for tries in 1.. {
-        let ended = child::run(test, &output(tries), streams).unwrap_or_else(|e| child::Ended {
-            is_passed: false,
-            seconds: 0.0,
-            said: format!("thread '{}' panicked at its start:\n{e}\n", test.name),
-        });
+        let ended = child::run(test, &output(tries), streams);
+        let ended = ended.unwrap_or_else(|e| child::Ended::unborn(test, &e.to_string()));
         match ledger::entry(test.name) {
-            Some(entry) if !ended.is_passed && tries == 1 => report.once_more(test, &ended, entry),
+            Some(entry) if may_repeat && !ended.is_passed && tries == 1 => {
+                report.once_more(test, &ended, entry);
+            }
             _ => return report.end(test, &ended, tries),
         }
     }

@@ -19,9 +19,10 @@ use serde_json::Value;
 
 use super::child::STREAMS;
 use crate::{
+    known::await_symbols,
     memory::host_oom_kills,
     time::{NS, monotonic_ns},
-    tracer::command,
+    tracer::{Tracer, command},
 };
 
 /// The way to hook functions of a shared tracer that nobody says more of.
@@ -51,43 +52,48 @@ impl Streams {
     pub(super) fn start<'a>(
         folder: &Path,
         ways: impl Iterator<Item = &'a &'a str>,
-    ) -> io::Result<Self> {
-        fs::write(folder.join(BEFORE), host_oom_kills().to_string())?;
+    ) -> Result<Self, String> {
         let mut ways: Vec<&str> = ways.copied().chain([AUTO]).collect();
         ways.sort_unstable();
         ways.dedup();
         let mut streams = Self(Vec::new());
         for way in &ways {
-            let path = file(folder, way);
-            let tracer = command()
-                .arg("run")
-                .args(ARGS)
-                .args(["--function-hooks", way])
-                .stdout(File::create(&path)?)
-                .stdin(Stdio::null())
-                .spawn()?;
+            let tracer = start(folder, way).map_err(|e| e.to_string())?;
             streams.0.push(tracer);
         }
         for way in ways {
-            let mut tracer = crate::tracer::Tracer::follow(&file(folder, way));
-            crate::known::await_symbols(&mut tracer);
+            let path = file(folder, way);
+            // It panics where tracer has not begun as it should, and has said why.
+            let known = thread::spawn(move || await_symbols(&mut Tracer::follow(&path)));
+            let known = known.join();
+            known.map_err(|_| format!("no tracer with --function-hooks {way}"))?;
         }
         Ok(streams)
     }
 
     /// Ends them; each has written its last line then.
-    pub(super) fn end(mut self) -> io::Result<()> {
+    pub(super) fn end(mut self) -> Result<(), String> {
         for tracer in &mut self.0 {
             // SAFETY: touches no memory.
             unsafe { libc::kill(tracer.id() as i32, libc::SIGTERM) };
-            let status = tracer.wait()?;
+            let status = tracer.wait().map_err(|e| e.to_string())?;
             if !status.success() {
-                let ended = format!("the shared tracer ended with {status}");
-                return Err(io::Error::other(ended));
+                return Err(format!("the shared tracer ended with {status}"));
             }
         }
         Ok(())
     }
+}
+
+fn start(folder: &Path, way: &str) -> io::Result<Child> {
+    fs::write(folder.join(BEFORE), host_oom_kills().to_string())?;
+    command()
+        .arg("run")
+        .args(ARGS)
+        .args(["--function-hooks", way])
+        .stdout(File::create(file(folder, way))?)
+        .stdin(Stdio::null())
+        .spawn()
 }
 
 impl Drop for Streams {
