@@ -86,7 +86,7 @@ impl Tracer {
         let args = ["--function-hooks", way];
         match stream::of(way) {
             Some(path) => Self::follow(&path),
-            None => Self::start(&[&stream::ARGS, &args[..]].concat()),
+            None => Self::start(&[stream::OPTIONS, &args[..]].concat()),
         }
     }
 
