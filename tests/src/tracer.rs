@@ -63,7 +63,7 @@ impl Tracer {
     /// Starts one and waits until every hook is attached.
     pub fn start(args: &[&str]) -> Self {
         let mut child = command()
-            .args(["run", "--format", "json", "--top", "1000"])
+            .args(stream::RUN)
             .args(args)
             .stdout(Stdio::piped())
             .spawn()
@@ -86,7 +86,7 @@ impl Tracer {
         let args = ["--function-hooks", way];
         match stream::of(way) {
             Some(path) => Self::follow(&path),
-            None => Self::start(&[stream::OPTIONS, &args[..]].concat()),
+            None => Self::start(&[&stream::ARGS, &args[..]].concat()),
         }
     }
 
