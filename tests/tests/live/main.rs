@@ -3,6 +3,11 @@
 //! Each module has a table of its tests, with where and beside what they may run; see
 //! `tests::lanes`. `live --list` shows them all.
 
+mod causes;
+mod events;
+mod storms;
+mod truth;
+
 fn main() -> std::process::ExitCode {
-    tests::lanes::main(&[])
+    tests::lanes::main(&[truth::TESTS, causes::TESTS, storms::TESTS, events::TESTS])
 }
