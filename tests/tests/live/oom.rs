@@ -103,7 +103,8 @@ fn victim_and_trigger_are_told_apart() {
         let hook = hooks.find(|hook| hook["name"] == "oom_kill_process");
         let hook = hook.expect("a row of it");
         println!("{way}: {}, {}", hook["via"], hook["state"]);
-        if *way == "kprobe" {
+        // A host may refuse both kinds.
+        if *way == "kprobe" && host_or_guest(hook["state"] == "ok", true) {
             assert_eq!(hook["via"], "kprobe oom_kill_process");
         }
         tracer.snapshot();
@@ -449,8 +450,9 @@ fn who_is_next_is_who_is_killed() {
 /// both in an order that changes from case to case.
 struct Crowd {
     what: String,
-    cgroup: MemoryCgroup,
+    // They end before their cgroup does.
     _holders: Vec<Workload>,
+    cgroup: MemoryCgroup,
 }
 
 impl Crowd {
@@ -467,8 +469,8 @@ impl Crowd {
         let pids: Vec<u32> = holders.iter().map(Workload::pid).collect();
         Ok(Self {
             what: format!("{case}: {pids:?}, {sizes:?} MiB, {scores:?}"),
-            cgroup,
             _holders: holders,
+            cgroup,
         })
     }
 
