@@ -88,6 +88,12 @@ impl Cgroup {
         .expect("the cgroup accounts throttled time")
     }
 
+    /// Periods of its limit in which it wanted to run, and those in which it was throttled.
+    pub fn periods(&self) -> [u64; 2] {
+        ["nr_periods", "nr_throttled"]
+            .map(|key| self.stat(key).expect("the cgroup accounts its periods"))
+    }
+
     fn stat(&self, key: &str) -> Option<u64> {
         let text = fs::read_to_string(self.file("cpu.stat")).ok()?;
         text.lines()

@@ -194,6 +194,37 @@ impl Tracer {
         }
     }
 
+    /// The events of a name for which something holds, up to the next snapshot whose
+    /// interval began after a time by the wall clock; and that snapshot.
+    pub fn events_until(
+        &mut self,
+        wall_ns: u64,
+        name: &str,
+        is_it: impl Fn(&Value) -> bool,
+    ) -> (Vec<Value>, Snapshot) {
+        let mut events = Vec::new();
+        loop {
+            let line = self.lines.next().expect("tracer goes on");
+            if line["type"] == "snapshot" {
+                let snapshot = self.checked(line);
+                if snapshot.began_ns() >= wall_ns {
+                    return (events, snapshot);
+                }
+            } else if line["event"] == name && is_it(&line) {
+                events.push(line);
+            }
+        }
+    }
+
+    /// When the line that was read last had been written at the latest, by the wall clock:
+    /// a test that waits for a CPU of its own reads it later.
+    pub fn written_ns(&self) -> u64 {
+        match &self.lines {
+            Lines::Own(..) => wall_ns(),
+            Lines::Shared(follow) => follow.written_ns().expect("a file"),
+        }
+    }
+
     /// The next `n` snapshots.
     pub fn snapshots(&mut self, n: usize) -> Vec<Snapshot> {
         (0..n).map(|_| self.snapshot()).collect()

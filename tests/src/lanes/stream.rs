@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -137,6 +137,13 @@ impl Follow {
         let end = last_line(lines.get_mut())?;
         lines.seek(SeekFrom::Start(end))?;
         Ok((first, Self { lines }))
+    }
+
+    /// When the file was written to last, by the wall clock.
+    pub(crate) fn written_ns(&self) -> io::Result<u64> {
+        let written = self.lines.get_ref().metadata()?.modified()?;
+        let since = written.duration_since(UNIX_EPOCH);
+        Ok(since.map_err(io::Error::other)?.as_nanos() as u64)
     }
 
     /// The next line, once it is whole.

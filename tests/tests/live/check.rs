@@ -14,12 +14,29 @@ use serde_json::Value;
 use tests::{
     assert_near,
     check::{Config, Look},
+    lanes::Test,
     memory::MemoryCgroup,
     provoke::Workload,
     skip,
     tcp::netns::Netns,
+    test,
     tracer::{output, run},
 };
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(memory_is_that_of_free)
+        .host("busybox has another free")
+        .serial("it is of the host's memory"),
+    test!(sockets_are_those_of_ss)
+        .host("busybox has no ss")
+        .serial("it counts the sockets of the host"),
+    test!(forgotten_sockets_are_found),
+    test!(a_full_listen_queue_is_found).contract(),
+    test!(ports_that_are_used_up_are_found),
+    test!(a_cgroup_near_its_limit_is_found),
+    test!(the_status_is_what_was_asked_for).host("no kernel makes a difference to it"),
+    test!(without_rights_it_does_what_it_can),
+];
 
 /// The numbers after a line's first word.
 fn numbers(text: &str, word: &str) -> Vec<f64> {
@@ -32,7 +49,6 @@ fn numbers(text: &str, word: &str) -> Vec<f64> {
 }
 
 /// Memory is what free(1) says.
-#[test]
 fn memory_is_that_of_free() {
     let free = || {
         let output = Command::new("free").arg("-b").output().expect("free runs");
@@ -53,7 +69,6 @@ fn memory_is_that_of_free() {
 }
 
 /// Sockets by state are those of ss(8).
-#[test]
 fn sockets_are_those_of_ss() {
     let _idle = Workload::ready(&["tcp-idle", "100"]);
     let ss = || -> BTreeMap<String, f64> {
@@ -78,7 +93,6 @@ fn sockets_are_those_of_ss() {
 }
 
 /// Sockets that were forgotten before anybody looked.
-#[test]
 fn forgotten_sockets_are_found() {
     let mut leak = Workload::ready(&["tcp-leak", "before", "50", "200", "0"]);
     leak.go();
@@ -98,7 +112,6 @@ fn forgotten_sockets_are_found() {
 }
 
 /// A process that accepts nobody.
-#[test]
 fn a_full_listen_queue_is_found() {
     let mut server = Workload::ready(&["tcp-listen", "v4", "5", "sleeps"]);
     server.go();
@@ -117,7 +130,6 @@ fn a_full_listen_queue_is_found() {
 }
 
 /// A small range of ports in a namespace, nearly all of it in TIME_WAIT.
-#[test]
 fn ports_that_are_used_up_are_found() {
     const PORTS: usize = 100;
     let netns = Netns::new().expect("a namespace");
@@ -147,7 +159,6 @@ fn ports_that_are_used_up_are_found() {
 }
 
 /// A cgroup that has nearly all that it may.
-#[test]
 fn a_cgroup_near_its_limit_is_found() {
     let cgroup = match MemoryCgroup::new("tracer-check", 64) {
         Ok(cgroup) => cgroup,
@@ -162,9 +173,9 @@ fn a_cgroup_near_its_limit_is_found() {
 }
 
 /// What the command says by its status, and the limits as a file.
-#[test]
 fn the_status_is_what_was_asked_for() {
-    let config = Config::of("[load1_per_cpu]\nwarning = 0.0\n");
+    // However much load there is, it is worth a warning, and no more.
+    let config = Config::of("[load1_per_cpu]\nwarning = 0.0\ncritical = 1e9\n");
     let args = ["check", "--only", "load", "--sample", "100ms", "--config"];
     let args = [&args[..], &[config.path()]].concat();
     for (fail_on, status) in [(None, 0), (Some("warning"), 1), (Some("critical"), 0)] {
@@ -189,7 +200,6 @@ fn the_status_is_what_was_asked_for() {
 }
 
 /// Without rights it looks at what it may, and says what it could not see.
-#[test]
 fn without_rights_it_does_what_it_can() {
     const NOBODY: u32 = 65534;
     let path = std::env::var_os("TRACER_BIN").expect("TRACER_BIN");

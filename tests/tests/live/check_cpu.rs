@@ -5,7 +5,6 @@ use std::{
     fs::{self, File},
     io,
     os::unix::process::CommandExt as _,
-    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
 };
@@ -13,16 +12,34 @@ use std::{
 use tests::{
     assert_near,
     cgroup::Cgroup,
-    check::Look,
+    check::{Config, Look},
+    lanes::Test,
     provoke::Workload,
-    skip,
-    time::{NS, eventually, let_pass, wall_ns},
+    skip, test,
+    time::{NS, eventually, let_pass, monotonic_ns, wall_ns},
 };
 
-/// Both look at the same 5 s, but tracer's begin once it has started, some 100 ms apart.
-/// In those a CPU can be all busy or all idle at each end, so this much of a CPU's time
-/// can differ; and a tick is 10 ms.
-const APART: f64 = 0.08;
+const FEW_NAMED: &str = "a row names the first few of the host";
+pub(crate) const TESTS: &[Test] = &[
+    test!(cpus_are_those_of_mpstat_and_vmstat)
+        .host("guests have neither")
+        .serial("it is of the CPUs of the host"),
+    test!(a_pinned_hog_is_named_with_its_cpu)
+        .host("the host under a guest has no CPU to spare")
+        .serial("the other CPU is idle"),
+    test!(a_throttled_cgroup_is_named_with_its_process),
+    test!(zombies_are_put_on_their_parent).host("no kernel makes a difference to it"),
+    test!(a_task_that_is_blocked_long_is_named_with_its_true_age).serial(FEW_NAMED),
+    test!(a_process_near_its_limit_of_descriptors_is_named)
+        .host("no kernel makes a difference to it")
+        .serial("it counts the open files of the host"),
+];
+
+/// So much of a CPU's time the other program may see differently, at most: more are two
+/// looks that began too far apart.
+const MOST_APART: f64 = 0.08;
+/// Times that the CPUs are looked at, until two looks begin close enough.
+const LOOKS: usize = 5;
 
 /// A child that is killed and reaped when the test ends, also when it fails.
 struct Killed(Child);
@@ -45,18 +62,57 @@ fn cpus() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Each CPU's parts are those of mpstat.
-#[test]
-fn cpus_are_those_of_mpstat() {
-    let beside = thread::spawn(|| {
-        let mut mpstat = Command::new("mpstat");
-        mpstat.args(["-P", "ALL", "5", "1"]);
-        output(mpstat)
-    });
-    let look = Look::now(&["--only", "cpu", "--sample", "5s"]);
-    let Ok(text) = beside.join().expect("a thread") else {
-        skip!("cpus_are_those_of_mpstat", "mpstat is not here");
+/// A look of 5 s, with what mpstat and vmstat say of 5 s of the same time, and how far
+/// apart they can be.
+///
+/// All three begin and end within a time that is measured. Of it each leaves out what is
+/// over 5 s, in which a CPU may have been all busy or all idle; and a tick is 10 ms.
+fn looks() -> (Look, io::Result<String>, io::Result<String>, f64) {
+    const SAMPLE_S: f64 = 5.0;
+    let beside = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args);
+        thread::spawn(|| output(command))
     };
+    let began_ns = monotonic_ns();
+    let mpstat = beside("mpstat", &["-P", "ALL", "5", "1"]);
+    let vmstat = beside("vmstat", &["5", "2"]);
+    let look = Look::now(&["--only", "cpu", "--sample", "5s"]);
+    let [mpstat, vmstat] = [mpstat, vmstat].map(|one| one.join().expect("a thread"));
+    let within_s = (monotonic_ns() - began_ns) as f64 / NS;
+    let apart = (within_s - SAMPLE_S) / SAMPLE_S + 0.01;
+    println!("looked within {within_s:.3} s: {apart:.3} apart at most");
+    (look, mpstat, vmstat, apart)
+}
+
+/// Each CPU's parts are those of mpstat, and all together those of vmstat, which look at the
+/// same seconds.
+fn cpus_are_those_of_mpstat_and_vmstat() {
+    let mut seen = looks();
+    for _ in 1..LOOKS {
+        if seen.3 <= MOST_APART {
+            break;
+        }
+        seen = looks();
+    }
+    let (look, mpstat, vmstat, apart) = seen;
+    if mpstat.is_err() && vmstat.is_err() {
+        skip!(
+            "cpus_are_those_of_mpstat_and_vmstat",
+            "neither mpstat nor vmstat is here"
+        );
+    }
+    match mpstat {
+        Ok(text) => assert_as_mpstat(&look, &text, apart),
+        Err(error) => println!("no mpstat: {error}"),
+    }
+    match vmstat {
+        Ok(text) => assert_as_vmstat(&look, &text, apart),
+        Err(error) => println!("no vmstat: {error}"),
+    }
+}
+
+fn assert_as_mpstat(look: &Look, text: &str, apart: f64) {
     let lines: Vec<Vec<&str>> = text
         .lines()
         .filter(|line| line.starts_with("Average:"))
@@ -85,23 +141,13 @@ fn cpus_are_those_of_mpstat() {
         ] {
             let expected = names.iter().map(|name| percent(name)).sum();
             let what = format!("{figure} of {:?}", row[0]);
-            assert_near(&what, look.figure("cpu", figure, &of), expected, APART);
+            assert_near(&what, look.figure("cpu", figure, &of), expected, apart);
         }
     }
 }
 
-/// All CPUs together are those of vmstat, which has whole percents.
-#[test]
-fn all_cpus_are_those_of_vmstat() {
-    let beside = thread::spawn(|| {
-        let mut vmstat = Command::new("vmstat");
-        vmstat.args(["5", "2"]);
-        output(vmstat)
-    });
-    let look = Look::now(&["--only", "cpu", "--sample", "5s"]);
-    let Ok(text) = beside.join().expect("a thread") else {
-        skip!("all_cpus_are_those_of_vmstat", "vmstat is not here");
-    };
+/// It has whole percents.
+fn assert_as_vmstat(look: &Look, text: &str, apart: f64) {
     let lines: Vec<Vec<&str>> = text
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -113,7 +159,7 @@ fn all_cpus_are_those_of_vmstat() {
         last[at].parse::<f64>().expect("a number") / 100.0
     };
     let figure = |name| look.figure("cpu", name, "");
-    let near = |what, figure, name| assert_near(what, figure, percent(name), APART + 0.01);
+    let near = |what, figure, name| assert_near(what, figure, percent(name), apart + 0.01);
     near(
         "user and nice",
         figure("cpu_user_ratio") + figure("cpu_nice_ratio"),
@@ -130,7 +176,6 @@ fn all_cpus_are_those_of_vmstat() {
 }
 
 /// A process that may run on one CPU only keeps that one busy, and the other is idle.
-#[test]
 fn a_pinned_hog_is_named_with_its_cpu() {
     if cpus() < 2 {
         skip!("a_pinned_hog_is_named_with_its_cpu", "there is one CPU");
@@ -147,7 +192,7 @@ fn a_pinned_hog_is_named_with_its_cpu() {
         );
     }
     hog.go();
-    let look = Look::now(&["--only", "cpu", "--sample", "5s"]);
+    let look = Look::now(&["--only", "cpu", "--sample", "3s"]);
     assert!(look.figure("cpu", "cpu_busy_ratio", "cpu1") > 0.95);
     if look.figure("cpu", "cpu_imbalance_ratio", "") < 0.8 {
         skip!(
@@ -160,30 +205,32 @@ fn a_pinned_hog_is_named_with_its_cpu() {
     assert_eq!(look.found("cpu", &words), "warning");
 }
 
-/// A cgroup that wants a CPU and has a fifth of one.
-#[test]
+/// A cgroup that wants a CPU and has a tenth of one: less than it gets beside others.
 fn a_throttled_cgroup_is_named_with_its_process() {
     let cgroup = match Cgroup::new("check-throttled") {
         Ok(cgroup) => cgroup,
         Err(error) => skip!("a_throttled_cgroup_is_named_with_its_process", "{error}"),
     };
-    if let Err(error) = cgroup.limit(20_000) {
+    if let Err(error) = cgroup.limit(10_000) {
         skip!("a_throttled_cgroup_is_named_with_its_process", "{error}");
     }
-    let mut hog = Workload::ready_in(&["hog", "1", "9000"], &cgroup.directories());
+    let mut hog = Workload::ready_in(&["hog", "1", "60000"], &cgroup.directories());
     hog.go();
-    let before = cgroup.throttled_ns();
+    let before = (cgroup.throttled_ns(), cgroup.periods());
     let look = Look::now(&["--only", "cpu", "--sample", "3s"]);
-    assert!(cgroup.throttled_ns() > before);
+    let after = (cgroup.throttled_ns(), cgroup.periods());
+    assert!(after.0 > before.0);
     let name = format!("provoke[{}]", hog.pid());
     assert_eq!(look.found("cpu", &[&cgroup.name, &name]), "critical");
     let ratio = look.figure("cpu", "cgroup_throttled_ratio", &cgroup.name);
-    // It wants all of each period, and the first and the last are cut.
-    assert_near("throttled periods", ratio, 1.0, 0.1);
+    // It wants all of each period, and the first and the last are cut. Where others want
+    // the CPUs too it may not get its tenth in each: the kernel says in how many it did.
+    let [all, throttled] = [0, 1].map(|i| (after.1[i] - before.1[i]) as f64);
+    println!("throttled in {throttled} of {all} periods by the kernel's count");
+    assert_near("throttled periods", ratio, throttled / all, 0.1);
 }
 
 /// Children that nobody waits for are put on their parent.
-#[test]
 fn zombies_are_put_on_their_parent() {
     // `exec` replaces the shell by a program that waits for nobody.
     let script = "for i in $(seq 20); do true & done; exec sleep 60";
@@ -205,36 +252,18 @@ fn zombies_are_put_on_their_parent() {
     assert!(look.figure("processes", "zombies", "") >= 20.0);
 }
 
-/// Limits of a test, in a file that goes with it.
-struct Config(PathBuf);
-
-impl Config {
-    fn new(text: &str) -> Self {
-        let name = format!("tracer-check-cpu-{}.toml", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::write(&path, text).expect("a file");
-        Self(path)
-    }
-}
-
-impl Drop for Config {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// A task that was blocked before tracer came is found with its true age and its child.
-#[test]
 fn a_task_that_is_blocked_long_is_named_with_its_true_age() {
-    let config = Config::new("[blocked_age_s]\nwarning = 1.0\n");
-    let mut blocked = Workload::ready(&["vfork", "9000"]);
+    let config = Config::of("[blocked_age_s]\nwarning = 1.0\n");
+    let mut blocked = Workload::ready(&["vfork", "60000"]);
     blocked.go();
     // It says when it blocks.
     let began_ns: u64 = blocked.line().parse().expect("a time");
     let blocked_s = || (wall_ns() - began_ns) as f64 / NS;
-    let_pass(3.0);
-    let path = config.0.to_str().expect("UTF-8");
-    let args = ["--only", "processes", "--sample", "2s", "--config", path];
+    // Tracer comes late.
+    let_pass(1.5);
+    let path = config.path();
+    let args = ["--only", "processes", "--sample", "1s", "--config", path];
     let before_s = blocked_s();
     let look = Look::now(&args);
     let after_s = blocked_s();
@@ -253,16 +282,15 @@ fn a_task_that_is_blocked_long_is_named_with_its_true_age() {
         .and_then(|rest| rest.split(' ').next());
     let age: f64 = age.and_then(|s| s.parse().ok()).expect("seconds");
     println!("{age} s, blocked for {before_s:.2} s before the look, {after_s:.2} s after it");
-    // 2 s of sample are in between, and the age has a digit behind its point.
+    // 1 s of sample is in between, and the age has a digit behind its point.
     assert!(
-        (before_s + 2.0 - 0.1..after_s + 0.1).contains(&age),
+        (before_s + 1.0 - 0.1..after_s + 0.1).contains(&age),
         "{age}"
     );
     assert!(look.figure("processes", "blocked_tasks", "") >= 1.0);
 }
 
 /// A process at 95 % of its descriptors.
-#[test]
 fn a_process_near_its_limit_of_descriptors_is_named() {
     const LIMIT: libc::rlim_t = 200;
     let mut command = Command::new("sleep");

@@ -4,9 +4,18 @@
 use std::fs;
 
 use tests::{
-    assert_near, check::Look, filesystem::FileSystem, provoke::Workload, sysctl::Sysctl,
-    time::eventually,
+    assert_near, check::Look, filesystem::FileSystem, lanes::Test, provoke::Workload,
+    sysctl::Sysctl, test, time::eventually,
 };
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(process_ids_that_run_out_are_found)
+        .guest("so few process ids")
+        .serial("there are process ids for nobody else"),
+    test!(a_task_that_hangs_is_found_in_the_log)
+        .guest("its disk")
+        .serial("the kernel is told to complain of the next task that hangs"),
+];
 
 /// Processes and threads of the whole kernel: what stands behind the slash in
 /// /proc/loadavg.
@@ -18,7 +27,6 @@ fn threads() -> f64 {
 }
 
 /// Few process ids, and nearly all of them in use.
-#[test]
 fn process_ids_that_run_out_are_found() {
     // With fewer, the first 300 would be missed: those the kernel gives once only
     // (`RESERVED_PIDS`, kernel/pid.c).
@@ -40,7 +48,6 @@ fn process_ids_that_run_out_are_found() {
 }
 
 /// The kernel's own words on a task that hangs are found, and nothing else is.
-#[test]
 fn a_task_that_hangs_is_found_in_the_log() {
     // Once is enough for the test, and the count is exact then.
     let _once = Sysctl::set("kernel.hung_task_warnings", 1).expect("hung tasks are watched");

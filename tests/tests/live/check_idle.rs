@@ -1,13 +1,18 @@
-//! A host that is well and has nothing to do: `tracer check` must find nothing. Guests
-//! only, and before all other tests: a host has a history, and so has a guest after them.
+//! A host that is well and has nothing to do: `tracer check` must find nothing.
 
 use std::fs;
 
 use serde_json::Value;
 use tests::{
     check::Look,
+    lanes::Test,
+    test,
     time::{NS, monotonic_ns},
 };
+
+pub(crate) const TESTS: &[Test] = &[test!(an_idle_host_gives_no_warning)
+    .guest("a host has a history")
+    .first("others leave kills and errors behind")];
 
 /// Looks, one after the other: each has its own chance of a false alarm.
 const LOOKS: usize = 10;
@@ -33,7 +38,6 @@ fn is_of_clock(finding: &Value) -> bool {
 }
 
 /// Ten looks at a fresh guest, without a false alarm.
-#[test]
 fn an_idle_host_gives_no_warning() {
     let sample = format!("{SAMPLE_S}s");
     let mut alarms = Vec::new();

@@ -9,11 +9,19 @@ use tests::{
     assert_near,
     check::Look,
     known::numbers,
+    lanes::Test,
     provoke::Workload,
     skip,
     sysctl::Sysctl,
     tcp::{netns::Netns, tracked::track},
+    test,
 };
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_table_of_connections_that_is_nearly_full_is_found),
+    // Nobody else asks for inotify meanwhile.
+    test!(inotify_that_is_used_up_is_found),
+];
 
 /// Nobody's, so that nobody else uses up its share.
 const UID: u32 = 54_321;
@@ -39,7 +47,6 @@ impl Drop for Files {
 }
 
 /// A user who has as many instances and watches of inotify as the kernel gives.
-#[test]
 fn inotify_that_is_used_up_is_found() {
     const INSTANCES: f64 = 24.0;
     const WATCHES: f64 = 60.0;
@@ -67,7 +74,6 @@ fn inotify_that_is_used_up_is_found() {
 
 /// A namespace with as many tracked connections as the table hardly holds. The limit is the
 /// host's own: one that is lowered would have others' packets dropped.
-#[test]
 fn a_table_of_connections_that_is_nearly_full_is_found() {
     let number = |name: &str| -> Option<u32> {
         let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");

@@ -1,14 +1,25 @@
 //! The live tests: the real thing provoked on a real kernel, as root.
 //!
 //! Each module has a table of its tests, with where and beside what they may run; see
-//! `tests::lanes`. `live --list` shows them all. Long tests come first, so that the lane
-//! ends soon after the last of them.
+//! `tests::lanes`. `live --list` shows them all. Within a lane they begin in the order of
+//! the tables: those that take longest first.
 
 mod causes;
+mod check;
+mod check_cpu;
+mod check_disks;
+mod check_guest;
+mod check_idle;
+mod check_limits;
+mod check_network;
 mod cookies;
 mod events;
+mod guest;
 mod leaks;
 mod listeners;
+mod memory_v1;
+mod nodes;
+mod oom;
 mod sockets;
 mod storms;
 mod syn;
@@ -19,12 +30,23 @@ fn main() -> std::process::ExitCode {
     tests::lanes::main(&[
         truth::TESTS,
         storms::TESTS,
-        causes::TESTS,
-        events::TESTS,
-        leaks::TESTS,
-        tcp::TESTS,
         sockets::TESTS,
-        cookies::TESTS,
+        causes::TESTS,
+        leaks::TESTS,
+        oom::TESTS,
+        nodes::TESTS,
         syn::TESTS,
+        cookies::TESTS,
+        tcp::TESTS,
+        events::TESTS,
+        guest::TESTS,
+        check::TESTS,
+        check_cpu::TESTS,
+        check_disks::TESTS,
+        check_guest::TESTS,
+        check_idle::TESTS,
+        check_limits::TESTS,
+        check_network::TESTS,
+        memory_v1::TESTS,
     ])
 }

@@ -3,17 +3,24 @@
 
 use tests::{
     assert_near,
+    lanes::Test,
     memory::{MemoryCgroup, v1},
+    provoke::Workload,
     skip,
     tcp::seen::list,
+    test,
     time::wall_ns,
     tracer::{Tracer, number},
 };
 
+pub(crate) const TESTS: &[Test] = &[test!(a_kill_in_a_cgroup_of_v1_is_told)
+    .guest("a host that has v1 does the same in oom.rs")
+    .last("it moves the memory controller for good")];
+
 const MIB: f64 = (1 << 20) as f64;
 
-/// Victim, trigger, cgroup and limit, with every way to hook a function.
-#[test]
+/// Victim, trigger, cgroup and limit, with every way to hook a function: all of them see
+/// the same kill.
 fn a_kill_in_a_cgroup_of_v1_is_told() {
     match v1::move_to_v1() {
         Ok(()) => {}
@@ -23,23 +30,33 @@ fn a_kill_in_a_cgroup_of_v1_is_told() {
         ),
         Err(e) => panic!("the memory controller cannot be moved to cgroup v1: {e}"),
     }
-    for functions in ["auto", "kprobe", "off"] {
-        assert_told(functions);
-    }
-}
-
-fn assert_told(functions: &str) {
     let cgroup = MemoryCgroup::new("tracer-oom-v1", 64).expect("a cgroup of v1");
     assert!(!cgroup.is_v2());
-    let mut tracer = Tracer::start(&["--interval", "500ms", "--function-hooks", functions]);
-    tracer.snapshot();
+    let mut tracers = ["auto", "kprobe", "off"].map(|functions| {
+        let tracer = Tracer::start(&["--interval", "500ms", "--function-hooks", functions]);
+        (functions, tracer)
+    });
+    for (_, tracer) in &mut tracers {
+        tracer.snapshot();
+    }
     let victim = cgroup.holder(40, 0);
     let mut trigger = cgroup.workload(&["eat", "36"]);
     trigger.go();
-    let event = tracer.event("oom_kill", 20);
-    println!("{functions}: {event}");
     // Newer kernels may kill it too; both are counted.
     println!("the trigger lives: {}", trigger.line() == "done");
+    for (functions, tracer) in &mut tracers {
+        println!("{functions}:");
+        assert_told(tracer, &cgroup, (&victim, &trigger));
+    }
+}
+
+fn assert_told(
+    tracer: &mut Tracer,
+    cgroup: &MemoryCgroup,
+    (victim, trigger): (&Workload, &Workload),
+) {
+    let event = tracer.event("oom_kill", 20);
+    println!("{event}");
     assert_eq!(
         (&event["pid"], &event["trigger"]["pid"]),
         (&victim.pid().into(), &trigger.pid().into())

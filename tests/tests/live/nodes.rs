@@ -6,11 +6,23 @@ use std::{fs, path::PathBuf};
 use serde_json::Value;
 use tests::{
     assert_near,
+    lanes::Test,
     memory::host_oom_kills,
     provoke::Workload,
+    test,
     time::{eventually, wall_ns},
     tracer::{Tracer, number},
 };
+
+const WHY_ALONE: &str = "the kernel chooses among all processes that may use the node";
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_kill_for_a_memory_policy_is_told_apart)
+        .guest("two nodes")
+        .serial(WHY_ALONE),
+    test!(a_kill_for_a_cpuset_is_told_apart)
+        .guest("two nodes")
+        .serial(WHY_ALONE),
+];
 
 /// The small one of a guest's two nodes (xtask/src/vm/guest.rs).
 const NODE: &str = "1";
@@ -18,29 +30,36 @@ const NODE: &str = "1";
 const MIB: &str = "200";
 
 /// A process with a memory policy (`set_mempolicy`).
-#[test]
 fn a_kill_for_a_memory_policy_is_told_apart() {
     assert_told("policy", || Workload::ready(&["eat-of-node", MIB, NODE]));
 }
 
 /// A process in a cgroup with memory of one node (`cpuset.mems`).
-#[test]
 fn a_kill_for_a_cpuset_is_told_apart() {
     let cpuset = Cpuset::new();
     assert_told("cpuset", || Workload::ready_in(&["eat", MIB], &[&cpuset.0]));
 }
 
-/// With a function hook, and by the kernel's log alone.
+/// With a function hook, and by the kernel's log alone: two tracers see the same kill.
 fn assert_told(scope: &str, start: impl Fn() -> Workload) {
-    for functions in ["auto", "off"] {
-        let mut tracer = Tracer::start(&["--interval", "500ms", "--function-hooks", functions]);
+    let mut tracers = ["auto", "off"].map(|functions| {
+        let tracer = Tracer::start(&["--interval", "500ms", "--function-hooks", functions]);
+        (functions, tracer)
+    });
+    for (_, tracer) in &mut tracers {
         tracer.snapshot();
-        let before = host_oom_kills();
-        let mut eater = start();
-        eater.go();
+    }
+    let before = host_oom_kills();
+    let mut eater = start();
+    eater.go();
+    assert_eq!(eater.line(), "", "it is killed, and says no more");
+    assert!(
+        eventually(10.0, || host_oom_kills() > before),
+        "the kernel counts it"
+    );
+    for (functions, tracer) in &mut tracers {
         let event = tracer.event("oom_kill", 60);
         println!("{functions}: {event}");
-        assert_eq!(eater.line(), "", "it is killed, and says no more");
         assert_eq!(
             (&event["pid"], &event["trigger"]["pid"], &event["scope"]),
             (&eater.pid().into(), &eater.pid().into(), &scope.into())
@@ -49,15 +68,11 @@ fn assert_told(scope: &str, start: impl Fn() -> Workload) {
             (&event["memcg"], &event["order"]),
             (&Value::Null, &0.into())
         );
-        if functions == "auto" {
+        if *functions == "auto" {
             assert_points(&event);
         } else {
             assert_eq!(event["points"], Value::Null, "nobody says how large it is");
         }
-        assert!(
-            eventually(10.0, || host_oom_kills() > before),
-            "the kernel counts it"
-        );
         let snapshot = tracer.snapshot_after(wall_ns());
         let killed = number(&snapshot.0["oom"]["killed"]);
         assert_near("kills", killed, (host_oom_kills() - before) as f64, 0.0);

@@ -9,7 +9,7 @@ use super::naming::Naming;
 use crate::{
     aggregate::oom::{LimitedCgroup, OomReading},
     clock::{self, MonotonicNs},
-    decode::oom::{self, KillKind, MemoryReading},
+    decode::oom::{self, KillKind, KillReading, MemoryReading},
     host::{
         kmsg::KernelLog,
         memory::{self, MemoryCgroup, MemoryCgroups},
@@ -73,10 +73,8 @@ impl Memory {
         self.log_lost += lost;
         let kills = oom::kills(&reader.kills());
         let mut undecodable = kills.undecodable;
-        let is_marked = kills
-            .readings
-            .iter()
-            .any(|kill| kill.kind == KillKind::Marked);
+        let is_mark = |kill: &KillReading| kill.kind == KillKind::Marked;
+        let is_marked = kills.readings.iter().any(is_mark);
         let now = clock::monotonic();
         let host = memory::host().ok();
         let (mut processes, mut cgroups) = (None, None);
@@ -106,6 +104,8 @@ impl Memory {
         let requests = kills.readings.iter().filter_map(|kill| kill.request);
         let limits = requests.map(|request| request.cgroup);
         let killers = kills.readings.iter().map(|kill| kill.killer_cgroup);
+        let victims = kills.readings.iter().filter(|kill| is_mark(kill));
+        let victims: HashSet<u64> = victims.map(|kill| kill.victim.cgroup).collect();
         let all = processes.iter().flatten();
         let all = all.map(|process: &MemoryReading| process.cgroup);
         let ids: HashSet<u64> = seen.chain(killers).chain(limits).chain(all).collect();
@@ -119,9 +119,16 @@ impl Memory {
             cgroups_unread: (self.cgroups.left_out() + self.cgroups.unreadable()) as u64,
             cgroup_names: self.names(ids),
             processes,
+            whole: self.whole(&victims),
             kills: kills.readings,
         };
         Ok((reading, undecodable))
+    }
+
+    /// Those of some cgroups that are killed whole.
+    fn whole(&mut self, ids: &HashSet<u64>) -> Vec<u64> {
+        let all = ids.iter().copied();
+        all.filter(|id| self.cgroups.is_killed_whole(*id)).collect()
     }
 
     /// Names of cgroups that have none yet.

@@ -22,10 +22,15 @@ use crate::{
 /// So long after the last that belongs to a kill it is told: by then the log has its last
 /// line, and who dies with the victim was sent a signal.
 const SETTLE_NS: u64 = 40_000_000;
-/// But no later than this: each victim of a cgroup that is killed whole writes to the
-/// console, which can be slow.
+/// But no later than this, even if more and more share its memory.
 const LATEST_NS: u64 = 80_000_000;
-/// What belongs to a kill comes within this time.
+/// A cgroup that is killed whole: each victim has a line for the console, and the next one
+/// is killed when that is out. A serial line of 9600 baud takes 160 ms for it. No hook says
+/// which was the last.
+const GROUP_SETTLE_NS: u64 = 300_000_000;
+/// But no later than this.
+const GROUP_LATEST_NS: u64 = 2_000_000_000;
+/// What belongs to a kill comes within this time after the last that does.
 const TOGETHER_NS: u64 = 1_000_000_000;
 /// The log has a clock of its own; how far it is from the hooks' is known but for this.
 const CLOCKS_APART_NS: u64 = 2_000_000_000;
@@ -61,6 +66,8 @@ struct Known {
     mm: u64,
     /// Size of what was out of memory, where a hook has seen it.
     total_pages: Option<u64>,
+    /// Others of its cgroup die with it.
+    is_of_group: bool,
     is_logged: bool,
     is_told: bool,
     is_shown: bool,
@@ -72,7 +79,13 @@ impl Known {
     fn settles_at(&self) -> MonotonicNs {
         match self.is_whole() {
             true => self.at,
-            false => (self.last + SETTLE_NS).min(self.at + LATEST_NS),
+            false => {
+                let (settle, latest) = match self.is_of_group {
+                    true => (GROUP_SETTLE_NS, GROUP_LATEST_NS),
+                    false => (SETTLE_NS, LATEST_NS),
+                };
+                (self.last + settle).min(self.at + latest)
+            }
         }
     }
 
@@ -88,7 +101,8 @@ impl Known {
     fn is_by(&self, reading: &KillReading) -> bool {
         self.kill.kind != KillKind::Signal
             && self.killer_tid == reading.killer_tid
-            && self.is_near(reading.at, TOGETHER_NS)
+            && reading.at.since_ns(self.last) <= TOGETHER_NS
+            && self.at.since_ns(reading.at) <= TOGETHER_NS
     }
 }
 
@@ -164,6 +178,7 @@ impl Kills {
                 .find(|known| known.is_by(reading))
         {
             first.last = reading.at;
+            first.is_of_group = true;
             first.kill.group.push(named(reading));
             return;
         }
@@ -192,6 +207,7 @@ impl Kills {
             killer_tid: reading.killer_tid,
             mm: reading.victim.mm,
             total_pages: request.map(|request| request.total_pages),
+            is_of_group: kind == KillKind::Oom && view.whole.contains(&reading.victim.cgroup),
             is_logged: false,
             is_told: false,
             is_shown: false,
@@ -266,6 +282,7 @@ impl Kills {
             killer_tid: 0,
             mm: 0,
             total_pages: None,
+            is_of_group: false,
             is_logged: true,
             is_told: false,
             is_shown: false,

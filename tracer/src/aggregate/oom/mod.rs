@@ -59,6 +59,8 @@ pub struct OomReading {
     pub page_bytes: u64,
     /// What the hooks saw, in order.
     pub kills: Vec<KillReading>,
+    /// Cgroups of victims, of which all die with one.
+    pub whole: Vec<u64>,
     /// Names of functions in the kills' stacks.
     pub functions: Vec<(u64, Text)>,
     /// What the kernel's log says, in order.
@@ -130,6 +132,7 @@ impl OomAggregate {
         let view = View {
             page_bytes: self.page_bytes,
             names: &self.names,
+            whole: &reading.whole,
             users,
         };
         let functions: HashMap<u64, &Text> = reading
@@ -305,6 +308,7 @@ impl OomAggregate {
         let view = View {
             page_bytes: self.page_bytes,
             names: &self.names,
+            whole: &[],
             users,
         };
         let among = self.processes.iter().filter(|process| is_among(process));
@@ -352,6 +356,8 @@ fn each_once(tasks: &[MemoryReading]) -> Vec<MemoryReading> {
 struct View<'a> {
     page_bytes: u64,
     names: &'a HashMap<u64, Text>,
+    /// Cgroups that are killed whole.
+    whole: &'a [u64],
     users: &'a Users,
 }
 

@@ -166,6 +166,23 @@ impl MemoryCgroups {
         self.names.get(&id).cloned()
     }
 
+    /// Whether all of it dies when one of it is chosen: it or one above has
+    /// `memory.oom.group` (`mem_cgroup_get_oom_group`, mm/memcontrol.c). One above the
+    /// cgroup that is out of memory does not count, and nobody knows here which that is.
+    pub fn is_killed_whole(&mut self, id: u64) -> bool {
+        let (Some(path), Some(hierarchy)) = (self.by_id(id), &self.hierarchy) else {
+            return false;
+        };
+        let levels = Path::new(path.as_str().trim_start_matches('/')).ancestors();
+        levels.map(|level| hierarchy.root.join(level)).any(|place| {
+            let files = Files {
+                directory: &place,
+                version: hierarchy.version,
+            };
+            files.is_oom_group()
+        })
+    }
+
     /// The cgroup of the last reading that this one is, or else is in: the one whose
     /// limit holds for a cgroup without. `None` where there is no such, or the
     /// cgroup was not there.

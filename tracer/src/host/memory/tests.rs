@@ -157,6 +157,11 @@ fn memory_of_v2_is_read() {
     );
     assert_eq!(cgroups.by_id(plain).unwrap().as_str(), "/a.slice/plain");
     assert_eq!(cgroups.by_id(root).unwrap().as_str(), "/");
+    // The group of one above is that of all below it.
+    assert_eq!(
+        [root, slice, plain, inner, 1].map(|id| cgroups.is_killed_whole(id)),
+        [false, true, true, true, false]
+    );
     assert_eq!((cgroups.left_out(), cgroups.unreadable()), (0, 0));
 }
 

@@ -309,6 +309,73 @@ fn who_dies_with_the_victim_is_no_kill_of_its_own() {
     assert_eq!(world.snapshot().killed, 3);
 }
 
+/// Each victim has a line for the console: on a slow one they die far apart.
+#[test]
+fn a_cgroup_is_told_whole_however_slow_the_console() {
+    const LINE: u64 = 160 * MS;
+    let mut world = World::new();
+    let die = |world: &mut World, n: u64, pid: u32, frames: &[u64], whole: &[u64]| {
+        let at = BEGAN + n * LINE;
+        world.now = at;
+        let kills = vec![
+            seen(Seen::SignalledByKernel, at - 1, pid, &[]),
+            seen(Seen::Marked, at, pid, frames),
+        ];
+        let reading = OomReading {
+            kills,
+            whole: whole.to_vec(),
+            ..OomReading::default()
+        };
+        world.read(MS, reading)
+    };
+    assert!(die(&mut world, 1, 70, &[0, 1], &[7]).is_empty());
+    // Ten of them, for longer than what belongs to a kill may be apart.
+    for n in 2..=10 {
+        let told = die(&mut world, n, 69 + n as u32, &[2, 0, 1], &[7]);
+        assert!(told.is_empty(), "{n}: {told:?}");
+        assert!(world.kills(LINE / 2, Vec::new()).is_empty(), "{n}");
+    }
+    let told = world.kills(300 * MS, Vec::new());
+    let [kill] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    let group: Vec<_> = kill.group.iter().map(|one| one.pid).collect();
+    assert_eq!(kill.victim.pid, 70);
+    assert_eq!(group, (71..80).collect::<Vec<u32>>());
+    assert_eq!(world.snapshot().killed, 10);
+    // One that is not killed whole is told as soon as ever.
+    let at = BEGAN + 20 * LINE;
+    assert!(die(&mut world, 20, 90, &[0, 1], &[8]).is_empty());
+    assert_eq!(
+        world.aggregate.settles_at(),
+        Some(MonotonicNs(at + 40 * MS))
+    );
+}
+
+/// Somebody waits for the event: a group without an end is told all the same.
+#[test]
+fn a_cgroup_that_dies_for_long_is_not_waited_for() {
+    let mut world = World::new();
+    let mut told = Vec::new();
+    let mut pid = 70;
+    while told.is_empty() {
+        let at = world.now + 100 * MS;
+        let frames = if pid == 70 { &[0, 1][..] } else { &[2, 0, 1] };
+        let reading = OomReading {
+            kills: vec![
+                seen(Seen::SignalledByKernel, at - 1, pid, &[]),
+                seen(Seen::Marked, at, pid, frames),
+            ],
+            whole: vec![7],
+            ..OomReading::default()
+        };
+        told = world.read(100 * MS, reading);
+        pid += 1;
+    }
+    assert_eq!(world.now, BEGAN + 2_100 * MS);
+    assert_eq!(told[0].group.len(), 20);
+}
+
 #[test]
 fn a_signal_of_a_process_is_told_at_once() {
     let mut world = World::new();
