@@ -13,6 +13,7 @@ use super::{checked, socket::raw_address};
 
 /// The flags of a segment (RFC 9293).
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 /// Its header without options, and those of IP.
 const TCP_BYTES: usize = 20;
@@ -118,6 +119,15 @@ impl Wire {
     pub fn wrong_ack(&self, answer: &SynAck) -> io::Result<()> {
         let number = answer.number.wrapping_add(0x5a5a);
         self.ack(&SynAck { number, ..*answer })
+    }
+
+    /// Ends a connection on which nothing was sent: else the server waits for answers as it
+    /// closes it.
+    ///
+    /// # Errors
+    /// The kernel does not send it.
+    pub fn reset(&self, answer: &SynAck) -> io::Result<()> {
+        self.send(answer.to, RST, FIRST + 1, 0, &[])
     }
 
     /// SYN-ACKs that have come since the last time.

@@ -8,7 +8,11 @@ use serde_json::Value;
 use tests::{
     assert_near,
     lanes::Test,
-    tcp::{listener::Has, seen::list, wire::Wire},
+    tcp::{
+        listener::Has,
+        seen::list,
+        wire::{SynAck, Wire},
+    },
     test,
     time::{host_or_guest, wall_ns},
     tracer::{Snapshot, Tracer, number},
@@ -63,12 +67,20 @@ fn how_hooked(tracer: &Tracer) -> Option<&'static str> {
     }
     let hooks = list(&tracer.start["hooks"]).iter();
     let its = hooks.filter(|hook| FUNCTIONS.iter().any(|name| hook["name"] == *name));
-    let mut vias = its.filter_map(|hook| hook["via"].as_str()?.split(' ').next());
+    let vias = its.filter_map(|hook| hook["via"].as_str()?.split(' ').next());
     // At a function's end the words are fexit and kretprobe.
-    match vias.all(|via| matches!(via, "fentry" | "fexit")) {
-        true => Some("fentry"),
-        false => Some("kprobe"),
-    }
+    let mut ways: Vec<&'static str> = vias
+        .map(|via| match via {
+            "fentry" | "fexit" => "fentry",
+            "kprobe" | "kretprobe" => "kprobe",
+            other => panic!("hooked by {other}"),
+        })
+        .collect();
+    ways.dedup();
+    let [way] = ways.as_slice() else {
+        panic!("hooked by {ways:?}");
+    };
+    Some(way)
 }
 
 /// Segments that clients send, whom nobody answers in the end: the options they ask for.
@@ -76,24 +88,27 @@ const KINDS: [(u32, bool, u16); 3] = [(0, true, 1460), (1, false, 1460), (2, fal
 /// Clients of each kind.
 const CLIENTS: u32 = 40;
 
-/// Clients that come by cookie, and of each a cookie that is none.
-fn come(server: &Server) {
+/// Clients that come by cookie, and of each a cookie that is none: what is answered.
+fn come(server: &Server) -> Vec<(Wire, Vec<SynAck>)> {
     server.within_promptly(|| {
-        for (kind, has_time, mss) in KINDS {
+        let come = |(kind, has_time, mss)| {
             let wire = Wire::new(server.to, has_time).expect("raw sockets");
             let wire = wire.with_mss(mss);
             for n in 0..CLIENTS {
                 wire.syn(wire.stranger(kind * 1_000 + n)).expect("a SYN");
             }
             thread::sleep(Duration::from_millis(300));
-            for answer in wire.answers() {
+            let answers = wire.answers();
+            for answer in &answers {
                 // Nobody knows the connection yet: it is looked at as a cookie.
-                wire.wrong_ack(&answer).expect("an ACK");
-                wire.ack(&answer).expect("an ACK");
+                wire.wrong_ack(answer).expect("an ACK");
+                wire.ack(answer).expect("an ACK");
             }
             thread::sleep(Duration::from_millis(300));
-        }
-    });
+            (wire, answers)
+        };
+        KINDS.into_iter().map(come).collect()
+    })
 }
 
 /// What connections by cookie have lost is what the server's own sockets say: over IPv4 and
@@ -107,14 +122,15 @@ fn what_cookies_cost_is_told() {
     }
     let mut tracers = tracers(&servers);
     let before = servers.each_ref().map(Server::counters);
-    let ((), all) = watch(&mut tracers, || {
+    let (clients, all) = watch(&mut tracers, || {
         thread::scope(|scope| {
-            for server in &servers {
-                scope.spawn(move || come(server));
-            }
-        });
+            let both = servers
+                .each_ref()
+                .map(|server| scope.spawn(|| come(server)));
+            both.map(|clients| clients.join().expect("no panic"))
+        })
     });
-    for (server, before) in servers.iter_mut().zip(before) {
+    for ((server, before), clients) in servers.iter_mut().zip(before).zip(clients) {
         let mut line = || Has::said(&server.workload.line()).expect("what it has");
         let has: Vec<Has> = (0..3 * CLIENTS).map(|_| line()).collect();
         let after = server.counters();
@@ -123,6 +139,11 @@ fn what_cookies_cost_is_told() {
         assert_eq!(of("SyncookiesFailed"), u64::from(3 * CLIENTS));
         for (tracer, snapshots) in tracers.iter().zip(&all) {
             assert_cost(server, snapshots, &has, how_hooked(tracer).is_some());
+        }
+        for (wire, answers) in &clients {
+            let mut each = answers.iter();
+            each.try_for_each(|answer| wire.reset(answer))
+                .expect("resets");
         }
     }
 }
