@@ -20,7 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_reset_storm_is_told)
         .serial("resets by reason are counted for the whole host")
         .contract(),
-    test!(a_peer_that_is_gone_is_told),
+    test!(a_peer_that_is_gone_is_told).limit_s(240),
 ];
 
 /// nginx closes a connection that was idle for a second: TIME_WAIT is its own. Where the
@@ -158,9 +158,9 @@ fn a_peer_that_is_gone_is_told() {
     assert_eq!(dead["timer"]["kind"], "on");
     assert!(number(&dead["timer"]["retransmits"]) >= 3.0);
     let age = number(&dead["age_ns"]) / NS;
-    // Sockets are counted each 10 s, later where that takes long: all that others have are
-    // counted with them.
-    assert!((9.0..=host_or_guest(40.0, 60.0)).contains(&age), "{age}");
+    // Sockets are counted each 10 s, or after 500 times as long as that takes: all that others
+    // have are counted with them, and tracer may wait for a CPU meanwhile.
+    assert!((9.0..=90.0).contains(&age), "{age}");
     assert!(age <= since_closed, "{age} s of {since_closed}");
     // Else they would end in the middle of a test that counts all transitions.
     joined.mend().expect("it is whole again");

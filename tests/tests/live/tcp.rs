@@ -327,10 +327,7 @@ fn with_many_idle_sockets_the_start_is_little_later() {
     let started = || {
         let begin = monotonic_ns();
         let tracer = Tracer::start(&["--interval", "1s"]);
-        let (took_ns, (_, wait_ns)) = (
-            monotonic_ns() - begin,
-            schedstat::of_task(tracer.pid()),
-        );
+        let (took_ns, (_, wait_ns)) = (monotonic_ns() - begin, schedstat::of_task(tracer.pid()));
         (tracer, took_ns.saturating_sub(wait_ns) as f64 / NS)
     };
     let memory = |snapshot: &Snapshot| number(&snapshot.0["self"]["rss_bytes"]) / 1e6;
