@@ -17,7 +17,7 @@ use tests::{
         untold::{All, Untold},
     },
     test,
-    time::{NS, host_or_guest, monotonic_ns, wall_ns},
+    time::{NS, eventually, host_or_guest, monotonic_ns, wall_ns},
     tracer::{Snapshot, Tracer, number},
 };
 
@@ -348,4 +348,12 @@ fn with_many_idle_sockets_the_start_is_little_later() {
         "{with} s, and {without} s without them"
     );
     workload.go();
+    drop((workload, tracer));
+    // Their processes need a moment to close them, in which others would count them.
+    let are_gone = || {
+        let sockets = tcp::diag::sockets().expect("sock_diag");
+        let states = tcp::diag::count(&sockets);
+        states.get("ESTABLISHED").copied().unwrap_or(0) < connections / 100
+    };
+    assert!(eventually(60.0, are_gone), "the connections are closed");
 }
