@@ -10,6 +10,8 @@ mod check_guest;
 mod check_idle;
 mod check_limits;
 mod check_network;
+mod cost;
+mod faults;
 mod guest;
 mod memory_v1;
 mod nodes;
@@ -24,6 +26,8 @@ fn main() -> std::process::ExitCode {
         check_idle::TESTS,
         check_limits::TESTS,
         check_network::TESTS,
+        cost::TESTS,
+        faults::TESTS,
         guest::TESTS,
         memory_v1::TESTS,
         nodes::TESTS,
