@@ -14,9 +14,9 @@ pub fn of_process(pid: u32) -> (u64, u64) {
         })
 }
 
-/// The same of its first thread.
-pub fn of_first_thread(pid: u32) -> (u64, u64) {
-    parse(&fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default())
+/// The same of one task, by its thread id.
+pub fn of_task(tid: u32) -> (u64, u64) {
+    parse(&fs::read_to_string(format!("/proc/{tid}/schedstat")).unwrap_or_default())
 }
 
 /// The same of the calling thread.

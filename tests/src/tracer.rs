@@ -63,7 +63,7 @@ impl Tracer {
     /// Starts one and waits until every hook is attached.
     pub fn start(args: &[&str]) -> Self {
         let mut child = command()
-            .args(["run", "--format", "json", "--top", "1000"])
+            .args(stream::RUN)
             .args(args)
             .stdout(Stdio::piped())
             .spawn()

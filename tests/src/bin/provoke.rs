@@ -8,17 +8,20 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    sync::mpsc,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
 
 use tests::{
-    blocking::{self, block},
+    blocking::{self, Blocked, block, block_and_measure},
     inotify,
     memory::workloads as memory,
-    pace::{paced, say},
-    tcp, throughput,
+    pace::{paced, say, say_numbers},
+    schedstat, tcp, throughput,
     time::{clock_ns, monotonic_ns, wall_ns},
 };
 
@@ -39,10 +42,24 @@ fn main() {
     };
     match word(0) {
         "vfork" => paced(|| blocked_once(number(1))),
-        "burst" => paced(|| burst(number(1), number(2), number(3))),
+        "burst" => paced(|| burst(number(2), number(3), || block(number(1)))),
+        "burst-measured" => {
+            if !word(4).is_empty() {
+                name(word(4).as_bytes());
+            }
+            let mut sum = Blocked::default();
+            paced(|| {
+                let one = || block_and_measure(number(1), &mut sum);
+                burst(number(2), number(3), one);
+                say_numbers([sum.slept, sum.ns]);
+            });
+        }
         "hog" => paced(|| hog(number(1), number(2))),
         "naps" => paced(|| naps(number(1), number(2), number(3), number(4))),
-        "storm" => paced(|| storm(number(1), number(2), number(3))),
+        "storm" => {
+            let of_name = if word(4).is_empty() { "storm" } else { word(4) };
+            paced(|| storm(number(1), number(2), number(3), of_name));
+        }
         "name" => {
             name(&bytes_of_hex(word(1)));
             paced(|| blocked_once(number(2)));
@@ -145,11 +162,12 @@ fn blocked_once(ms: u64) {
     block(ms);
 }
 
-/// Blocks `count` times for `ms`, a time every `every_ms`.
-fn burst(ms: u64, every_ms: u64, count: u64) {
+/// Blocks `count` times, a time every `every_ms`. One that measures says, before `done`,
+/// how often it slept and for how many ns it was blocked.
+fn burst(every_ms: u64, count: u64, mut block: impl FnMut()) {
     let begin = monotonic_ns();
     for i in 0..count {
-        block(ms);
+        block();
         if i + 1 == count {
             // An interval in which a process did next to nothing has no row for it,
             // and nobody would be told of a last end that is all there is of it.
@@ -202,10 +220,13 @@ fn hog(threads: u64, ms: u64) {
 /// says how many ns they neither ran nor had asked to sleep. They live on, so that
 /// the kernel's own figures of them can be read.
 fn naps(threads: u64, run_ms: u64, nap_ms: u64, ms: u64) {
-    let (sender, waits) = mpsc::channel();
+    let waited = Arc::new(AtomicU64::new(0));
+    let all_are_over = Arc::new(Barrier::new(threads as usize + 1));
     for _ in 0..threads {
-        let sender = sender.clone();
+        let (waited, all_are_over) = (Arc::clone(&waited), Arc::clone(&all_are_over));
         thread::spawn(move || {
+            // What it waited for until here, before its first sleep.
+            let first_ns = schedstat::of_thread().1;
             let begin = monotonic_ns();
             let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
             let cpu_before = cpu_ns();
@@ -218,19 +239,20 @@ fn naps(threads: u64, run_ms: u64, nap_ms: u64, ms: u64) {
             }
             let spent_ns = cpu_ns() - cpu_before + asked_ns;
             let wait_ns = (monotonic_ns() - begin).saturating_sub(spent_ns);
-            let _ = sender.send(wait_ns);
+            waited.fetch_add(first_ns + wait_ns, Ordering::Relaxed);
+            all_are_over.wait();
             loop {
                 thread::park();
             }
         });
     }
-    let waited: u64 = waits.iter().take(threads as usize).sum();
-    say(&waited.to_string());
+    all_are_over.wait();
+    say(&waited.load(Ordering::Relaxed).to_string());
 }
 
-/// Forks `rate` processes a second for `ms`, each spends `cpu_ms` of CPU.
-fn storm(rate: u64, cpu_ms: u64, ms: u64) {
-    name(b"storm");
+/// Forks `rate` processes of a name a second for `ms`, each spends `cpu_ms` of CPU.
+fn storm(rate: u64, cpu_ms: u64, ms: u64, of_name: &str) {
+    name(of_name.as_bytes());
     // SAFETY: children are reaped by the kernel; no handler runs.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     let begin = monotonic_ns();

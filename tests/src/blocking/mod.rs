@@ -30,7 +30,7 @@ pub use fuse_locks::{chain, deep_chain, mutex, read, rwsem, statfs};
 pub use mmap_lock::mmap_lock;
 pub use reclaim::{reclaim, swap};
 pub use userfault::userfault;
-pub use vfork::{block, storm};
+pub use vfork::{Blocked, block, block_and_measure, storm};
 
 use std::{io, thread, time::Duration};
 

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     pace::{paced, say_numbers},
+    schedstat,
     time::{clock_ns, monotonic_ns, wall_ns},
 };
 
@@ -22,46 +23,79 @@ const SYNCED_MIB: u64 = 4;
 
 /// Writes and reads a file of `mib`, which has no name, in `directory` for `ms`.
 ///
-/// The second line is how many ns that was off the CPU, how many MiB were written,
-/// and how many were read.
+/// The second line is how many ns that was neither on a CPU nor a wait for one, how many
+/// MiB were written, and how many were read.
 pub fn reclaim(ms: u64, mib: u64, directory: &str) {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_TMPFILE);
     let file = must("a file", options.open(directory));
     paced(|| {
-        let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
-        let (cpu_before, before) = (cpu_ns(), monotonic_ns());
+        let clock = OffCpu::begin();
         say_numbers([0, u64::from(std::process::id()), wall_ns()]);
-        let (written, read) = must("the file", fill(&file, mib, before + ms * NS_PER_MS));
-        let off_cpu_ns = (monotonic_ns() - before).saturating_sub(cpu_ns() - cpu_before);
-        say_numbers([off_cpu_ns, written, read]);
+        let end_ns = clock.began_ns + ms * NS_PER_MS;
+        let (written, read) = must("the file", fill(&file, mib, end_ns));
+        say_numbers([clock.ns(), written, read]);
     });
 }
 
 /// Writes to each page of `mib` of its memory, again and again, for `ms`.
 ///
 /// In a cgroup that may have less, and with a swap area, it waits for pages that
-/// come back. The second line is how many ns it was off the CPU, and how many times
-/// it wrote.
+/// come back. Nobody can keep them in memory instead: they are noise, which cannot be
+/// compressed; nor read them ahead: each is far from the one before. The second line is
+/// how many ns it was neither on a CPU nor waited for one, and how many times it wrote.
 pub fn swap(ms: u64, mib: u64) {
     paced(|| {
-        let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
-        let (cpu_before, before) = (cpu_ns(), monotonic_ns());
-        let end_ns = before + ms * NS_PER_MS;
+        let clock = OffCpu::begin();
+        let end_ns = clock.began_ns + ms * NS_PER_MS;
         say_numbers([0, u64::from(std::process::id()), wall_ns()]);
-        let mut pages = vec![[0_u8; PAGE]; (mib << 20) as usize / PAGE];
+        let mut pages = vec![[0_u64; PAGE / 8]; (mib << 20) as usize / PAGE];
+        let (mut noise, count) = (1_u64, pages.len());
         let mut writes = 0;
-        while monotonic_ns() < end_ns {
-            let until_end = |_: &&mut [u8; PAGE]| monotonic_ns() < end_ns;
-            for page in pages.iter_mut().take_while(until_end) {
-                let byte = &mut std::hint::black_box(page)[0];
-                *byte = byte.wrapping_add(1);
-                writes += 1;
-            }
+        for page in pages.iter_mut().take_while(|_| monotonic_ns() < end_ns) {
+            page.fill_with(|| random(&mut noise));
+            writes += 1;
         }
-        let off_cpu_ns = (monotonic_ns() - before).saturating_sub(cpu_ns() - cpu_before);
-        say_numbers([off_cpu_ns, writes]);
+        while monotonic_ns() < end_ns {
+            let place = random(&mut noise) as usize % count;
+            let page = std::hint::black_box(&mut pages[place]);
+            page[0] = page[0].wrapping_add(1);
+            writes += 1;
+        }
+        say_numbers([clock.ns(), writes]);
     });
+}
+
+/// The next number of noise (xorshift64).
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// How long the calling thread neither ran nor waited for a CPU.
+struct OffCpu {
+    began_ns: u64,
+    spent_ns: u64,
+}
+
+impl OffCpu {
+    fn begin() -> Self {
+        Self {
+            spent_ns: spent_ns(),
+            began_ns: monotonic_ns(),
+        }
+    }
+
+    fn ns(&self) -> u64 {
+        let took_ns = monotonic_ns() - self.began_ns;
+        took_ns.saturating_sub(spent_ns() - self.spent_ns)
+    }
+}
+
+fn spent_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) + schedstat::of_thread().1
 }
 
 fn fill(file: &File, mib: u64, end_ns: u64) -> io::Result<(u64, u64)> {

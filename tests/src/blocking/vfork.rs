@@ -4,7 +4,8 @@ use std::{ffi::c_void, io, ptr, thread};
 
 use crate::{
     pace::{paced, say_numbers},
-    time::{monotonic_ns, wall_ns},
+    schedstat,
+    time::{clock_ns, monotonic_ns, wall_ns},
 };
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -12,7 +13,31 @@ const STACK: usize = 64 << 10;
 
 /// Blocks for so many ms: until a child, which sleeps, ends.
 pub fn block(ms: u64) {
-    vfork(&mut vec![0; STACK], ms);
+    reap(vfork(&mut vec![0; STACK], ms));
+}
+
+/// What the calls of a thread that blocked came to, by its own clock and the kernel's
+/// figures of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Blocked {
+    /// How often it slept: a child that has ended before its parent comes to wait for it
+    /// is not slept for.
+    pub slept: u64,
+    /// For how long it neither ran nor waited for a CPU, in ns.
+    pub ns: u64,
+}
+
+/// The same as [`block`], measured.
+pub fn block_and_measure(ms: u64, sum: &mut Blocked) {
+    let spent_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) + schedstat::of_thread().1;
+    let mut stack = vec![0; STACK];
+    let (slept_before, spent_before, before) = (sleeps(), spent_ns(), monotonic_ns());
+    let child = vfork(&mut stack, ms);
+    let (took, slept) = (monotonic_ns() - before, sleeps() - slept_before);
+    sum.ns += took.saturating_sub(spent_ns() - spent_before);
+    sum.slept += slept;
+    // Its child is not gone yet; this wait for it is not uninterruptible.
+    reap(child);
 }
 
 /// Threads that vfork children, which end at once, as fast as they can for `ms`.
@@ -34,7 +59,11 @@ pub fn storm(threads: u64, ms: u64) {
                     let mut stack = vec![0; STACK];
                     let (mut slept, mut count) = (0, 0);
                     while monotonic_ns() < end {
-                        slept += vfork(&mut stack, 0);
+                        let before = sleeps();
+                        let child = vfork(&mut stack, 0);
+                        // At most once, if it waits for no lock.
+                        slept += sleeps() - before;
+                        reap(child);
                         count += 1;
                     }
                     let _ = counted.send((slept, count));
@@ -58,20 +87,22 @@ pub fn storm(threads: u64, ms: u64) {
     });
 }
 
-/// How often this thread slept meanwhile: at most once, if it waits for no lock.
-fn vfork(stack: &mut [u8], ms: u64) -> u64 {
+/// A child that sleeps for so long; returns when it has left its parent's memory.
+fn vfork(stack: &mut [u8], ms: u64) -> i32 {
     // SAFETY: the stack is the child's alone and outlives it, since the parent
-    // sleeps until the child has ended.
+    // sleeps until the child has left it.
     unsafe {
         let top = stack.as_mut_ptr().add(stack.len());
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        let before = sleeps();
         let child = libc::clone(sleep_and_exit, top.cast(), flags, ms as *mut c_void);
-        let slept = sleeps() - before;
         assert!(child > 0, "clone: {}", io::Error::last_os_error());
-        libc::waitpid(child, ptr::null_mut(), 0);
-        slept
+        child
     }
+}
+
+fn reap(child: i32) {
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
 }
 
 /// How often this thread has gone to sleep.

@@ -27,18 +27,11 @@ use crate::{
 
 /// The way to hook functions of a shared tracer that nobody says more of.
 pub const AUTO: &str = "auto";
-/// Options of every shared tracer. The short leak age and interval are what makes tests of
-/// leaks quick; no test may ask for less.
-pub const ARGS: [&str; 8] = [
-    "--format",
-    "json",
-    "--top",
-    "1000",
-    "--interval",
-    "500ms",
-    "--leak-age",
-    "2s",
-];
+/// How every tracer of the tests is started.
+pub(crate) const RUN: [&str; 5] = ["run", "--format", "json", "--top", "1000"];
+/// Further options of every shared tracer. The short leak age and interval are what makes
+/// tests of leaks quick; no test may ask for less.
+pub const ARGS: [&str; 4] = ["--interval", "500ms", "--leak-age", "2s"];
 /// A reader that hears nothing for so long says that the tracer is gone, in s.
 const SILENCE_S: f64 = 60.0;
 /// The counters of the host from before the first tracer.
@@ -88,7 +81,7 @@ impl Streams {
 fn start(folder: &Path, way: &str) -> io::Result<Child> {
     fs::write(folder.join(BEFORE), host_oom_kills().to_string())?;
     command()
-        .arg("run")
+        .args(RUN)
         .args(ARGS)
         .args(["--function-hooks", way])
         .stdout(File::create(file(folder, way))?)

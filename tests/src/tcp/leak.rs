@@ -2,9 +2,10 @@
 //!
 //! The peer is a process of its own, which makes the connections at a rate, sends
 //! some bytes on each, and closes it once it was accepted. The workload says
-//! `{"pid","comm","peer_pid","port","sockets":[{"fd","local","remote","closed_ns"}]}`
+//! `{"pid","comm","peer_pid","port","sockets":[{"fd","local","remote","closed_ns",
+//! "over_ns"}]}`
 //! when all are in CLOSE_WAIT: who has them, by which descriptor, and when the peer
-//! closed each, by the wall clock.
+//! began to close each and had closed it, by the wall clock.
 
 use std::{
     hint::black_box,
@@ -164,12 +165,16 @@ impl Leak {
 
     /// What the workload says, once the peer has closed them all.
     fn said(self, pid: u32, comm: &str, peer: &Helper, held: &[Held]) -> Value {
-        let mut closed: Vec<(u16, u64)> = Vec::new();
+        let mut closed: Vec<(u16, [u64; 2])> = Vec::new();
         for _ in 0..self.count {
-            let mut report = [0; 10];
-            must("what the peer did", (&peer.pipe).read_exact(&mut report));
-            let [a, b, rest @ ..] = report;
-            closed.push((u16::from_ne_bytes([a, b]), u64::from_ne_bytes(rest)));
+            let (mut port, mut times) = ([0; 2], [[0; 8]; 2]);
+            let parts = [&mut port[..]]
+                .into_iter()
+                .chain(times.iter_mut().map(|t| &mut t[..]));
+            for part in parts {
+                must("what the peer did", (&peer.pipe).read_exact(part));
+            }
+            closed.push((u16::from_ne_bytes(port), times.map(u64::from_ne_bytes)));
         }
         peer.until_ended();
         let sockets: Vec<Value> = held
@@ -181,12 +186,13 @@ impl Leak {
                 let remote = must("an address", stream.peer_addr());
                 let ports = [local.port(), remote.port()];
                 let closed = closed.iter().find(|(port, _)| ports.contains(port));
-                let closed_ns = closed.expect("the peer said so").1;
+                let [closed_ns, over_ns] = closed.expect("the peer said so").1;
                 json!({
                     "fd": fd,
                     "local": local.to_string(),
                     "remote": remote.to_string(),
                     "closed_ns": closed_ns,
+                    "over_ns": over_ns,
                 })
             })
             .collect();
@@ -278,7 +284,8 @@ fn close(pipe: &mut UnixStream, port: u16, stream: TcpStream) -> io::Result<()> 
     pipe.read_exact(&mut [0])?;
     let closed_ns = wall_ns();
     drop(stream);
-    let report = [&port.to_ne_bytes()[..], &closed_ns.to_ne_bytes()].concat();
+    let times = [closed_ns, wall_ns()].map(u64::to_ne_bytes).concat();
+    let report = [&port.to_ne_bytes()[..], &times].concat();
     pipe.write_all(&report)
 }
 

@@ -230,6 +230,15 @@ impl Joined {
         self.ends[0].within(|| turn("cable0", false))
     }
 
+    /// Puts it in again, and waits until IPv4 comes through it.
+    ///
+    /// # Errors
+    /// No rights, or nothing comes.
+    pub fn mend(&self) -> io::Result<()> {
+        self.ends[0].within(|| turn("cable0", true))?;
+        self.wait_until_it_carries(false)
+    }
+
     /// Has an end look for strangers, who are nowhere, behind the other one: 198.18.0.0/15
     /// and 2001:2::/48 (RFC 2544, RFC 5180). What it sends them ends there.
     ///

@@ -78,11 +78,13 @@ impl Server {
         let (local, remote) = (stream.peer_addr()?, stream.local_addr()?);
         let closed_ns = wall_ns();
         drop(stream);
+        let over_ns = wall_ns();
         Ok(json!({
             "fd": fd,
             "local": local.to_string(),
             "remote": remote.to_string(),
             "closed_ns": closed_ns,
+            "over_ns": over_ns,
         }))
     }
 }

@@ -19,41 +19,88 @@ use std::{
 use super::{must, states::Transitions};
 
 const EVENT: &str = "events/sock/inet_sock_set_state";
+/// Room for what a test makes, for each CPU, in KiB: an event takes less than 100 bytes.
+const ROOM_KB: &str = "32768";
 
 /// Notes transitions while a thread of process 1 is current, until it is dropped.
-pub struct Untold {
-    tracefs: PathBuf,
-    instance: PathBuf,
-}
+pub struct Untold(Trace);
 
 impl Untold {
     /// Notes them from now on.
     pub fn watch() -> Self {
-        let word = RandomState::new().build_hasher().finish();
-        let tracefs = std::env::temp_dir().join(format!("tracefs-{word:x}"));
-        must("a folder", fs::create_dir(&tracefs));
-        must("tracefs", mount(&tracefs));
-        let instance = tracefs.join(format!("instances/untold-{word:x}"));
-        must("an instance of tracefs", fs::create_dir(&instance));
-        let all = Self { tracefs, instance };
         let threads = must("threads", fs::read_dir("/proc/1/task"));
         let is_current = |entry: io::Result<fs::DirEntry>| {
             let id = entry.ok()?.file_name();
             Some(format!("common_pid == {}", id.to_string_lossy()))
         };
         let filter: Vec<String> = threads.filter_map(is_current).collect();
-        all.write(&format!("{EVENT}/filter"), &filter.join(" || "));
-        all.write(&format!("{EVENT}/enable"), "1");
-        all
+        Self(Trace::begin(Some(&filter.join(" || "))))
     }
 
     /// Those since the last call.
     pub fn take(&self) -> Transitions {
+        self.0.take(|_| true)
+    }
+}
+
+/// Notes all transitions, until it is dropped: others than the test's own make some too.
+pub struct All(Trace);
+
+impl All {
+    /// Notes them from now on.
+    pub fn watch() -> Self {
+        Self(Trace::begin(None))
+    }
+
+    /// Those of sockets that have to do with none of these ports.
+    pub fn of_others(&self, ports: &[u16]) -> Transitions {
+        let is_own = |line: &str| {
+            let port = |key| word(line, key).and_then(|port| port.parse().ok());
+            let mut ends = ["sport=", "dport="].into_iter().filter_map(port);
+            ends.any(|port| ports.contains(&port))
+        };
+        self.0.take(|line| !is_own(line))
+    }
+}
+
+/// The kernel's trace of the event.
+struct Trace {
+    tracefs: PathBuf,
+    instance: PathBuf,
+}
+
+impl Trace {
+    fn begin(filter: Option<&str>) -> Self {
+        let word = RandomState::new().build_hasher().finish();
+        let tracefs = std::env::temp_dir().join(format!("tracefs-{word:x}"));
+        must("a folder", fs::create_dir(&tracefs));
+        must("tracefs", mount(&tracefs));
+        let instance = tracefs.join(format!("instances/untold-{word:x}"));
+        must("an instance of tracefs", fs::create_dir(&instance));
+        let trace = Self { tracefs, instance };
+        match filter {
+            Some(filter) => trace.write(&format!("{EVENT}/filter"), filter),
+            None => trace.write("buffer_size_kb", ROOM_KB),
+        }
+        trace.write(&format!("{EVENT}/enable"), "1");
+        trace
+    }
+
+    /// Transitions of the lines that are wanted since the last call.
+    fn take(&self, is_wanted: impl Fn(&str) -> bool) -> Transitions {
         let trace = must("a trace", fs::read_to_string(self.instance.join("trace")));
         self.write("trace", "");
+        let counts = trace.lines().find_map(|line| {
+            let (_, counts) = line.split_once("entries-in-buffer/entries-written: ")?;
+            counts.split_whitespace().next()?.split_once('/')
+        });
+        let (kept, written) = counts.expect("a trace says how much of it there is");
+        assert_eq!(kept, written, "the trace had no room");
         let mut all = Transitions::default();
         for line in trace.lines().filter(|line| line.contains("IPPROTO_TCP")) {
-            if let (Some(from), Some(to)) = (state(line, "oldstate="), state(line, "newstate=")) {
+            if let (Some(from), Some(to)) = (state(line, "oldstate="), state(line, "newstate="))
+                && is_wanted(line)
+            {
                 all.way(&[from, to], 1);
             }
         }
@@ -65,7 +112,7 @@ impl Untold {
     }
 }
 
-impl Drop for Untold {
+impl Drop for Trace {
     fn drop(&mut self) {
         // What is left of it does no harm.
         let _ = fs::write(self.instance.join(format!("{EVENT}/enable")), "0");
@@ -80,8 +127,12 @@ impl Drop for Untold {
 
 /// The state of `oldstate=TCP_FIN_WAIT1 newstate=TCP_FIN_WAIT2`, without its prefix.
 fn state<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    word(line, key)?.strip_prefix("TCP_")
+}
+
+fn word<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let (_, rest) = line.split_once(key)?;
-    rest.split_whitespace().next()?.strip_prefix("TCP_")
+    rest.split_whitespace().next()
 }
 
 fn mount(at: &Path) -> io::Result<()> {
@@ -113,5 +164,6 @@ mod tests {
         assert_eq!(state(line, "oldstate="), Some("FIN_WAIT1"));
         assert_eq!(state(line, "newstate="), Some("FIN_WAIT2"));
         assert_eq!(state("", "newstate="), None);
+        assert_eq!(word(line, "sport="), Some("1"));
     }
 }

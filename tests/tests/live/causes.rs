@@ -7,11 +7,24 @@ use tests::{
     filesystem::FileSystem,
     kernel,
     known::{Known, assert_cause, assert_chain, named, numbers, tracer},
+    lanes::Test,
     provoke::Workload,
-    skip,
+    skip, test,
     time::{NS, host_or_guest, wall_ns},
     tracer::{Snapshot, Tracer, number},
 };
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_parent_waits_for_the_child_of_its_vfork).contract(),
+    test!(a_page_of_a_userfaultfd_is_waited_for),
+    test!(a_frozen_file_system_is_named),
+    test!(the_process_behind_fuse_is_waited_for).contract(),
+    test!(the_holder_of_a_lock_is_named).contract(),
+    test!(a_queue_is_behind_its_root).contract(),
+    test!(a_chain_is_followed_to_its_root),
+    test!(who_forks_holds_the_mmap_lock),
+    test!(a_core_dump_waits_for_the_threads),
+];
 
 /// How long a workload that is looked at is blocked: not to its end in any test.
 const LONG_MS: &str = "60000";
@@ -29,7 +42,6 @@ fn looks(tracer: &mut Tracer) -> Vec<Snapshot> {
 }
 
 /// Parents of vfork, one of them since before tracer.
-#[test]
 fn a_parent_waits_for_the_child_of_its_vfork() {
     let vfork = || {
         let mut workload = Workload::ready(&["vfork", LONG_MS]);
@@ -68,9 +80,8 @@ fn child(pid: u32) -> u32 {
 }
 
 /// A read of a page that nobody fills.
-#[test]
 fn a_page_of_a_userfaultfd_is_waited_for() {
-    let mut tracer = tracer(&["--interval", "500ms"]);
+    let mut tracer = Tracer::shared();
     named(&mut tracer);
     let reader = match Known::blocked(&["userfault", LONG_MS]) {
         Ok(reader) => reader,
@@ -88,7 +99,6 @@ fn a_page_of_a_userfaultfd_is_waited_for() {
 }
 
 /// Four writers to a file system that is frozen.
-#[test]
 fn a_frozen_file_system_is_named() {
     let file_system = match FileSystem::new() {
         Ok(file_system) => file_system,
@@ -98,7 +108,7 @@ fn a_frozen_file_system_is_named() {
         ),
     };
     let directory = file_system.directory().to_str().expect("UTF-8").to_owned();
-    let mut tracer = tracer(&["--interval", "500ms"]);
+    let mut tracer = Tracer::shared();
     named(&mut tracer);
     let workload = Workload::ready(&["frozen", &directory, "4"]);
     file_system.freeze().expect("it can be frozen");
@@ -118,9 +128,8 @@ fn a_frozen_file_system_is_named() {
 }
 
 /// A read of a page, by io_schedule, that the file system's process does not answer.
-#[test]
 fn the_process_behind_fuse_is_waited_for() {
-    let mut tracer = tracer(&["--interval", "500ms"]);
+    let mut tracer = Tracer::shared();
     named(&mut tracer);
     let reader = match Known::blocked(&["fuse-read", LONG_MS]) {
         Ok(reader) => reader,
@@ -134,7 +143,6 @@ fn the_process_behind_fuse_is_waited_for() {
 }
 
 /// A mutex and a rwsem, whose holders sleep interruptibly.
-#[test]
 fn the_holder_of_a_lock_is_named() {
     let modes = ["fuse-mutex", "fuse-rwsem"];
     let early = match modes.map(|mode| Known::blocked(&[mode, LONG_MS])) {
@@ -164,9 +172,8 @@ fn assert_lock(blocked: &serde_json::Value) {
 }
 
 /// Five behind one, who waits for the file system's process.
-#[test]
 fn a_queue_is_behind_its_root() {
-    let mut tracer = tracer(&["--interval", "500ms"]);
+    let mut tracer = Tracer::shared();
     named(&mut tracer);
     let all = match Known::blocked(&["chain", LONG_MS]) {
         Ok(all) => all,
@@ -192,9 +199,8 @@ fn a_queue_is_behind_its_root() {
 }
 
 /// Each waits for the one before.
-#[test]
 fn a_chain_is_followed_to_its_root() {
-    let mut tracer = tracer(&["--interval", "500ms"]);
+    let mut tracer = Tracer::shared();
     named(&mut tracer);
     let all = match Known::blocked(&["deep-chain", LONG_MS]) {
         Ok(all) => all,
@@ -220,16 +226,15 @@ fn a_chain_is_followed_to_its_root() {
 }
 
 /// A process forks, and holds its mmap_lock meanwhile; another thread wants it.
-#[test]
 fn who_forks_holds_the_mmap_lock() {
     let ms = host_or_guest("8000", "5000");
     let mib = host_or_guest("8192", "2048");
-    let mut tracer = tracer(&["--interval", "500ms"]);
+    let mut tracer = Tracer::shared();
     named(&mut tracer);
-    let workload = Workload::ready(&["mmap-lock", ms, mib]);
+    let workload = Workload::nicely(&["mmap-lock", ms, mib]);
     let pid = workload.pid();
     let mut known = Known::begin(workload).expect("a thread that maps");
-    let (line, mut snapshots) = tracer.during(|| known.workload.line());
+    let (line, snapshots) = tracer.during(|| known.workload.line());
     let [blocked_ns, long, long_ns, forks, fork_ns] = numbers(&line)[..] else {
         panic!("five numbers: {line}");
     };
@@ -240,7 +245,6 @@ fn who_forks_holds_the_mmap_lock() {
         long_ns as f64 / NS,
         fork_ns as f64 / NS
     );
-    snapshots.extend(tracer.finish().0);
     let sum = |of: &dyn Fn(&Snapshot) -> f64| -> f64 {
         snapshots.iter().map(|s| of(s) * s.seconds()).sum()
     };
@@ -276,9 +280,8 @@ fn who_forks_holds_the_mmap_lock() {
 }
 
 /// A process dies with a core dump, and waits for a thread that cannot stop.
-#[test]
 fn a_core_dump_waits_for_the_threads() {
-    let mut tracer = tracer(&["--interval", "500ms"]);
+    let mut tracer = Tracer::shared();
     named(&mut tracer);
     let dump = match Known::blocked(&["core-dump", LONG_MS]) {
         Ok(dump) => dump,

@@ -209,7 +209,7 @@ fn it_starts_at_once() {
         let mut tracer = Tracer::start(&["--interval", "1s"]);
         // Where others want the CPUs too, both wait for one now and then.
         let ms = |tracer: &Tracer| {
-            let waits_ns = schedstat::of_first_thread(tracer.pid()).1 + own_ns() - waited_ns;
+            let waits_ns = schedstat::of_task(tracer.pid()).1 + own_ns() - waited_ns;
             (monotonic_ns() - began).saturating_sub(waits_ns) / 1_000_000
         };
         attached.push(ms(&tracer));

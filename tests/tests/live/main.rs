@@ -1,8 +1,10 @@
 //! The live tests: the real thing provoked on a real kernel, as root.
 //!
 //! Each module has a table of its tests, with where and beside what they may run; see
-//! `tests::lanes`. `live --list` shows them all.
+//! `tests::lanes`. `live --list` shows them all. Within a lane they begin in the order of
+//! the tables: those that take longest first.
 
+mod causes;
 mod check;
 mod check_cpu;
 mod check_disks;
@@ -10,15 +12,37 @@ mod check_guest;
 mod check_idle;
 mod check_limits;
 mod check_network;
+mod cookies;
 mod cost;
+mod events;
 mod faults;
 mod guest;
+mod leaks;
+mod listeners;
 mod memory_v1;
 mod nodes;
 mod oom;
+mod sockets;
+mod storms;
+mod syn;
+mod tcp;
+mod truth;
 
 fn main() -> std::process::ExitCode {
     tests::lanes::main(&[
+        truth::TESTS,
+        storms::TESTS,
+        sockets::TESTS,
+        causes::TESTS,
+        faults::TESTS,
+        leaks::TESTS,
+        oom::TESTS,
+        nodes::TESTS,
+        syn::TESTS,
+        cookies::TESTS,
+        tcp::TESTS,
+        events::TESTS,
+        guest::TESTS,
         check::TESTS,
         check_cpu::TESTS,
         check_disks::TESTS,
@@ -27,10 +51,6 @@ fn main() -> std::process::ExitCode {
         check_limits::TESTS,
         check_network::TESTS,
         cost::TESTS,
-        faults::TESTS,
-        guest::TESTS,
         memory_v1::TESTS,
-        nodes::TESTS,
-        oom::TESTS,
     ])
 }

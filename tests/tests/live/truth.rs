@@ -1,17 +1,61 @@
 //! Truth: tracer's figures against the kernel's own counters, on this kernel.
 
+use std::fs;
+
+use serde_json::Value;
 use tests::{
     affinity::Shuffle,
     assert_near,
     cgroup::Cgroup,
+    kernel,
+    known::numbers,
+    lanes::{
+        STORM_COMM, Test,
+        stream::{losses, recorded},
+    },
+    memory::host_oom_kills,
     provoke::Workload,
-    schedstat, skip,
-    time::{NS, host_or_guest, let_pass, wall_ns},
-    tracer::{Snapshot, Tracer, mean, number},
+    schedstat, skip, test,
+    time::{NS, eventually, host_or_guest, let_pass, wall_ns},
+    tracer::{Snapshot, Tracer, number},
 };
 
+pub(crate) const TESTS: &[Test] = &[
+    test!(the_load_of_the_samples).contract().limit_s(240),
+    test!(blocked_is_one_task_each_and_ages_are_true),
+    test!(every_short_episode_is_counted).contract(),
+    test!(run_and_wait_are_those_of_schedstat).contract(),
+    test!(what_sleeps_does_not_wait),
+    test!(short_lived_processes_are_counted).needs(&[STORM_COMM]),
+    test!(a_cgroup_has_what_its_tasks_used),
+    test!(throttled_is_told_from_waiting).contract(),
+    test!(the_kernels_samples_are_named)
+        .stream()
+        .contract()
+        .limit_s(300),
+    test!(kills_are_those_that_the_kernel_counts).stream(),
+];
+
+/// A figure of a process over snapshots, in seconds.
+fn seconds_of(snapshots: &[Snapshot], pid: u32, figure: &str) -> f64 {
+    let of = |s: &Snapshot| s.of_pid(pid, figure) * s.seconds();
+    snapshots.iter().map(of).sum()
+}
+
+/// A workload's next line, and that it sleeps again then: what it ran and waited is in the
+/// kernel's figures of it.
+fn line_and_rest(workload: &mut Workload) -> String {
+    let said = workload.line();
+    let stat = format!("/proc/{}/stat", workload.pid());
+    let sleeps = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") S "));
+    assert!(
+        eventually(10.0, sleeps),
+        "it waits for the end of its input"
+    );
+    said
+}
+
 /// Three tasks in D for 30 s, one of them since before tracer.
-#[test]
 fn blocked_is_one_task_each_and_ages_are_true() {
     let vfork = || {
         let mut workload = Workload::ready(&["vfork", "30000"]);
@@ -29,7 +73,7 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     snapshots.extend(tracer.snapshots(host_or_guest(23, 5)));
     for (workload, began) in late.iter().chain([&early]) {
         for snapshot in &snapshots {
-            // The interval is exact, the block lasts through it: the tolerance is the issue's.
+            // The interval is exact, and the block lasts through it.
             let blocked = snapshot.of_pid(workload.pid(), "blocked");
             assert_near("blocked", blocked, 1.0, 0.02);
             let age = snapshot
@@ -37,8 +81,10 @@ fn blocked_is_one_task_each_and_ages_are_true() {
                 .expect("it is blocked");
             let expected = snapshot.wall_ns() - began;
             // A CPU that stands still adds to the offset between the clocks, until a
-            // better reading comes.
-            let tolerance = host_or_guest(10.0, 100.0);
+            // better reading comes. And from its word to its wait for the child it may
+            // wait for a CPU: no longer than it ever did.
+            let waited_ms = schedstat::of_task(workload.pid()).1 as f64 / 1e6;
+            let tolerance = host_or_guest(10.0, 100.0) + waited_ms;
             assert_near(
                 "age in ms",
                 age as f64 / 1e6,
@@ -49,47 +95,74 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     }
     let (_, end, status) = tracer.finish();
     assert!(status.success());
-    let longest = &end["totals"]["episodes"][0];
-    assert_eq!(longest["pid"], early.0.pid(), "{longest}");
-    assert_eq!(longest["open"], true);
+    assert_longest(&end["totals"]["episodes"], early.0.pid());
+}
+
+/// The longest episodes are sorted, and that of a process is among them, open; unless all
+/// of them are as long as it was seen: other tasks may be blocked for longer.
+fn assert_longest(episodes: &Value, pid: u32) {
+    /// So many are kept.
+    const KEPT: usize = 10;
+    let episodes = episodes.as_array().expect("episodes");
+    let length = |episode: &Value| number(&episode["length_ns"]);
+    assert!(
+        episodes.is_sorted_by(|a, b| length(a) >= length(b)),
+        "the longest come first: {episodes:?}"
+    );
+    match episodes.iter().position(|episode| episode["pid"] == pid) {
+        Some(place) => {
+            println!("{place} episodes of others are longer");
+            assert_eq!(episodes[place]["open"], true);
+        }
+        None => {
+            let least = host_or_guest(25.0, 7.0) * NS;
+            let is_longer = |episode| length(episode) >= least;
+            let others = episodes.iter().filter(|episode| is_longer(episode));
+            assert!(others.count() >= KEPT, "it is missing: {episodes:?}");
+        }
+    }
 }
 
 /// Bursts: 50 ms in every 100 ms, for 10 s.
-#[test]
 fn every_short_episode_is_counted() {
     let count: u32 = host_or_guest(100, 60);
-    let mut workload = Workload::ready(&["burst", "50", "100", &count.to_string()]);
+    let mut workload = Workload::ready(&["burst-measured", "50", "100", &count.to_string()]);
     let pid = workload.pid();
-    let mut tracer = Tracer::start(&["--interval", "1s"]);
-    let began_ns = wall_ns();
+    let mut tracer = Tracer::shared();
     workload.go();
-    let ((said, ended_ns), mut snapshots) = tracer.during(|| (workload.line(), wall_ns()));
-    assert_eq!(said, "done");
+    let (line, snapshots) = tracer.during(|| {
+        let line = workload.line();
+        assert_eq!(workload.line(), "done");
+        line
+    });
+    let [slept, blocked_ns] = numbers(&line)[..] else {
+        panic!("two numbers: {line}");
+    };
+    // While its parent stands still or waits for a CPU, the child sleeps on; it may have
+    // slept enough before its parent comes to wait for it, which then is not blocked.
+    let missed = f64::from(count) * 0.1;
+    assert_near("sleeps", slept as f64, count.into(), missed);
     let episodes: f64 = snapshots.iter().map(|s| s.of_pid(pid, "episodes")).sum();
-    // While an emulated CPU stands still, the child sleeps for longer; it may have slept
-    // enough before its parent comes to wait for it, which then is not blocked.
-    let missed = host_or_guest(0.0, 2.0);
-    assert_near("episodes", episodes, count.into(), missed);
-    // 50 ms is what the child sleeps; waking and exit add some 0.1 ms each.
-    snapshots.retain(|s| s.began_ns() >= began_ns && s.wall_ns() <= ended_ns);
-    assert_near(
-        "blocked",
-        mean(&snapshots, |s| s.of_pid(pid, "blocked")),
-        0.5,
-        host_or_guest(0.03, 0.1),
-    );
+    assert_near("episodes", episodes, slept as f64, 0.0);
+    // Of 50 ms at least, or they would not say much.
+    let blocked_s = blocked_ns as f64 / NS;
+    assert!(blocked_s >= 0.045 * slept as f64, "{blocked_s} s");
+    // By its own clock, less its CPU time and its wait for a CPU, which the kernel counts
+    // from a moment after the waking on: on an emulated CPU that is a while.
+    let tolerance = blocked_s * host_or_guest(0.02, 0.1);
+    let blocked = seconds_of(&snapshots, pid, "blocked");
+    assert_near("blocked in s", blocked, blocked_s, tolerance);
 }
 
 /// Hogs, twice as many as CPUs: run and wait against schedstat.
-#[test]
 fn run_and_wait_are_those_of_schedstat() {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let seconds: usize = host_or_guest(10, 6);
     let ms = (seconds * 1000).to_string();
     let mut hogs: Vec<_> = (0..cpus * 2)
-        .map(|_| Workload::ready(&["hog", "1", &ms]))
+        .map(|_| Workload::nicely(&["hog", "1", &ms]))
         .collect();
-    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    let mut tracer = Tracer::shared();
     tracer.snapshot();
     let read = |hogs: &[Workload]| -> Vec<_> {
         let hogs = hogs.iter();
@@ -97,37 +170,33 @@ fn run_and_wait_are_those_of_schedstat() {
     };
     let before = read(&hogs);
     hogs.iter_mut().for_each(Workload::go);
-    let lines = |hogs: &mut [Workload]| hogs.iter_mut().map(Workload::line).collect::<Vec<_>>();
+    let lines = |hogs: &mut [Workload]| hogs.iter_mut().map(line_and_rest).collect::<Vec<_>>();
     let (said, snapshots) = tracer.during(|| lines(&mut hogs));
     assert!(said.iter().all(|line| line == "done"), "{said:?}");
     // All hogs sleep: none is in a wait that schedstat would not have yet.
     let after = read(&hogs);
     tracer.assert_averages();
     for (hog, (before, after)) in hogs.iter().zip(before.iter().zip(&after)) {
-        let total = |figure: &str| -> f64 {
-            snapshots
-                .iter()
-                .map(|s| s.of_pid(hog.pid(), figure) * s.seconds())
-                .sum()
-        };
-        // 0.3 %: a second with less than 5 ms of a process has no row for it.
+        let total = |figure: &str| seconds_of(&snapshots, hog.pid(), figure);
         let (run, wait) = (after.0 - before.0, after.1 - before.1);
         let (run, wait) = (run as f64 / NS, wait as f64 / NS);
-        assert_near("run in s", total("running"), run, run * 0.003);
-        assert_near("wait in s", total("waiting"), wait, wait * 0.003);
+        // Besides 0.3 %, 5 ms: an interval with less than 2.5 ms of a process has no row
+        // for it, and there are two that it does not fill.
+        let tolerance = |all: f64| all * 0.003 + 0.005;
+        assert_near("run in s", total("running"), run, tolerance(run));
+        assert_near("wait in s", total("waiting"), wait, tolerance(wait));
     }
 }
 
 /// Threads that run a little, sleep a lot and are moved from CPU to CPU. From 6.12
 /// one that sleeps can still be queued; when it is moved then, the kernel calls its
 /// sleep run delay (`sched_info_enqueue`, kernel/sched/stats.h).
-#[test]
 fn what_sleeps_does_not_wait() {
     let seconds: usize = host_or_guest(10, 6);
     let ms = (seconds * 1000).to_string();
-    let mut hog = Workload::ready(&["hog", "1", &ms]);
+    let mut hog = Workload::nicely(&["hog", "1", &ms]);
     let mut naps = Workload::ready(&["naps", "12", "2", "60", &ms]);
-    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    let mut tracer = Tracer::shared();
     tracer.snapshot();
     hog.go();
     naps.go();
@@ -140,22 +209,18 @@ fn what_sleeps_does_not_wait() {
         most
     });
     let by_kernel = schedstat::of_process(pid).1 as f64 / NS;
-    let sum = |figure: &str| -> f64 {
-        let sum = |s: &Snapshot| s.of_pid(pid, figure) * s.seconds();
-        snapshots.iter().map(sum).sum()
-    };
+    let sum = |figure: &str| seconds_of(&snapshots, pid, figure);
     let total = sum("waiting");
     assert!(sum("running") > 0.1, "it is seen: {}", sum("running"));
     // What a thread neither ran nor had asked to sleep is its wait, and timers that
     // came late. A wait that began at a waking is known to some microseconds.
     println!("waiting: {total:.4} s, at most {most:.4} s; by schedstat {by_kernel:.4} s");
-    // Threads also wait before they begin, and so does the one that started them.
+    // The thread that starts them and is woken by the last of them waits, too.
     let most = most * 1.01 + 0.1;
     assert!(total <= most, "{total} s is more than {most} s");
 }
 
 /// 200 processes a second that live for 5 ms of CPU.
-#[test]
 fn short_lived_processes_are_counted() {
     let cgroup = match Cgroup::new("tracer-storm") {
         Ok(cgroup) => cgroup,
@@ -165,16 +230,18 @@ fn short_lived_processes_are_counted() {
     let (rate, length_s): (u32, u32) = host_or_guest((200, 10), (40, 6));
     let (each_s, ms) = (rate.to_string(), (length_s * 1000).to_string());
     let mut storm = Workload::ready_in(&["storm", &each_s, "5", &ms], &cgroup.directories());
-    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    let (pid, count) = (storm.pid(), f64::from(rate * length_s));
+    // The totals of the end have the ten largest groups alone. By name, the storm is one
+    // of them, whatever else runs.
+    let mut of_name = Tracer::start(&["--interval", "1s", "--by", "comm"]);
+    let mut of_each = Tracer::shared();
     let before = cgroup.usage_ns();
     storm.go();
     // With an interval more, in which the last children end.
-    let (said, _) = tracer.during(|| storm.line());
+    let ((said, snapshots), _) = of_name.during(|| of_each.during(|| storm.line()));
     assert_eq!(said, "done");
     let used = (cgroup.usage_ns() - before) as f64 / NS;
-    // Of the whole run: a row of an interval in which a single one ended is so
-    // small that it is part of `other`.
-    let totals = tracer.finish().1["totals"].take();
+    let totals = of_name.finish().1["totals"].take();
     let seconds = number(&totals["duration_ns"]) / NS;
     let sum = |figure: &str| -> f64 {
         let groups = totals["groups"].as_array().expect("groups").iter();
@@ -183,12 +250,24 @@ fn short_lived_processes_are_counted() {
             .map(|group| number(&group[figure]))
             .sum()
     };
-    assert_near("exited", sum("exited"), f64::from(rate * length_s), 0.0);
+    assert_near("exited", sum("exited"), count, 0.0);
     assert_near("CPU in s", sum("running") * seconds, used, used * 0.03);
+    // By process they are a row for all that have ended. A row of an interval in which a
+    // single one ended may be so small that it is part of `other`.
+    let is_ended = |group: &Value| group["comm"] == "storm" && group["pid"].is_null();
+    let exited: f64 = snapshots.iter().map(|s| s.sum("exited", is_ended)).sum();
+    assert_near("exited by process", exited, count, 1.0);
+    let is_storm = |group: &Value| group["comm"] == "storm";
+    let of = |s: &Snapshot| s.sum("running", is_storm) * s.seconds();
+    let running: f64 = snapshots.iter().map(of).sum();
+    println!(
+        "the storm itself: {:.3} s",
+        seconds_of(&snapshots, pid, "running")
+    );
+    assert_near("CPU in s by process", running, used, used * 0.03);
 }
 
 /// The same by cgroup: the group has the cgroup's path.
-#[test]
 fn a_cgroup_has_what_its_tasks_used() {
     let cgroup = match Cgroup::new("tracer-group") {
         Ok(cgroup) => cgroup,
@@ -196,7 +275,7 @@ fn a_cgroup_has_what_its_tasks_used() {
     };
     let seconds: usize = host_or_guest(6, 4);
     let ms = (seconds * 1000).to_string();
-    let mut hog = Workload::ready_in(&["hog", "2", &ms], &cgroup.directories());
+    let mut hog = Workload::nicely_in(&["hog", "2", &ms], &cgroup.directories());
     let mut tracer = Tracer::start(&["--interval", "1s", "--by", "cgroup"]);
     tracer.snapshot();
     let before = cgroup.usage_ns();
@@ -209,88 +288,197 @@ fn a_cgroup_has_what_its_tasks_used() {
         .iter()
         .map(|s| s.sum("running", is_it) * s.seconds())
         .sum();
-    // A second with less than 5 ms of a group has no row for it.
-    assert_near("CPU in s", total, used, used * 0.003);
+    // A second with less than 5 ms of a group has no row for it, and there are two that it
+    // does not fill.
+    assert_near("CPU in s", total, used, used * 0.003 + 0.01);
     hog.end();
 }
 
-/// One thread limited to 20 % of a CPU.
-#[test]
+/// One thread limited to 10 % of a CPU.
 fn throttled_is_told_from_waiting() {
     let cgroup = match Cgroup::new("tracer-limit") {
         Ok(cgroup) => cgroup,
         Err(e) => skip!("throttled_is_told_from_waiting", "no cpu cgroup: {e}"),
     };
-    if let Err(e) = cgroup.limit(20_000) {
+    if let Err(e) = cgroup.limit(10_000) {
         skip!("throttled_is_told_from_waiting", "no bandwidth limits: {e}");
     }
-    let mut hog = Workload::ready_in(&["hog", "1", "17000"], &cgroup.directories());
-    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    let ms = host_or_guest("8000", "6000");
+    let mut hog = Workload::ready_in(&["hog", "1", ms], &cgroup.directories());
+    let pid = hog.pid();
+    let mut tracer = Tracer::shared();
+    let (run_before, before) = (schedstat::of_process(pid).0, cgroup.throttled_ns());
+    let began_ns = wall_ns();
     hog.go();
-    tracer.snapshots(2);
-    let before = cgroup.throttled_ns();
-    let snapshots = tracer.snapshots(host_or_guest(12, 6));
-    let seconds: f64 = snapshots.iter().map(Snapshot::seconds).sum();
+    let ((said, elapsed), snapshots) = tracer.during(|| {
+        let said = line_and_rest(&mut hog);
+        (said, (wall_ns() - began_ns) as f64 / NS)
+    });
+    assert_eq!(said, "done");
+    // It sleeps, and the next period has begun: none of its time is still to be counted.
+    let run = (schedstat::of_process(pid).0 - run_before) as f64 / NS;
     let throttled = (cgroup.throttled_ns() - before) as f64 / NS;
-    let total = |figure: &str| -> f64 {
-        snapshots
-            .iter()
-            .map(|s| s.of_pid(hog.pid(), figure) * s.seconds())
-            .sum()
-    };
-    // The kernel's own is read when the test gets to it.
+    let total = |figure: &str| seconds_of(&snapshots, pid, figure);
+    // Other load makes it wait, and leaves less of its time to be throttled.
+    let share = throttled / elapsed;
+    assert!(share > 0.2, "it needs to be throttled, and was for {share}");
     let tolerance = throttled * host_or_guest(0.05, 0.1);
     assert_near("throttled in s", total("throttled"), throttled, tolerance);
-    assert_near("running in s", total("running"), 0.2 * seconds, 0.2);
-    assert_near("waiting in s", total("waiting"), 0.0, 0.05 * seconds);
+    // As in `run_and_wait_are_those_of_schedstat`.
+    let tolerance = run * 0.003 + 0.005;
+    assert_near("running in s", total("running"), run, tolerance);
+    // What it neither ran nor was throttled of its time it waited, for others.
+    let all = total("running") + total("waiting") + total("throttled");
+    let tolerance = elapsed * host_or_guest(0.02, 0.05);
+    assert_near("all in s", all, elapsed, tolerance);
+    let waiting = elapsed - run - throttled;
+    let tolerance = elapsed * host_or_guest(0.05, 0.1);
+    assert_near("waiting in s", total("waiting"), waiting, tolerance);
     hog.end();
 }
 
-/// Hogs, sleepers in D and a fork storm for two minutes: the kernel's samples.
+/// How long the load of the kernel's samples lasts, in s: at least, and where too many of
+/// them were missed.
+fn length_of_samples() -> (u32, u32) {
+    host_or_guest((121, 121), (26, 61))
+}
+
+/// Hogs, sleepers in D, a burst and a fork storm, for so many seconds.
+struct SampledLoad(Vec<Workload>);
+
+impl SampledLoad {
+    fn begin(seconds: u32) -> Self {
+        let ms = ((seconds + 1) * 1000).to_string();
+        let bursts = (seconds * 1000 / 70).to_string();
+        let storms = host_or_guest("100", "20");
+        let hog = || Workload::nicely(&["hog", "1", &ms]);
+        let sleeper = || Workload::ready(&["vfork", &ms]);
+        let burst = || Workload::ready(&["burst", "30", "70", &bursts]);
+        // Not `storm`: those are counted by their name.
+        let storm = || Workload::nicely(&["storm", storms, "5", &ms, "shower"]);
+        let mut all = vec![hog(), hog(), hog(), sleeper(), sleeper(), burst(), storm()];
+        all.iter_mut().for_each(Workload::go);
+        Self(all)
+    }
+}
+
+/// What `the_kernels_samples_are_named` looks at, beside all that other tests do.
+fn the_load_of_the_samples() {
+    if recorded().is_none() {
+        println!("the test of the samples makes the load itself");
+        return;
+    }
+    let (seconds, _) = length_of_samples();
+    let load = SampledLoad::begin(seconds);
+    let_pass(f64::from(seconds));
+    assert_eq!(load.0.len(), 7);
+}
+
+/// Hogs, sleepers in D and a fork storm for two minutes: the kernel's samples. Beside other
+/// tests: all the samples of their time.
 ///
 /// A CPU that stands still for longer than the kernel waits for its count, ten
 /// ticks, is counted as it was five seconds before, and nobody can say who that
 /// was. An emulated one does now and then: a guest that begins with too many
 /// such samples is watched for longer, and half of them may be off.
-#[test]
 fn the_kernels_samples_are_named() {
-    let (seconds, longest): (u32, u32) = host_or_guest((121, 121), (26, 61));
-    let ms = ((longest + 1) * 1000).to_string();
-    let bursts = (longest * 1000 / 70).to_string();
-    let storms = host_or_guest("100", "20");
-    let mut tracer = Tracer::start(&["--interval", "1s"]);
-    let hog = || Workload::ready(&["hog", "1", &ms]);
-    let sleeper = || Workload::ready(&["vfork", &ms]);
-    let burst = || Workload::ready(&["burst", "30", "70", &bursts]);
-    let storm = || Workload::ready(&["storm", storms, "5", &ms]);
-    let mut all = [hog(), hog(), hog(), sleeper(), sleeper(), burst(), storm()];
-    all.iter_mut().for_each(Workload::go);
-    let (least, most_off) = host_or_guest((0.95, 0.1), (0.5, 5.0));
-    let mut snapshots = tracer.snapshots(seconds as usize);
-    let is_good = |found: &Samples| found.share() >= least && found.off() <= most_off;
-    while !is_good(&Samples::of(&snapshots)) && snapshots.len() < longest as usize {
-        snapshots.extend(tracer.snapshots(5));
-    }
-    let found = Samples::of(&snapshots);
+    let heard = recorded().map(|(lines, _)| Heard::of(lines));
+    // One that was asked for without the load beside it makes it itself.
+    let is_enough = |heard: &Heard| heard.seconds >= f64::from(length_of_samples().0);
+    let (heard, is_shared) = match heard.filter(is_enough) {
+        Some(heard) => (heard, true),
+        None => (of_own_load(), false),
+    };
+    let found = &heard.samples;
     println!("kernel samples (counted, named): {:?}", found.0);
     println!("named equals counted in {:.1} %", found.share() * 100.0);
+    let last = heard.last.as_ref().expect("a snapshot");
     // One every 5 s and a tick.
-    let expected = snapshots.iter().map(Snapshot::seconds).sum::<f64>() / 5.004;
-    assert_near("samples", found.0.len() as f64, expected, 1.0);
-    assert!(is_good(&found), "off by {} on average", found.off());
-    let last = tracer.assert_averages();
+    let expected = heard.seconds / 5.004;
+    let missed = losses(&last.0).get("kernel_sample").copied().unwrap_or(0);
+    let tolerance = 1.0 + missed as f64;
+    assert_near("samples", found.0.len() as f64, expected, tolerance);
+    println!("off by {:.3} on average", found.off());
+    assert!(found.is_good(), "off by {} on average", found.off());
     // What was named is what the load is made of, from the first sample on.
     let unexplained = number(&last.0["load"]["unexplained"]["load1"]);
-    let tolerance = host_or_guest(0.1, most_off);
+    let tolerance = host_or_guest(0.1, most_off());
     assert_near("unexplained load1", unexplained, 0.0, tolerance);
+    if is_shared {
+        // One of a test's own is held to what may be lost in every snapshot.
+        for (reason, count) in losses(&last.0) {
+            let most = may_lose(&reason, heard.seconds);
+            println!("lost: {count} {reason}, at most {most}");
+            assert!(count <= most, "lost: {count} {reason}, at most {most}");
+        }
+    }
+}
+
+/// With a tracer of its own.
+fn of_own_load() -> Heard {
+    let (seconds, longest) = length_of_samples();
+    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    let _load = SampledLoad::begin(longest);
+    let mut heard = Heard::default();
+    let take = |heard: &mut Heard, snapshots: Vec<Snapshot>| {
+        snapshots.into_iter().for_each(|s| heard.take(s));
+    };
+    take(&mut heard, tracer.snapshots(seconds as usize));
+    while !heard.samples.is_good() && heard.seconds < f64::from(longest) {
+        take(&mut heard, tracer.snapshots(5));
+    }
+    heard.take(tracer.assert_averages());
+    heard
+}
+
+/// How much may be lost of a reason while many tests run side by side for so long.
+fn may_lose(reason: &str, seconds: f64) -> u64 {
+    let times = |most: u64| most * (seconds / 30.0).ceil() as u64;
+    match reason {
+        // What one test may lose in its half minute, or less.
+        "kernel_sample" | "waking_without_slot" | "task_storage" | "tcp_transition_unseen" => {
+            times(kernel::may_lose(reason))
+        }
+        _ => kernel::may_lose(reason),
+    }
+}
+
+/// What was heard of a stream: no more of it than is asked for.
+#[derive(Default)]
+struct Heard {
+    samples: Samples,
+    seconds: f64,
+    last: Option<Snapshot>,
+}
+
+impl Heard {
+    fn of(lines: impl Iterator<Item = Value>) -> Self {
+        let mut heard = Self::default();
+        let snapshots = lines.filter(|line| line["type"] == "snapshot");
+        snapshots.for_each(|line| heard.take(Snapshot(line)));
+        heard
+    }
+
+    fn take(&mut self, snapshot: Snapshot) {
+        self.samples.0.extend(snapshot.samples());
+        self.seconds += snapshot.seconds();
+        self.last = Some(snapshot);
+    }
+}
+
+/// How many tasks the names may be off, on average.
+fn most_off() -> f64 {
+    host_or_guest(0.1, 5.0)
 }
 
 /// The kernel's samples of a run: (counted, named).
+#[derive(Default)]
 struct Samples(Vec<(i64, i64)>);
 
 impl Samples {
-    fn of(snapshots: &[Snapshot]) -> Self {
-        Self(snapshots.iter().flat_map(Snapshot::samples).collect())
+    /// Whether as many were named as must be.
+    fn is_good(&self) -> bool {
+        self.share() >= host_or_guest(0.95, 0.5) && self.off() <= most_off()
     }
 
     /// Share of those that were named to the last task.
@@ -304,4 +492,16 @@ impl Samples {
         let off = self.0.iter().map(|(active, named)| active.abs_diff(*named));
         off.sum::<u64>() as f64 / self.0.len() as f64
     }
+}
+
+/// All kills of the lane, by limits of cgroups and otherwise, are told, and each once.
+fn kills_are_those_that_the_kernel_counts() {
+    let Some((lines, before)) = recorded() else {
+        println!("alone, each test of a kill counts its own");
+        return;
+    };
+    let now = host_oom_kills();
+    let last = Heard::of(lines).last.expect("a snapshot");
+    let killed = number(&last.0["oom"]["killed"]);
+    assert_near("killed", killed, (now - before) as f64, 0.0);
 }
