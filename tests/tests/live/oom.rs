@@ -113,6 +113,7 @@ macro_rules! cgroup {
 /// trigger. Every way to hook functions is there at once, and sees the same kill.
 fn victim_and_trigger_are_told_apart() {
     let cgroup = cgroup!("victim_and_trigger_are_told_apart", 96);
+    reports::await_room();
     // A host hooks no functions: all ways are one there.
     let ways = host_or_guest(&["auto"][..], &["auto", "kprobe", "off"]).iter();
     let mut tracers: Vec<_> = ways.map(|way| (*way, Tracer::shared_by(way))).collect();
@@ -127,7 +128,6 @@ fn victim_and_trigger_are_told_apart() {
         tracer.snapshot();
     }
     let victim = cgroup.holder(64, 0);
-    reports::await_room();
     let mut trigger = cgroup.workload(&["eat", "50"]);
     trigger.go();
     // Mostly it gets its memory then; 7.2 was seen to kill it too. Both are counted.
@@ -429,14 +429,12 @@ fn who_is_next_is_who_is_killed() {
     let mut right = 0;
     // Some at once, as far as there is memory for them.
     for at_once in cases.chunks(host_or_guest(5, 1)) {
-        let mut crowds = Vec::new();
-        for case in at_once {
-            match Crowd::new(*case) {
-                Ok(crowd) => crowds.push(crowd),
-                Err(e) => skip!("who_is_next_is_who_is_killed", "no memory cgroup: {e}"),
-            }
-        }
-        let snapshot = next();
+        let crowds = || -> io::Result<Vec<Crowd>> { at_once.iter().map(Crowd::new).collect() };
+        let ((crowds, snapshot), _) = tracer.during(|| (crowds(), next()));
+        let crowds = match crowds {
+            Ok(crowds) => crowds,
+            Err(e) => skip!("who_is_next_is_who_is_killed", "no memory cgroup: {e}"),
+        };
         let named = crowds.iter().map(|crowd| crowd.next_in(&snapshot));
         let named: Vec<u64> = named.collect();
         let triggers = crowds.iter().map(|crowd| {
@@ -472,9 +470,9 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new(case: u32) -> io::Result<Self> {
+    fn new(case: &u32) -> io::Result<Self> {
         let cgroup = MemoryCgroup::new(&format!("tracer-oom-{case}"), 96)?;
-        let case = u64::from(case);
+        let case = u64::from(*case);
         let (a, b) = (case % 5, case % 3);
         let sizes = [12 + 5 * a, 20 + 4 * b, 44 - 5 * a - 4 * b];
         let scores = [(case * 137) % 400, (case * 61) % 300, (case * 29) % 500];
