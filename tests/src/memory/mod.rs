@@ -1,6 +1,7 @@
 //! Processes that run out of memory within a cgroup made for it, and what the kernel
 //! itself counts of that.
 
+pub mod reports;
 pub mod table;
 pub mod v1;
 pub mod workloads;
@@ -50,10 +51,14 @@ impl MemoryCgroup {
             "memory.limit_in_bytes"
         };
         cgroup.write(limit, &(mib << 20).to_string())?;
-        if is_v2 {
-            // Not there without swap accounting, and then there is nothing to limit.
-            let _ = cgroup.write("memory.swap.max", "0");
-        }
+        // Not there without swap accounting, and then there is nothing to limit. v1 limits
+        // memory and swap together.
+        let (swap, most) = if is_v2 {
+            ("memory.swap.max", 0)
+        } else {
+            ("memory.memsw.limit_in_bytes", mib << 20)
+        };
+        let _ = cgroup.write(swap, &most.to_string());
         Ok(cgroup)
     }
 

@@ -9,15 +9,40 @@ use std::{
 
 use tests::{
     assert_near, bpf,
+    lanes::Test,
     provoke::Workload,
-    skip,
+    skip, test,
     time::{eventually, let_pass},
-    tracer::{Snapshot, Tracer, command, number, output, rest, run},
+    tracer::{Tracer, command, number, output, rest, run},
 };
+
+const NO_KERNEL: &str = "no kernel makes a difference to it";
+const SLOW_IN_GUESTS: &str = "an emulated CPU takes too long for so many";
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_stopped_tracer_says_what_it_missed).host(NO_KERNEL),
+    test!(a_hostile_name_never_reaches_the_output).host(NO_KERNEL),
+    test!(signals_end_it_with_a_summary).host(NO_KERNEL),
+    test!(a_reader_that_goes_away_ends_it_quietly).host(NO_KERNEL),
+    test!(without_rights_it_says_what_to_do).host(NO_KERNEL),
+    test!(without_type_information_it_says_what_to_do).host(NO_KERNEL),
+    test!(type_information_from_another_place_works).host(NO_KERNEL),
+    test!(bad_usage_exits_2_and_names_the_argument).host(NO_KERNEL),
+    test!(a_killed_tracer_leaves_nothing_in_the_kernel)
+        .host(NO_KERNEL)
+        .serial("it counts all programs, maps and links of the kernel"),
+    test!(exits_beyond_the_ring_are_kept_by_name)
+        .host(SLOW_IN_GUESTS)
+        .serial("it fills the ring of exits"),
+    test!(a_reused_pid_is_two_processes)
+        .host(NO_KERNEL)
+        .serial("nobody else takes the process id"),
+    test!(twenty_thousand_tasks_are_no_trouble)
+        .host(SLOW_IN_GUESTS)
+        .serial("it is of all tasks of the host"),
+];
 
 const NOBODY: u32 = 65534;
 
-#[test]
 fn without_rights_it_says_what_to_do() {
     let path = std::env::var_os("TRACER_BIN").expect("TRACER_BIN");
     // nobody cannot look into the build's folder: the program is handed over open.
@@ -33,7 +58,6 @@ fn without_rights_it_says_what_to_do() {
     assert!(stderr.contains("sudo tracer"), "{stderr}");
 }
 
-#[test]
 fn without_type_information_it_says_what_to_do() {
     for (path, word) in [
         ("/nonexistent/btf", "cannot read"),
@@ -47,7 +71,6 @@ fn without_type_information_it_says_what_to_do() {
     }
 }
 
-#[test]
 fn type_information_from_another_place_works() {
     let copy = std::env::temp_dir().join(format!("btf-{}", std::process::id()));
     fs::copy("/sys/kernel/btf/vmlinux", &copy).expect("a copy");
@@ -59,7 +82,6 @@ fn type_information_from_another_place_works() {
     assert!(stdout.contains("SUMMARY"), "{stdout}");
 }
 
-#[test]
 fn bad_usage_exits_2_and_names_the_argument() {
     for (args, word) in [
         (&["run", "--colour"][..], "--colour"),
@@ -81,7 +103,6 @@ fn bad_usage_exits_2_and_names_the_argument() {
     }
 }
 
-#[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     for format in ["text", "json"] {
         let mut child = command()
@@ -94,7 +115,7 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         stdout.read_line(&mut String::new()).expect("a first line");
         drop(stdout);
         let mut status = None;
-        eventually(5.0, || {
+        eventually(30.0, || {
             status = child.try_wait().expect("tracer can be waited for");
             status.is_some()
         });
@@ -103,10 +124,14 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     }
 }
 
-#[test]
 fn signals_end_it_with_a_summary() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    let running = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].map(|signal| {
         let mut tracer = Tracer::start(&["--interval", "200ms"]);
+        // What others have to do with it is judged where the whole stream is.
+        tracer.may_lose = true;
+        (signal, tracer)
+    });
+    for (signal, mut tracer) in running {
         tracer.snapshot();
         tracer.signal(signal);
         let (_, end, status) = tracer.wait();
@@ -116,7 +141,6 @@ fn signals_end_it_with_a_summary() {
     }
 }
 
-#[test]
 fn a_killed_tracer_leaves_nothing_in_the_kernel() {
     let before = bpf::inventory();
     let mut tracer = Tracer::start(&["--interval", "200ms"]);
@@ -136,50 +160,50 @@ fn a_killed_tracer_leaves_nothing_in_the_kernel() {
     );
 }
 
-/// Stopped for 20 s: the figures stay right, what was lost is counted.
-#[test]
+/// Stopped for 12 s: the figures stay right, what was lost is counted.
 fn a_stopped_tracer_says_what_it_missed() {
-    let mut workload = Workload::ready(&["vfork", "40000"]);
+    let mut workload = Workload::ready(&["vfork", "100000"]);
     workload.go();
-    let mut hog = Workload::ready(&["hog", "1", "40000"]);
+    let mut hog = Workload::nicely(&["hog", "1", "100000"]);
     hog.go();
     let mut tracer = Tracer::start(&["--interval", "1s"]);
-    tracer.snapshots(2);
     tracer.may_lose = true;
+    tracer.snapshots(2);
     tracer.signal(libc::SIGSTOP);
-    let_pass(20.0);
+    let_pass(12.0);
     tracer.signal(libc::SIGCONT);
     let snapshots = tracer.snapshots(3);
     let long = snapshots
         .iter()
         .max_by(|a, b| a.seconds().total_cmp(&b.seconds()))
         .expect("three");
-    assert!(long.seconds() > 19.0, "{}", long.seconds());
+    assert!(long.seconds() > 11.0, "{}", long.seconds());
     assert_near("blocked", long.of_pid(workload.pid(), "blocked"), 1.0, 0.01);
     let hog = long.of_pid(hog.pid(), "running") + long.of_pid(hog.pid(), "waiting");
     assert_near("hog", hog, 1.0, 0.01);
-    // 20 s have 3 or 4 samples of 5.004 s, of which none can be told from the others.
+    // One every 5.004 s, of which none can be told from the others; the first one may come
+    // at once.
+    let samples = long.seconds() / 5.004;
     assert_near(
         "missed samples",
         long.lost("kernel_sample") as f64,
-        3.5,
-        0.5,
+        samples,
+        1.0,
     );
-    let after = tracer.snapshots(6);
-    assert_eq!(
-        after.last().expect("six").lost("kernel_sample"),
-        long.lost("kernel_sample")
-    );
-    assert!(
-        after
-            .iter()
-            .flat_map(Snapshot::samples)
-            .any(|(active, named)| active == named)
-    );
+    // The next ones are as before. Beside others some task is about to sleep at many of
+    // them: one of several is named in full.
+    let is_named = (0..60).any(|_| {
+        let snapshot = tracer.snapshot();
+        let lost = snapshot.lost("kernel_sample");
+        assert_eq!(lost, long.lost("kernel_sample"), "none is missed any more");
+        let samples = snapshot.samples();
+        println!("samples, counted and named: {samples:?}");
+        samples.iter().any(|(active, named)| active == named)
+    });
+    assert!(is_named, "a sample is named in full");
 }
 
 /// More exits than the ring holds while nobody reads: by name they are all there.
-#[test]
 fn exits_beyond_the_ring_are_kept_by_name() {
     let mut storm = Workload::ready(&["storm", "5000", "0", "6000"]);
     let mut tracer = Tracer::start(&["--interval", "1s"]);
@@ -201,56 +225,61 @@ fn exits_beyond_the_ring_are_kept_by_name() {
     let others = last.lost("exit_totals");
     assert!(others < 20, "{others} exits are in no total");
     assert_eq!(last.lost("exit_unaccounted"), 0);
-    assert_eq!(last.lost("exit_unseen"), 0);
+    // Nobody but those went without a word.
+    let unseen = last.lost("exit_unseen");
+    assert!(unseen <= others, "{unseen} exits were not seen");
 }
 
-#[test]
 fn a_hostile_name_never_reaches_the_output() {
-    for hostile in [
+    let names = [
         &b"\x1b[2J\x1b[31mX"[..],
         "\u{202e}gnimaner".as_bytes(),
         b"a\"b\\c\n{}\t'",
         b"\xff\xfe\x9b1m",
         b"\r\x07\x08\x7f",
-    ] {
+    ];
+    // All at once: they are there in each look.
+    let workloads = names.map(|hostile| {
         let hex: String = hostile.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut workload = Workload::ready(&["name", &hex, "20000"]);
+        let mut workload = Workload::ready(&["name", &hex, "100000"]);
         workload.go();
         workload.line();
-        for format in ["text", "json"] {
-            let args = [
-                "run",
-                "--format",
-                format,
-                "--count",
-                "1",
-                "--interval",
-                "300ms",
-            ];
-            let (status, stdout, _) = run(&args);
-            assert!(status.success());
-            let is_bad = |c: &char| {
-                (c.is_control() && *c != '\n')
-                    || ('\u{202a}'..='\u{202e}').contains(c)
-                    || ('\u{2066}'..='\u{2069}').contains(c)
-            };
-            let bad: Vec<char> = stdout.chars().filter(is_bad).collect();
-            assert!(bad.is_empty(), "{hostile:?} in {format}: {bad:?}");
-            assert!(
-                stdout.contains(&workload.pid().to_string()),
-                "it is shown: {stdout}"
-            );
-            if format == "json" {
-                for line in stdout.lines() {
-                    serde_json::from_str::<serde_json::Value>(line).expect("JSON");
-                }
+        workload
+    });
+    for format in ["text", "json"] {
+        let args = [
+            "run",
+            "--top",
+            "1000",
+            "--count",
+            "1",
+            "--interval",
+            "300ms",
+        ];
+        let args = [&args[..], &["--format", format]].concat();
+        let (status, stdout, _) = run(&args);
+        assert!(status.success());
+        let is_bad = |c: &char| {
+            (c.is_control() && *c != '\n')
+                || ('\u{202a}'..='\u{202e}').contains(c)
+                || ('\u{2066}'..='\u{2069}').contains(c)
+        };
+        let is_bad_in = |line: &&str| line.chars().any(|c| is_bad(&c));
+        let bad: Vec<&str> = stdout.split('\n').filter(is_bad_in).collect();
+        assert!(bad.is_empty(), "{format}: {bad:?}");
+        for (hostile, workload) in names.iter().zip(&workloads) {
+            let pid = workload.pid().to_string();
+            assert!(stdout.contains(&pid), "{hostile:?} is shown: {stdout}");
+        }
+        if format == "json" {
+            for line in stdout.lines() {
+                serde_json::from_str::<serde_json::Value>(line).expect("JSON");
             }
         }
     }
 }
 
 /// Two processes of one id, one after the other within an interval.
-#[test]
 fn a_reused_pid_is_two_processes() {
     let mut tracer = Tracer::start(&["--interval", "3s"]);
     tracer.snapshot();
@@ -288,7 +317,6 @@ fn a_reused_pid_is_two_processes() {
     }
 }
 
-#[test]
 fn twenty_thousand_tasks_are_no_trouble() {
     let limit = fs::read_to_string("/proc/sys/kernel/threads-max").unwrap_or_default();
     let pids = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();

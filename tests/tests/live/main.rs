@@ -13,7 +13,9 @@ mod check_idle;
 mod check_limits;
 mod check_network;
 mod cookies;
+mod cost;
 mod events;
+mod faults;
 mod guest;
 mod leaks;
 mod listeners;
@@ -32,6 +34,7 @@ fn main() -> std::process::ExitCode {
         storms::TESTS,
         sockets::TESTS,
         causes::TESTS,
+        faults::TESTS,
         leaks::TESTS,
         oom::TESTS,
         nodes::TESTS,
@@ -47,6 +50,7 @@ fn main() -> std::process::ExitCode {
         check_idle::TESTS,
         check_limits::TESTS,
         check_network::TESTS,
+        cost::TESTS,
         memory_v1::TESTS,
     ])
 }
