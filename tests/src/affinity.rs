@@ -52,6 +52,15 @@ impl Drop for Shuffle {
     }
 }
 
+/// Keeps the calling thread, and what it starts, on the CPU that it is on. From 6.12 the
+/// kernel's `run_delay` of a task that is moved while it sleeps has the sleep in it
+/// (tracer-ebpf/src/sched.rs); that of one that stays is true.
+pub fn stay() {
+    // SAFETY: no preconditions.
+    let cpu = unsafe { libc::sched_getcpu() };
+    put(0, cpu.max(0) as usize);
+}
+
 fn put(tid: i32, cpu: usize) {
     // SAFETY: plain old data of ours, which the kernel reads. A task may be gone.
     unsafe {

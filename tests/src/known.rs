@@ -94,6 +94,35 @@ pub fn tracer(args: &[&str]) -> Tracer {
     tracer
 }
 
+/// A tracer of a test's own that runs beside other tests: what these make it lose is none
+/// of the test's matter. See [`assert_kept`].
+pub fn beside(args: &[&str]) -> Tracer {
+    let mut tracer = tracer(args);
+    tracer.may_lose = crate::lanes::stream::recorded().is_some();
+    tracer
+}
+
+/// Asserts that the last line of such a tracer tells of no loss of tasks: all
+/// that it lost is of sockets, memory or the kernel's samples, which the test does not
+/// look at.
+pub fn assert_kept(end: &Value) {
+    let of_tasks = [
+        "task_",
+        "waking_",
+        "exit_",
+        "episode_",
+        "stack_",
+        "undecodable_",
+    ];
+    for (reason, count) in crate::lanes::stream::losses(end) {
+        println!("lost: {count} {reason}");
+        let is_of_tasks = of_tasks.iter().any(|word| reason.starts_with(word));
+        // Many tests side by side have so many wakings more.
+        let most = 3 * crate::kernel::may_lose(&reason);
+        assert!(!is_of_tasks || count <= most, "lost: {count} {reason}");
+    }
+}
+
 /// Snapshots until the kernel's symbols are there: what blocks before that has no
 /// name yet. An emulated CPU takes seconds to read them. A shared tracer has them.
 pub fn named(tracer: &mut Tracer) {

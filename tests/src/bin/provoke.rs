@@ -17,6 +17,7 @@ use std::{
 };
 
 use tests::{
+    affinity,
     blocking::{self, Blocked, block, block_and_measure},
     inotify,
     memory::workloads as memory,
@@ -47,6 +48,7 @@ fn main() {
             if !word(4).is_empty() {
                 name(word(4).as_bytes());
             }
+            affinity::stay();
             let mut sum = Blocked::default();
             paced(|| {
                 let one = || block_and_measure(number(1), &mut sum);
@@ -74,6 +76,8 @@ fn main() {
         }
         "nothing" => {}
         "read" => {
+            // What it waits for a CPU is taken off by who looks at it.
+            affinity::stay();
             let disk = direct(word(1));
             paced(|| read_blocks(&disk, number(2)));
         }

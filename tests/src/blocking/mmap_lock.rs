@@ -3,6 +3,7 @@
 use std::{io, ptr, sync::mpsc, thread};
 
 use crate::{
+    affinity,
     pace::{paced, say_numbers},
     schedstat,
     time::{clock_ns, monotonic_ns, wall_ns},
@@ -59,6 +60,8 @@ struct Mapped {
 }
 
 fn map_until(end_ns: u64) -> Mapped {
+    // Its wait for a CPU is taken off below.
+    affinity::stay();
     let mut sum = Mapped::default();
     let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
     let spent_ns = || cpu_ns() + schedstat::of_thread().1;

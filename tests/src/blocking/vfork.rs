@@ -106,7 +106,7 @@ fn reap(child: i32) {
 }
 
 /// How often this thread has gone to sleep.
-fn sleeps() -> u64 {
+pub(super) fn sleeps() -> u64 {
     // SAFETY: all zeroes are a valid rusage, which the kernel fills in.
     unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

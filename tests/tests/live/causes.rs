@@ -6,7 +6,7 @@ use tests::{
     assert_near,
     filesystem::FileSystem,
     kernel,
-    known::{Known, assert_cause, assert_chain, named, numbers, tracer},
+    known::{Known, assert_cause, assert_chain, assert_kept, beside, named, numbers},
     lanes::Test,
     provoke::Workload,
     skip, test,
@@ -50,7 +50,7 @@ fn a_parent_waits_for_the_child_of_its_vfork() {
         workload
     };
     let early = vfork();
-    let mut tracer = tracer(&["--interval", "1s"]);
+    let mut tracer = beside(&["--interval", "1s"]);
     named(&mut tracer);
     let late = vfork();
     for snapshot in full(&mut tracer, host_or_guest(6, 3)) {
@@ -64,6 +64,7 @@ fn a_parent_waits_for_the_child_of_its_vfork() {
             assert_chain(blocked, "child", &[child(pid)]);
         }
     }
+    assert_kept(&tracer.finish().1);
 }
 
 /// The only child of a process.
@@ -149,7 +150,7 @@ fn the_holder_of_a_lock_is_named() {
         [Ok(mutex), Ok(rwsem)] => [mutex, rwsem],
         [Err(e), _] | [_, Err(e)] => skip!("the_holder_of_a_lock_is_named", "no FUSE: {e}"),
     };
-    let mut tracer = tracer(&["--interval", "500ms"]);
+    let mut tracer = beside(&["--interval", "500ms"]);
     named(&mut tracer);
     let late = modes.map(|mode| Known::blocked(&[mode, LONG_MS]).expect("as before"));
     for snapshot in looks(&mut tracer) {
@@ -162,6 +163,7 @@ fn the_holder_of_a_lock_is_named() {
             }
         }
     }
+    assert_kept(&tracer.finish().1);
 }
 
 /// Two causes are locks: that of an inode is told from the others by its stack.

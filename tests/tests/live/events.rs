@@ -81,6 +81,8 @@ fn a_hung_task_is_told_while_it_hangs() {
     assert_eq!(hung["cause"], "vfork");
     assert_eq!(hung["chain"][0]["role"], "child");
     assert_eq!(hung["waker"], Value::Null);
+    // Until it slept; from its waking on, the kernel may count the sleep as well.
+    let waited = schedstat::of_task(pid).1 as f64 / NS;
     // It looks four times a second: the threshold, and up to a look later. An emulated
     // CPU can be late.
     let late = host_or_guest(0.4, 1.0);
@@ -94,7 +96,6 @@ fn a_hung_task_is_told_while_it_hangs() {
     let began_ns: u64 = workload.line().parse().expect("a time");
     assert_eq!(workload.line(), "done");
     let took = (wall_ns() - began_ns) as f64 / NS;
-    let waited = schedstat::of_task(pid).1 as f64 / NS;
     let length = number(&woken["length_ns"]) / NS;
     println!("{length} s, of {took} s in which it waited {waited} s for a CPU");
     let late = host_or_guest(0.05, 0.3) + waited;

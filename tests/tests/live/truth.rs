@@ -8,7 +8,7 @@ use tests::{
     assert_near,
     cgroup::Cgroup,
     kernel,
-    known::numbers,
+    known::{assert_kept, beside, numbers},
     lanes::{
         STORM_COMM, Test,
         stream::{losses, recorded},
@@ -29,11 +29,11 @@ pub(crate) const TESTS: &[Test] = &[
     test!(short_lived_processes_are_counted).needs(&[STORM_COMM]),
     test!(a_cgroup_has_what_its_tasks_used),
     test!(throttled_is_told_from_waiting).contract(),
+    test!(kills_are_those_that_the_kernel_counts).stream(),
     test!(the_kernels_samples_are_named)
         .stream()
         .contract()
         .limit_s(300),
-    test!(kills_are_those_that_the_kernel_counts).stream(),
 ];
 
 /// A figure of a process over snapshots, in seconds.
@@ -65,7 +65,8 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     };
     let early = vfork();
     let_pass(2.0);
-    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    let mut tracer = beside(&["--interval", "1s"]);
+    tracer.shows_stacks = false;
     tracer.snapshot();
     let late = [vfork(), vfork()];
     // The interval in which they began is not full.
@@ -95,6 +96,7 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     }
     let (_, end, status) = tracer.finish();
     assert!(status.success());
+    assert_kept(&end);
     assert_longest(&end["totals"]["episodes"], early.0.pid());
 }
 
@@ -233,7 +235,8 @@ fn short_lived_processes_are_counted() {
     let (pid, count) = (storm.pid(), f64::from(rate * length_s));
     // The totals of the end have the ten largest groups alone. By name, the storm is one
     // of them, whatever else runs.
-    let mut of_name = Tracer::start(&["--interval", "1s", "--by", "comm"]);
+    let mut of_name = beside(&["--interval", "1s", "--by", "comm"]);
+    of_name.shows_stacks = false;
     let mut of_each = Tracer::shared();
     let before = cgroup.usage_ns();
     storm.go();
@@ -241,7 +244,9 @@ fn short_lived_processes_are_counted() {
     let ((said, snapshots), _) = of_name.during(|| of_each.during(|| storm.line()));
     assert_eq!(said, "done");
     let used = (cgroup.usage_ns() - before) as f64 / NS;
-    let totals = of_name.finish().1["totals"].take();
+    let mut end = of_name.finish().1;
+    assert_kept(&end);
+    let totals = end["totals"].take();
     let seconds = number(&totals["duration_ns"]) / NS;
     let sum = |figure: &str| -> f64 {
         let groups = totals["groups"].as_array().expect("groups").iter();
@@ -276,7 +281,8 @@ fn a_cgroup_has_what_its_tasks_used() {
     let seconds: usize = host_or_guest(6, 4);
     let ms = (seconds * 1000).to_string();
     let mut hog = Workload::nicely_in(&["hog", "2", &ms], &cgroup.directories());
-    let mut tracer = Tracer::start(&["--interval", "1s", "--by", "cgroup"]);
+    let mut tracer = beside(&["--interval", "1s", "--by", "cgroup"]);
+    tracer.shows_stacks = false;
     tracer.snapshot();
     let before = cgroup.usage_ns();
     hog.go();
@@ -291,6 +297,7 @@ fn a_cgroup_has_what_its_tasks_used() {
     // A second with less than 5 ms of a group has no row for it, and there are two that it
     // does not fill.
     assert_near("CPU in s", total, used, used * 0.003 + 0.01);
+    assert_kept(&tracer.finish().1);
     hog.end();
 }
 
@@ -496,12 +503,19 @@ impl Samples {
 
 /// All kills of the lane, by limits of cgroups and otherwise, are told, and each once.
 fn kills_are_those_that_the_kernel_counts() {
-    let Some((lines, before)) = recorded() else {
+    let Some((mut lines, before)) = recorded() else {
         println!("alone, each test of a kill counts its own");
         return;
     };
-    let now = host_oom_kills();
-    let last = Heard::of(lines).last.expect("a snapshot");
-    let killed = number(&last.0["oom"]["killed"]);
-    assert_near("killed", killed, (now - before) as f64, 0.0);
+    // The kernel's count of the host, with each snapshot: since boot.
+    let counted = |snapshot: &Value| number(&snapshot["oom"]["memory"]["oom_kills"]);
+    let killed = |snapshot: &Value| number(&snapshot["oom"]["killed"]);
+    let first = lines.find(|line| line["type"] == "snapshot");
+    let first = first.expect("a snapshot");
+    let last = Heard::of(lines).last.expect("another").0;
+    let at_start = counted(&first) - killed(&first);
+    println!("{before} before it began, {at_start} at its start");
+    assert!(at_start >= before as f64, "none before the start is told");
+    assert!(counted(&last) <= host_oom_kills() as f64);
+    assert_near("killed", killed(&last), counted(&last) - at_start, 0.0);
 }
