@@ -41,8 +41,9 @@ pub fn reclaim(ms: u64, mib: u64, directory: &str) {
 /// Writes to each page of `mib` of its memory, again and again, for `ms`.
 ///
 /// In a cgroup that may have less, and with a swap area, it waits for pages that
-/// come back. Nobody can keep them in memory instead: they are noise, which cannot be
-/// compressed; nor read them ahead: each is far from the one before. The second line is
+/// come back. They are noise, so nobody can keep them in memory instead, compressed. And
+/// each comes round as late as can be: of pages in any order the kernel takes many for
+/// those that are needed most, has none to give back, and kills. The second line is
 /// how many ns it was off the CPU, how often it slept, and how many times it wrote.
 pub fn swap(ms: u64, mib: u64) {
     paced(|| {
@@ -57,10 +58,12 @@ pub fn swap(ms: u64, mib: u64) {
             writes += 1;
         }
         while monotonic_ns() < end_ns {
-            let place = random(&mut noise) as usize % memory.len();
-            let word = std::hint::black_box(&mut memory[place]);
-            *word = word.wrapping_add(1);
-            writes += 1;
+            let pages = memory.chunks_mut(PAGE / 8);
+            for page in pages.take_while(|_| monotonic_ns() < end_ns) {
+                let word = &mut std::hint::black_box(page)[0];
+                *word = word.wrapping_add(1);
+                writes += 1;
+            }
         }
         let [off_cpu_ns, slept] = clock.end();
         say_numbers([off_cpu_ns, slept, writes]);

@@ -10,7 +10,9 @@ use tests::{
     lanes::{Test, VDA, VDB, stream::recorded},
     limits::Limited,
     provoke::Workload,
-    schedstat, skip, test,
+    schedstat, skip,
+    sysctl::Sysctl,
+    test,
     time::{NS, host_or_guest, wall_ns},
     tracer::{Snapshot, Tracer, number},
 };
@@ -193,6 +195,8 @@ fn swapping_in_a_cgroup_has_causes() {
         Ok(area) => area,
         Err(e) => skip!("swapping_in_a_cgroup_has_causes", "no swap: {e}"),
     };
+    // Each page is waited for by itself: none is read ahead. Who cannot set that waits less.
+    let _one_by_one = Sysctl::set("vm.page-cluster", 0);
     let args = ["swap", host_or_guest("8000", "5000"), "64"];
     if let Err(e) = memory(&args, limit.directory()) {
         skip!("swapping_in_a_cgroup_has_causes", "{e}");
@@ -231,11 +235,21 @@ fn memory(args: &[&str], cgroup: &Path) -> Result<(), String> {
     let overtaken = slept * host_or_guest(0.03, 0.2) + 3.0;
     assert_near("episodes", episodes, slept, overtaken);
     // The time in which it did not run, by its own clock: in part it waited for a CPU.
-    // The way to sleep and back is neither.
+    // The way to sleep and back is neither; the longest of it is from the waking to the
+    // queue of a CPU that is to be told by an interrupt.
     let off_cpu_s = off_cpu_ns as f64 / NS;
+    let way_s = slept * host_or_guest(5e-5, 1e-3);
+    let tolerance = off_cpu_s * host_or_guest(0.05, 0.2) + 0.02;
     let waiting = seconds_of(&snapshots, |s| s.of_pid(pid, "waiting"));
-    let tolerance = off_cpu_s * host_or_guest(0.05, 0.2) + slept * host_or_guest(1e-5, 1e-3);
-    assert_near("s off the CPU", all + waiting, off_cpu_s, tolerance + 0.02);
+    println!(
+        "off the CPU {off_cpu_s:.3} s; blocked and waiting {:.3} s",
+        all + waiting
+    );
+    assert!(
+        all + waiting <= off_cpu_s + tolerance,
+        "it is more than that"
+    );
+    assert!(all + waiting >= off_cpu_s - way_s - tolerance, "it is less");
     let looked_at = all - of("brief") - of("lost");
     // How often memory runs short is the kernel's to say, and a disk may have answered
     // before the task comes to sleep for it: on an emulated CPU often.
