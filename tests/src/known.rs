@@ -80,6 +80,29 @@ impl Known {
     }
 }
 
+/// What the workload `burst-measured` says of itself.
+pub struct Bursts {
+    /// How often the kernel says that it slept.
+    pub slept: u64,
+    /// For how long it waited for a CPU in its calls, in s.
+    pub waited_s: f64,
+    /// For how long it was blocked, each time, in ns.
+    pub lengths_ns: Vec<u64>,
+}
+
+impl Bursts {
+    /// Reads its line.
+    pub fn of(line: &str) -> Self {
+        let mut numbers = numbers(line).into_iter();
+        let mut next = || numbers.next().expect("two numbers and more");
+        Self {
+            slept: next(),
+            waited_s: next() as f64 / crate::time::NS,
+            lengths_ns: numbers.collect(),
+        }
+    }
+}
+
 /// Numbers with spaces between them.
 pub fn numbers(line: &str) -> Vec<u64> {
     let words = line.split_whitespace();

@@ -53,10 +53,17 @@ fn main() {
             paced(|| {
                 let one = || block_and_measure(number(1), &mut sum);
                 burst(number(2), number(3), one);
-                say_numbers([sum.slept, sum.ns]);
+                say_numbers([sum.slept, sum.waited_ns].into_iter().chain(sum.lengths_ns));
             });
         }
-        "hog" => paced(|| hog(number(1), number(2))),
+        "hog" => {
+            // While it sleeps: what it waits for a CPU is held against the kernel's figure.
+            let stay = affinity::Stay::here();
+            paced(|| {
+                drop(stay);
+                hog(number(1), number(2));
+            });
+        }
         "naps" => paced(|| naps(number(1), number(2), number(3), number(4))),
         "storm" => {
             let of_name = if word(4).is_empty() { "storm" } else { word(4) };
@@ -167,7 +174,8 @@ fn blocked_once(ms: u64) {
 }
 
 /// Blocks `count` times, a time every `every_ms`. One that measures says, before `done`,
-/// how often it slept and for how many ns it was blocked.
+/// how often it slept, for how many ns it waited for a CPU meanwhile, and for how many it
+/// was blocked each time.
 fn burst(every_ms: u64, count: u64, mut block: impl FnMut()) {
     let begin = monotonic_ns();
     for i in 0..count {

@@ -25,6 +25,7 @@ const LONG_NS: u64 = NS_PER_MS;
 /// than 1 ms, and how long these were in sum; how many forks there were, how long
 /// these took, and how long the forking thread was off the CPU in them, without what it
 /// waited for one: the other thread has the lock, too, and may wait for a CPU with it.
+/// The last is how long the other thread waited for a CPU, by the kernel.
 pub fn mmap_lock(ms: u64, mib: u64) {
     must("memory to fork", populate((mib as usize) << 20));
     paced(|| {
@@ -53,7 +54,8 @@ pub fn mmap_lock(ms: u64, mib: u64) {
         }
         let mapped = mapper.join().expect("the other thread");
         let of_mapper = [mapped.off_cpu_ns, mapped.long, mapped.long_ns];
-        say_numbers(of_mapper.into_iter().chain([forks, fork_ns, off_cpu_ns]));
+        let of_forks = [forks, fork_ns, off_cpu_ns, mapped.waited_ns];
+        say_numbers(of_mapper.into_iter().chain(of_forks));
     });
 }
 
@@ -67,6 +69,7 @@ struct Mapped {
     off_cpu_ns: u64,
     long: u64,
     long_ns: u64,
+    waited_ns: u64,
 }
 
 fn map_until(end_ns: u64) -> Mapped {
@@ -74,6 +77,8 @@ fn map_until(end_ns: u64) -> Mapped {
     affinity::stay();
     let mut sum = Mapped::default();
     let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
+    let waited_ns = || schedstat::of_thread().1;
+    let waited_at_begin = waited_ns();
     let (spent_at_begin, begin) = (spent_ns(), monotonic_ns());
     while monotonic_ns() < end_ns {
         let (cpu_before, before) = (cpu_ns(), monotonic_ns());
@@ -90,6 +95,7 @@ fn map_until(end_ns: u64) -> Mapped {
     }
     // Of the whole, since its page faults wait for the lock, too.
     sum.off_cpu_ns = (monotonic_ns() - begin).saturating_sub(spent_ns() - spent_at_begin);
+    sum.waited_ns = waited_ns() - waited_at_begin;
     sum
 }
 

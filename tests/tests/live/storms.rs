@@ -6,7 +6,7 @@ use serde_json::Value;
 use tests::{
     assert_near,
     filesystem::{Disk, FileSystem, Swap},
-    known::{Known, assert_kept, beside, named, numbers, tracer},
+    known::{Bursts, Known, assert_kept, beside, named, numbers, tracer},
     lanes::{Test, VDA, VDB, stream::recorded},
     limits::Limited,
     provoke::Workload,
@@ -293,12 +293,16 @@ fn lengths_are_counted_in_their_buckets() {
     let before = lengths(&before.0["lengths"], "vfork");
     let short: u64 = host_or_guest(60, 40);
     let long = short / 3;
-    let mut short_ones = Workload::ready(&["burst", "50", "60", &short.to_string()]);
-    let mut long_ones = Workload::ready(&["burst", "200", "220", &long.to_string()]);
-    short_ones.go();
-    long_ones.go();
-    let (said, _) = tracer.during(|| [&mut short_ones, &mut long_ones].map(Workload::line));
-    assert_eq!(said, ["done", "done"]);
+    let burst = |ms: &str, every_ms: &str, count: u64| {
+        Workload::ready(&["burst-measured", ms, every_ms, &count.to_string()])
+    };
+    let mut both = [burst("50", "60", short), burst("200", "220", long)];
+    both.iter_mut().for_each(Workload::go);
+    let (lines, _) = tracer.during(|| {
+        let lines = both.each_mut().map(|one| (one.line(), one.line()));
+        assert!(lines.iter().all(|(_, said)| said == "done"), "{lines:?}");
+        lines.map(|(line, _)| Bursts::of(&line))
+    });
     let end = tracer.finish().1;
     let after = lengths(&end["totals"]["lengths"], "vfork");
     println!("vfork: {before:?}, then {after:?}");
@@ -307,18 +311,39 @@ fn lengths_are_counted_in_their_buckets() {
         let (before, after): (u64, u64) = (of(&before), of(&after));
         (after - before) as f64
     };
-    // 2^15 us are the least that 50 ms fit in. An emulated CPU makes some of them
-    // longer than 2^16 us, and one that stands still a few longer than twice that. It
-    // shortens none, and all are counted.
-    let most = host_or_guest(1 << 16, 1 << 17);
-    let tolerance = host_or_guest(0.0, 4.0);
-    let of_short = between(1 << 15, most);
-    assert_near("episodes of 50 ms", of_short, short as f64, tolerance);
-    let of_long = between(1 << 17, 1 << 19);
-    assert_near("episodes of 200 ms", of_long, long as f64, tolerance);
-    if host_or_guest(false, true) {
-        let all = (short + long) as f64;
-        assert_near("episodes", between(1 << 15, 1 << 22), all, 0.0);
+    let slept: u64 = lines.iter().map(|bursts| bursts.slept).sum();
+    let missed = (short + long) as f64 * 0.1;
+    assert_near("sleeps", slept as f64, (short + long) as f64, missed);
+    // By the workloads' own clocks: 2^15 us are the least that 50 ms fit in, and 2^17 us
+    // that 200 ms do. On a CPU that stands still or is busy some get longer.
+    let all_us = || {
+        lines
+            .iter()
+            .flat_map(|one| &one.lengths_ns)
+            .map(|ns| ns / 1000)
+    };
+    // None is missing: whoever stretches them shortens none.
+    let (least, most) = (1_u64 << 15, 1_u64 << 22);
+    let own = all_us().filter(|us| *us >= least).count();
+    assert_near(
+        "episodes",
+        between(least, most),
+        own as f64,
+        host_or_guest(1.0, 0.0),
+    );
+    for bucket in 15..20 {
+        let (from, to) = (1_u64 << bucket, 1 << (bucket + 1));
+        let own = all_us().filter(|us| (from..to).contains(us)).count();
+        // Those so near to a border that the clocks may differ.
+        let is_near = |us: &u64| {
+            [from, to]
+                .iter()
+                .any(|border| us.abs_diff(*border) < border / 20)
+        };
+        let near = all_us().filter(is_near).count();
+        let what = format!("episodes from {from} us");
+        let tolerance = near as f64 + host_or_guest(0.0, 4.0);
+        assert_near(&what, between(from, to), own as f64, tolerance);
     }
 }
 
