@@ -52,6 +52,39 @@ impl Drop for Shuffle {
     }
 }
 
+/// Keeps the calling thread, and what it starts, on the CPU that it is on. From 6.12 the
+/// kernel's `run_delay` of a task that is moved while it sleeps has the sleep in it
+/// (tracer-ebpf/src/sched.rs); that of one that stays is true.
+pub fn stay() {
+    // SAFETY: no preconditions.
+    let cpu = unsafe { libc::sched_getcpu() };
+    put(0, cpu.max(0) as usize);
+}
+
+/// The same until this is dropped: then it may go wherever it could before.
+pub struct Stay(libc::cpu_set_t);
+
+impl Stay {
+    /// From now on.
+    pub fn here() -> Self {
+        // SAFETY: plain old data of ours, which the kernel fills in.
+        let before = unsafe {
+            let mut cpus: libc::cpu_set_t = mem::zeroed();
+            libc::sched_getaffinity(0, size_of_val(&cpus), &raw mut cpus);
+            cpus
+        };
+        stay();
+        Self(before)
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        // SAFETY: plain old data of ours, which the kernel reads.
+        unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &raw const self.0) };
+    }
+}
+
 fn put(tid: i32, cpu: usize) {
     // SAFETY: plain old data of ours, which the kernel reads. A task may be gone.
     unsafe {

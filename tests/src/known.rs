@@ -80,6 +80,29 @@ impl Known {
     }
 }
 
+/// What the workload `burst-measured` says of itself.
+pub struct Bursts {
+    /// How often the kernel says that it slept.
+    pub slept: u64,
+    /// For how long it waited for a CPU in its calls, in s.
+    pub waited_s: f64,
+    /// For how long it was blocked, each time, in ns.
+    pub lengths_ns: Vec<u64>,
+}
+
+impl Bursts {
+    /// Reads its line.
+    pub fn of(line: &str) -> Self {
+        let mut numbers = numbers(line).into_iter();
+        let mut next = || numbers.next().expect("two numbers and more");
+        Self {
+            slept: next(),
+            waited_s: next() as f64 / crate::time::NS,
+            lengths_ns: numbers.collect(),
+        }
+    }
+}
+
 /// Numbers with spaces between them.
 pub fn numbers(line: &str) -> Vec<u64> {
     let words = line.split_whitespace();
@@ -92,6 +115,35 @@ pub fn tracer(args: &[&str]) -> Tracer {
     let mut tracer = Tracer::start(args);
     tracer.shows_stacks = true;
     tracer
+}
+
+/// A tracer of a test's own that runs beside other tests: what these make it lose is none
+/// of the test's matter. See [`assert_kept`].
+pub fn beside(args: &[&str]) -> Tracer {
+    let mut tracer = tracer(args);
+    tracer.may_lose = crate::lanes::stream::recorded().is_some();
+    tracer
+}
+
+/// Asserts that the last line of such a tracer tells of no loss of tasks: all
+/// that it lost is of sockets, memory or the kernel's samples, which the test does not
+/// look at.
+pub fn assert_kept(end: &Value) {
+    let of_tasks = [
+        "task_",
+        "waking_",
+        "exit_",
+        "episode_",
+        "stack_",
+        "undecodable_",
+    ];
+    for (reason, count) in crate::lanes::stream::losses(end) {
+        println!("lost: {count} {reason}");
+        let is_of_tasks = of_tasks.iter().any(|word| reason.starts_with(word));
+        // Many tests side by side have so many wakings more.
+        let most = 3 * crate::kernel::may_lose(&reason);
+        assert!(!is_of_tasks || count <= most, "lost: {count} {reason}");
+    }
 }
 
 /// Snapshots until the kernel's symbols are there: what blocks before that has no

@@ -17,6 +17,7 @@ use std::{
 };
 
 use tests::{
+    affinity,
     blocking::{self, Blocked, block, block_and_measure},
     inotify,
     memory::workloads as memory,
@@ -47,14 +48,22 @@ fn main() {
             if !word(4).is_empty() {
                 name(word(4).as_bytes());
             }
+            affinity::stay();
             let mut sum = Blocked::default();
             paced(|| {
                 let one = || block_and_measure(number(1), &mut sum);
                 burst(number(2), number(3), one);
-                say_numbers([sum.slept, sum.ns]);
+                say_numbers([sum.slept, sum.waited_ns].into_iter().chain(sum.lengths_ns));
             });
         }
-        "hog" => paced(|| hog(number(1), number(2))),
+        "hog" => {
+            // While it sleeps: what it waits for a CPU is held against the kernel's figure.
+            let stay = affinity::Stay::here();
+            paced(|| {
+                drop(stay);
+                hog(number(1), number(2));
+            });
+        }
         "naps" => paced(|| naps(number(1), number(2), number(3), number(4))),
         "storm" => {
             let of_name = if word(4).is_empty() { "storm" } else { word(4) };
@@ -74,6 +83,8 @@ fn main() {
         }
         "nothing" => {}
         "read" => {
+            // What it waits for a CPU is taken off by who looks at it.
+            affinity::stay();
             let disk = direct(word(1));
             paced(|| read_blocks(&disk, number(2)));
         }
@@ -163,7 +174,8 @@ fn blocked_once(ms: u64) {
 }
 
 /// Blocks `count` times, a time every `every_ms`. One that measures says, before `done`,
-/// how often it slept and for how many ns it was blocked.
+/// how often it slept, for how many ns it waited for a CPU meanwhile, and for how many it
+/// was blocked each time.
 fn burst(every_ms: u64, count: u64, mut block: impl FnMut()) {
     let begin = monotonic_ns();
     for i in 0..count {

@@ -3,6 +3,7 @@
 use std::{io, ptr, sync::mpsc, thread};
 
 use crate::{
+    affinity,
     pace::{paced, say_numbers},
     schedstat,
     time::{clock_ns, monotonic_ns, wall_ns},
@@ -21,8 +22,10 @@ const LONG_NS: u64 = NS_PER_MS;
 /// The memory is the zero page, mapped again and again: it costs its page tables
 /// alone, 2 KiB a MiB. The second line is how long the other thread was off the CPU
 /// in all, without what it waited for one; how many of its calls were off it for more
-/// than 1 ms, and how long these were in sum; how many forks there were, and how long
-/// these took.
+/// than 1 ms, and how long these were in sum; how many forks there were, how long
+/// these took, and how long the forking thread was off the CPU in them, without what it
+/// waited for one: the other thread has the lock, too, and may wait for a CPU with it.
+/// The last is how long the other thread waited for a CPU, by the kernel.
 pub fn mmap_lock(ms: u64, mib: u64) {
     must("memory to fork", populate((mib as usize) << 20));
     paced(|| {
@@ -36,19 +39,29 @@ pub fn mmap_lock(ms: u64, mib: u64) {
         });
         let tid = tid.recv().map_or(0, i32::unsigned_abs);
         say_numbers([u64::from(std::process::id()), u64::from(tid), began_ns]);
-        let (mut forks, mut fork_ns) = (0, 0);
+        // Its wait for a CPU is taken off below.
+        affinity::stay();
+        let (mut forks, mut fork_ns, mut off_cpu_ns) = (0, 0, 0);
         while monotonic_ns() < end_ns {
-            fork_ns += fork();
+            let (spent_before, before) = (spent_ns(), monotonic_ns());
+            let child = fork();
+            let took_ns = monotonic_ns() - before;
+            off_cpu_ns += took_ns.saturating_sub(spent_ns() - spent_before);
+            fork_ns += took_ns;
             forks += 1;
+            // SAFETY: reaps the child; no status is asked for.
+            unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
         }
         let mapped = mapper.join().expect("the other thread");
-        let Mapped {
-            off_cpu_ns,
-            long,
-            long_ns,
-        } = mapped;
-        say_numbers([off_cpu_ns, long, long_ns, forks, fork_ns]);
+        let of_mapper = [mapped.off_cpu_ns, mapped.long, mapped.long_ns];
+        let of_forks = [forks, fork_ns, off_cpu_ns, mapped.waited_ns];
+        say_numbers(of_mapper.into_iter().chain(of_forks));
     });
+}
+
+/// What the calling thread ran and waited for a CPU.
+fn spent_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) + schedstat::of_thread().1
 }
 
 #[derive(Default)]
@@ -56,12 +69,16 @@ struct Mapped {
     off_cpu_ns: u64,
     long: u64,
     long_ns: u64,
+    waited_ns: u64,
 }
 
 fn map_until(end_ns: u64) -> Mapped {
+    // Its wait for a CPU is taken off below.
+    affinity::stay();
     let mut sum = Mapped::default();
     let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
-    let spent_ns = || cpu_ns() + schedstat::of_thread().1;
+    let waited_ns = || schedstat::of_thread().1;
+    let waited_at_begin = waited_ns();
     let (spent_at_begin, begin) = (spent_ns(), monotonic_ns());
     while monotonic_ns() < end_ns {
         let (cpu_before, before) = (cpu_ns(), monotonic_ns());
@@ -78,22 +95,19 @@ fn map_until(end_ns: u64) -> Mapped {
     }
     // Of the whole, since its page faults wait for the lock, too.
     sum.off_cpu_ns = (monotonic_ns() - begin).saturating_sub(spent_ns() - spent_at_begin);
+    sum.waited_ns = waited_ns() - waited_at_begin;
     sum
 }
 
-/// One fork, whose child ends at once; how long it took in ns.
-fn fork() -> u64 {
-    let before = monotonic_ns();
+/// One fork, whose child ends at once.
+fn fork() -> i32 {
     // SAFETY: the child ends at once.
     let child = unsafe { libc::syscall(libc::SYS_fork) };
     if child == 0 {
         // SAFETY: ends the child.
         unsafe { libc::_exit(0) };
     }
-    let took = monotonic_ns() - before;
-    // SAFETY: reaps the child; no status is asked for.
-    unsafe { libc::waitpid(child as i32, ptr::null_mut(), 0) };
-    took
+    child as i32
 }
 
 fn populate(bytes: usize) -> io::Result<()> {

@@ -10,11 +10,10 @@ use std::{
 
 use crate::{
     pace::{paced, say_numbers},
-    schedstat,
     time::{clock_ns, monotonic_ns, wall_ns},
 };
 
-use super::must;
+use super::{must, vfork::sleeps};
 
 const NS_PER_MS: u64 = 1_000_000;
 const PAGE: usize = 4096;
@@ -23,46 +22,51 @@ const SYNCED_MIB: u64 = 4;
 
 /// Writes and reads a file of `mib`, which has no name, in `directory` for `ms`.
 ///
-/// The second line is how many ns that was neither on a CPU nor a wait for one, how many
-/// MiB were written, and how many were read.
+/// The second line is how many ns that was off the CPU, how often it slept, how many MiB
+/// were written, and how many were read.
 pub fn reclaim(ms: u64, mib: u64, directory: &str) {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_TMPFILE);
     let file = must("a file", options.open(directory));
     paced(|| {
-        let clock = OffCpu::begin();
         say_numbers([0, u64::from(std::process::id()), wall_ns()]);
+        let clock = OffCpu::begin();
         let end_ns = clock.began_ns + ms * NS_PER_MS;
         let (written, read) = must("the file", fill(&file, mib, end_ns));
-        say_numbers([clock.ns(), written, read]);
+        let [off_cpu_ns, slept] = clock.end();
+        say_numbers([off_cpu_ns, slept, written, read]);
     });
 }
 
 /// Writes to each page of `mib` of its memory, again and again, for `ms`.
 ///
 /// In a cgroup that may have less, and with a swap area, it waits for pages that
-/// come back. Nobody can keep them in memory instead: they are noise, which cannot be
-/// compressed; nor read them ahead: each is far from the one before. The second line is
-/// how many ns it was neither on a CPU nor waited for one, and how many times it wrote.
+/// come back. They are noise, so nobody can keep them in memory instead, compressed. And
+/// each comes round as late as can be: of pages in any order the kernel takes many for
+/// those that are needed most, has none to give back, and kills. The second line is
+/// how many ns it was off the CPU, how often it slept, and how many times it wrote.
 pub fn swap(ms: u64, mib: u64) {
     paced(|| {
+        say_numbers([0, u64::from(std::process::id()), wall_ns()]);
         let clock = OffCpu::begin();
         let end_ns = clock.began_ns + ms * NS_PER_MS;
-        say_numbers([0, u64::from(std::process::id()), wall_ns()]);
-        let mut pages = vec![[0_u64; PAGE / 8]; (mib << 20) as usize / PAGE];
-        let (mut noise, count) = (1_u64, pages.len());
-        let mut writes = 0;
-        for page in pages.iter_mut().take_while(|_| monotonic_ns() < end_ns) {
+        let mut memory = vec![0_u64; (mib << 20) as usize / 8];
+        let (mut noise, mut writes) = (1_u64, 0);
+        let pages = memory.chunks_mut(PAGE / 8);
+        for page in pages.take_while(|_| monotonic_ns() < end_ns) {
             page.fill_with(|| random(&mut noise));
             writes += 1;
         }
         while monotonic_ns() < end_ns {
-            let place = random(&mut noise) as usize % count;
-            let page = std::hint::black_box(&mut pages[place]);
-            page[0] = page[0].wrapping_add(1);
-            writes += 1;
+            let pages = memory.chunks_mut(PAGE / 8);
+            for page in pages.take_while(|_| monotonic_ns() < end_ns) {
+                let word = &mut std::hint::black_box(page)[0];
+                *word = word.wrapping_add(1);
+                writes += 1;
+            }
         }
-        say_numbers([clock.ns(), writes]);
+        let [off_cpu_ns, slept] = clock.end();
+        say_numbers([off_cpu_ns, slept, writes]);
     });
 }
 
@@ -74,28 +78,27 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// How long the calling thread neither ran nor waited for a CPU.
+/// How long the calling thread does not run, and how often it sleeps meanwhile.
 struct OffCpu {
     began_ns: u64,
-    spent_ns: u64,
+    cpu_ns: u64,
+    sleeps: u64,
 }
 
 impl OffCpu {
     fn begin() -> Self {
         Self {
-            spent_ns: spent_ns(),
+            sleeps: sleeps(),
+            cpu_ns: clock_ns(libc::CLOCK_THREAD_CPUTIME_ID),
             began_ns: monotonic_ns(),
         }
     }
 
-    fn ns(&self) -> u64 {
+    fn end(&self) -> [u64; 2] {
         let took_ns = monotonic_ns() - self.began_ns;
-        took_ns.saturating_sub(spent_ns() - self.spent_ns)
+        let ran_ns = clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) - self.cpu_ns;
+        [took_ns.saturating_sub(ran_ns), sleeps() - self.sleeps]
     }
-}
-
-fn spent_ns() -> u64 {
-    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) + schedstat::of_thread().1
 }
 
 fn fill(file: &File, mib: u64, end_ns: u64) -> io::Result<(u64, u64)> {

@@ -18,24 +18,30 @@ pub fn block(ms: u64) {
 
 /// What the calls of a thread that blocked came to, by its own clock and the kernel's
 /// figures of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Blocked {
     /// How often it slept: a child that has ended before its parent comes to wait for it
     /// is not slept for.
     pub slept: u64,
-    /// For how long it neither ran nor waited for a CPU, in ns.
-    pub ns: u64,
+    /// For how long it waited for a CPU, in ns. From 6.12 that may have some of a sleep.
+    pub waited_ns: u64,
+    /// For how long it neither ran nor waited for a CPU, in ns, each time.
+    pub lengths_ns: Vec<u64>,
 }
 
 /// The same as [`block`], measured.
 pub fn block_and_measure(ms: u64, sum: &mut Blocked) {
-    let spent_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID) + schedstat::of_thread().1;
+    let cpu_ns = || clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
+    let waited_ns = || schedstat::of_thread().1;
     let mut stack = vec![0; STACK];
-    let (slept_before, spent_before, before) = (sleeps(), spent_ns(), monotonic_ns());
+    let (slept, waited) = (sleeps(), waited_ns());
+    let (ran, began) = (cpu_ns(), monotonic_ns());
     let child = vfork(&mut stack, ms);
-    let (took, slept) = (monotonic_ns() - before, sleeps() - slept_before);
-    sum.ns += took.saturating_sub(spent_ns() - spent_before);
+    let (took, ran) = (monotonic_ns() - began, cpu_ns() - ran);
+    let (slept, waited) = (sleeps() - slept, waited_ns() - waited);
     sum.slept += slept;
+    sum.waited_ns += waited;
+    sum.lengths_ns.push(took.saturating_sub(ran + waited));
     // Its child is not gone yet; this wait for it is not uninterruptible.
     reap(child);
 }
@@ -106,7 +112,7 @@ fn reap(child: i32) {
 }
 
 /// How often this thread has gone to sleep.
-fn sleeps() -> u64 {
+pub(super) fn sleeps() -> u64 {
     // SAFETY: all zeroes are a valid rusage, which the kernel fills in.
     unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

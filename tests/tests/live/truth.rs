@@ -8,9 +8,9 @@ use tests::{
     assert_near,
     cgroup::Cgroup,
     kernel,
-    known::numbers,
+    known::{Bursts, assert_kept, beside},
     lanes::{
-        STORM_COMM, Test,
+        Test,
         stream::{losses, recorded},
     },
     memory::host_oom_kills,
@@ -26,14 +26,14 @@ pub(crate) const TESTS: &[Test] = &[
     test!(every_short_episode_is_counted).contract(),
     test!(run_and_wait_are_those_of_schedstat).contract(),
     test!(what_sleeps_does_not_wait),
-    test!(short_lived_processes_are_counted).needs(&[STORM_COMM]),
+    test!(short_lived_processes_are_counted),
     test!(a_cgroup_has_what_its_tasks_used),
     test!(throttled_is_told_from_waiting).contract(),
+    test!(kills_are_those_that_the_kernel_counts).stream(),
     test!(the_kernels_samples_are_named)
         .stream()
         .contract()
         .limit_s(300),
-    test!(kills_are_those_that_the_kernel_counts).stream(),
 ];
 
 /// A figure of a process over snapshots, in seconds.
@@ -65,7 +65,8 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     };
     let early = vfork();
     let_pass(2.0);
-    let mut tracer = Tracer::start(&["--interval", "1s"]);
+    let mut tracer = beside(&["--interval", "1s"]);
+    tracer.shows_stacks = false;
     tracer.snapshot();
     let late = [vfork(), vfork()];
     // The interval in which they began is not full.
@@ -95,6 +96,7 @@ fn blocked_is_one_task_each_and_ages_are_true() {
     }
     let (_, end, status) = tracer.finish();
     assert!(status.success());
+    assert_kept(&end);
     assert_longest(&end["totals"]["episodes"], early.0.pid());
 }
 
@@ -135,9 +137,11 @@ fn every_short_episode_is_counted() {
         assert_eq!(workload.line(), "done");
         line
     });
-    let [slept, blocked_ns] = numbers(&line)[..] else {
-        panic!("two numbers: {line}");
-    };
+    let Bursts {
+        slept,
+        waited_s,
+        lengths_ns,
+    } = Bursts::of(&line);
     // While its parent stands still or waits for a CPU, the child sleeps on; it may have
     // slept enough before its parent comes to wait for it, which then is not blocked.
     let missed = f64::from(count) * 0.1;
@@ -145,13 +149,27 @@ fn every_short_episode_is_counted() {
     let episodes: f64 = snapshots.iter().map(|s| s.of_pid(pid, "episodes")).sum();
     assert_near("episodes", episodes, slept as f64, 0.0);
     // Of 50 ms at least, or they would not say much.
-    let blocked_s = blocked_ns as f64 / NS;
+    let blocked_s = lengths_ns.iter().sum::<u64>() as f64 / NS;
     assert!(blocked_s >= 0.045 * slept as f64, "{blocked_s} s");
     // By its own clock, less its CPU time and its wait for a CPU, which the kernel counts
     // from a moment after the waking on: on an emulated CPU that is a while.
     let tolerance = blocked_s * host_or_guest(0.02, 0.1);
+    // From 6.12 the kernel may call a part of the sleep a wait.
+    let longer = if kernel::delays_dequeue() {
+        waited_s
+    } else {
+        0.0
+    };
     let blocked = seconds_of(&snapshots, pid, "blocked");
-    assert_near("blocked in s", blocked, blocked_s, tolerance);
+    println!("blocked in s: {blocked:.4}, expected {blocked_s:.4} to {longer:.4} more");
+    assert!(
+        blocked >= blocked_s - tolerance,
+        "{blocked} s, less than {blocked_s}"
+    );
+    assert!(
+        blocked <= blocked_s + longer + tolerance,
+        "{blocked} s, more than {blocked_s}"
+    );
 }
 
 /// Hogs, twice as many as CPUs: run and wait against schedstat.
@@ -229,11 +247,15 @@ fn short_lived_processes_are_counted() {
     // An emulated CPU takes longer to make a process than the process lives.
     let (rate, length_s): (u32, u32) = host_or_guest((200, 10), (40, 6));
     let (each_s, ms) = (rate.to_string(), (length_s * 1000).to_string());
-    let mut storm = Workload::ready_in(&["storm", &each_s, "5", &ms], &cgroup.directories());
+    // A name of its own: others of the same name would be counted, too.
+    let name = format!("storm-{}", std::process::id());
+    let args = ["storm", &each_s, "5", &ms, &name];
+    let mut storm = Workload::ready_in(&args, &cgroup.directories());
     let (pid, count) = (storm.pid(), f64::from(rate * length_s));
     // The totals of the end have the ten largest groups alone. By name, the storm is one
     // of them, whatever else runs.
-    let mut of_name = Tracer::start(&["--interval", "1s", "--by", "comm"]);
+    let mut of_name = beside(&["--interval", "1s", "--by", "comm"]);
+    of_name.shows_stacks = false;
     let mut of_each = Tracer::shared();
     let before = cgroup.usage_ns();
     storm.go();
@@ -241,12 +263,14 @@ fn short_lived_processes_are_counted() {
     let ((said, snapshots), _) = of_name.during(|| of_each.during(|| storm.line()));
     assert_eq!(said, "done");
     let used = (cgroup.usage_ns() - before) as f64 / NS;
-    let totals = of_name.finish().1["totals"].take();
+    let mut end = of_name.finish().1;
+    assert_kept(&end);
+    let totals = end["totals"].take();
     let seconds = number(&totals["duration_ns"]) / NS;
     let sum = |figure: &str| -> f64 {
         let groups = totals["groups"].as_array().expect("groups").iter();
         groups
-            .filter(|group| group["comm"] == "storm")
+            .filter(|group| group["comm"] == name.as_str())
             .map(|group| number(&group[figure]))
             .sum()
     };
@@ -254,10 +278,10 @@ fn short_lived_processes_are_counted() {
     assert_near("CPU in s", sum("running") * seconds, used, used * 0.03);
     // By process they are a row for all that have ended. A row of an interval in which a
     // single one ended may be so small that it is part of `other`.
-    let is_ended = |group: &Value| group["comm"] == "storm" && group["pid"].is_null();
+    let is_ended = |group: &Value| group["comm"] == name.as_str() && group["pid"].is_null();
     let exited: f64 = snapshots.iter().map(|s| s.sum("exited", is_ended)).sum();
     assert_near("exited by process", exited, count, 1.0);
-    let is_storm = |group: &Value| group["comm"] == "storm";
+    let is_storm = |group: &Value| group["comm"] == name.as_str();
     let of = |s: &Snapshot| s.sum("running", is_storm) * s.seconds();
     let running: f64 = snapshots.iter().map(of).sum();
     println!(
@@ -276,7 +300,8 @@ fn a_cgroup_has_what_its_tasks_used() {
     let seconds: usize = host_or_guest(6, 4);
     let ms = (seconds * 1000).to_string();
     let mut hog = Workload::nicely_in(&["hog", "2", &ms], &cgroup.directories());
-    let mut tracer = Tracer::start(&["--interval", "1s", "--by", "cgroup"]);
+    let mut tracer = beside(&["--interval", "1s", "--by", "cgroup"]);
+    tracer.shows_stacks = false;
     tracer.snapshot();
     let before = cgroup.usage_ns();
     hog.go();
@@ -291,6 +316,7 @@ fn a_cgroup_has_what_its_tasks_used() {
     // A second with less than 5 ms of a group has no row for it, and there are two that it
     // does not fill.
     assert_near("CPU in s", total, used, used * 0.003 + 0.01);
+    assert_kept(&tracer.finish().1);
     hog.end();
 }
 
@@ -439,6 +465,9 @@ fn may_lose(reason: &str, seconds: f64) -> u64 {
         "kernel_sample" | "waking_without_slot" | "task_storage" | "tcp_transition_unseen" => {
             times(kernel::may_lose(reason))
         }
+        // One that is reaped, and is kept from its last switch by others, is in no list of
+        // tasks and has not been told of yet.
+        "exit_unseen" => times(1),
         _ => kernel::may_lose(reason),
     }
 }
@@ -476,9 +505,13 @@ fn most_off() -> f64 {
 struct Samples(Vec<(i64, i64)>);
 
 impl Samples {
-    /// Whether as many were named as must be.
+    /// Whether as many were named as must be. Where many tests run side by side, many
+    /// more tasks come and go while the CPUs count: of 500 one may be off.
     fn is_good(&self) -> bool {
-        self.share() >= host_or_guest(0.95, 0.5) && self.off() <= most_off()
+        let counted: i64 = self.0.iter().map(|(active, _)| active.abs()).sum();
+        let mean = counted as f64 / self.0.len() as f64;
+        let most_off = most_off().max(mean / 500.0);
+        self.share() >= host_or_guest(0.95, 0.5) && self.off() <= most_off
     }
 
     /// Share of those that were named to the last task.
@@ -496,12 +529,19 @@ impl Samples {
 
 /// All kills of the lane, by limits of cgroups and otherwise, are told, and each once.
 fn kills_are_those_that_the_kernel_counts() {
-    let Some((lines, before)) = recorded() else {
+    let Some((mut lines, before)) = recorded() else {
         println!("alone, each test of a kill counts its own");
         return;
     };
-    let now = host_oom_kills();
-    let last = Heard::of(lines).last.expect("a snapshot");
-    let killed = number(&last.0["oom"]["killed"]);
-    assert_near("killed", killed, (now - before) as f64, 0.0);
+    // The kernel's count of the host, with each snapshot: since boot.
+    let counted = |snapshot: &Value| number(&snapshot["oom"]["memory"]["oom_kills"]);
+    let killed = |snapshot: &Value| number(&snapshot["oom"]["killed"]);
+    let first = lines.find(|line| line["type"] == "snapshot");
+    let first = first.expect("a snapshot");
+    let last = Heard::of(lines).last.expect("another").0;
+    let at_start = counted(&first) - killed(&first);
+    println!("{before} before it began, {at_start} at its start");
+    assert!(at_start >= before as f64, "none before the start is told");
+    assert!(counted(&last) <= host_oom_kills() as f64);
+    assert_near("killed", killed(&last), counted(&last) - at_start, 0.0);
 }
