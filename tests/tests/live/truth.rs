@@ -178,7 +178,7 @@ fn run_and_wait_are_those_of_schedstat() {
     let seconds: usize = host_or_guest(10, 6);
     let ms = (seconds * 1000).to_string();
     let mut hogs: Vec<_> = (0..cpus * 2)
-        .map(|_| Workload::nicely(&["hog", "1", &ms]))
+        .map(|_| Workload::ready(&["hog", "1", &ms, "nicely"]))
         .collect();
     let mut tracer = Tracer::shared();
     tracer.snapshot();
