@@ -86,7 +86,8 @@ impl Tracer {
         let args = ["--function-hooks", way];
         match stream::of(way) {
             Some(path) => Self::follow(&path),
-            None => Self::start(&[&stream::ARGS, &args[..]].concat()),
+            // `start` asks for JSON and many rows itself.
+            None => Self::start(&[&stream::ARGS[4..], &args[..]].concat()),
         }
     }
 

@@ -33,9 +33,11 @@ pub fn mmap_lock(ms: u64, mib: u64) {
         let end_ns = monotonic_ns() + ms * NS_PER_MS;
         let (sender, tid) = mpsc::channel();
         let mapper = thread::spawn(move || {
-            // SAFETY: touches no memory.
-            let _ = sender.send(unsafe { libc::gettid() });
-            map_until(end_ns)
+            // Its clock runs before the first fork, which it may wait for anywhere.
+            map_until(end_ns, || {
+                // SAFETY: touches no memory.
+                let _ = sender.send(unsafe { libc::gettid() });
+            })
         });
         let tid = tid.recv().map_or(0, i32::unsigned_abs);
         say_numbers([u64::from(std::process::id()), u64::from(tid), began_ns]);
@@ -72,7 +74,7 @@ struct Mapped {
     waited_ns: u64,
 }
 
-fn map_until(end_ns: u64) -> Mapped {
+fn map_until(end_ns: u64, begins: impl FnOnce()) -> Mapped {
     // Its wait for a CPU is taken off below.
     affinity::stay();
     let mut sum = Mapped::default();
@@ -80,6 +82,7 @@ fn map_until(end_ns: u64) -> Mapped {
     let waited_ns = || schedstat::of_thread().1;
     let waited_at_begin = waited_ns();
     let (spent_at_begin, begin) = (spent_ns(), monotonic_ns());
+    begins();
     while monotonic_ns() < end_ns {
         let (cpu_before, before) = (cpu_ns(), monotonic_ns());
         // SAFETY: maps and unmaps a page that nobody else knows.
@@ -94,7 +97,8 @@ fn map_until(end_ns: u64) -> Mapped {
         }
     }
     // Of the whole, since its page faults wait for the lock, too.
-    sum.off_cpu_ns = (monotonic_ns() - begin).saturating_sub(spent_ns() - spent_at_begin);
+    let spent = spent_ns() - spent_at_begin;
+    sum.off_cpu_ns = (monotonic_ns() - begin).saturating_sub(spent);
     sum.waited_ns = waited_ns() - waited_at_begin;
     sum
 }

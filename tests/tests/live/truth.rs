@@ -178,7 +178,7 @@ fn run_and_wait_are_those_of_schedstat() {
     let seconds: usize = host_or_guest(10, 6);
     let ms = (seconds * 1000).to_string();
     let mut hogs: Vec<_> = (0..cpus * 2)
-        .map(|_| Workload::nicely(&["hog", "1", &ms]))
+        .map(|_| Workload::ready(&["hog", "1", &ms, "nicely"]))
         .collect();
     let mut tracer = Tracer::shared();
     tracer.snapshot();
@@ -415,15 +415,19 @@ fn the_kernels_samples_are_named() {
         Some(heard) => (heard, true),
         None => (of_own_load(), false),
     };
-    let found = &heard.samples;
+    let last = heard.last.as_ref().expect("a snapshot");
+    let lost = losses(&last.0);
+    let lost = |reason: &str| lost.get(reason).copied().unwrap_or(0);
+    let cut = lost("fold_list_cut");
+    let mut found = heard.samples;
     println!("kernel samples (counted, named): {:?}", found.0);
     println!("named equals counted in {:.1} %", found.share() * 100.0);
-    let last = heard.last.as_ref().expect("a snapshot");
     // One every 5 s and a tick.
     let expected = heard.seconds / 5.004;
-    let missed = losses(&last.0).get("kernel_sample").copied().unwrap_or(0);
-    let tolerance = 1.0 + missed as f64;
+    let tolerance = 1.0 + lost("kernel_sample") as f64;
     assert_near("samples", found.0.len() as f64, expected, tolerance);
+    // A queue that is too long, or changes meanwhile, cannot be named in full; it is told.
+    found.leave_out(cut);
     println!("off by {:.3} on average", found.off());
     assert!(found.is_good(), "off by {} on average", found.off());
     // What was named is what the load is made of, from the first sample on.
@@ -468,6 +472,8 @@ fn may_lose(reason: &str, seconds: f64) -> u64 {
         // One that is reaped, and is kept from its last switch by others, is in no list of
         // tasks and has not been told of yet.
         "exit_unseen" => times(1),
+        // A CPU has more tasks than can be named, or its queue changes meanwhile.
+        "fold_list_cut" => times(1),
         _ => kernel::may_lose(reason),
     }
 }
@@ -512,6 +518,14 @@ impl Samples {
         let mean = counted as f64 / self.0.len() as f64;
         let most_off = most_off().max(mean / 500.0);
         self.share() >= host_or_guest(0.95, 0.5) && self.off() <= most_off
+    }
+
+    /// Leaves so many out, those that are off the most.
+    fn leave_out(&mut self, most: u64) {
+        let off = |(active, named): &(i64, i64)| active.abs_diff(*named);
+        self.0.sort_by_key(off);
+        let keeps = self.0.len().saturating_sub(most as usize);
+        self.0.truncate(keeps);
     }
 
     /// Share of those that were named to the last task.
