@@ -69,13 +69,16 @@ pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     if counts_as_blocked(state) {
         // SAFETY: as above.
         let exec_start = unsafe { field(task, &TASK_EXEC_START) };
-        match BLOCKED.get(task) {
+        let open = match BLOCKED.get(task) {
             // A waking can overtake the switch it belongs to, and leave an episode open
             // that never was. Had the task run since, exec_start would have moved.
             Some(blocked) if blocked.open_ns != 0 && blocked.open_exec_start == exec_start => {
-                end_episode(&ctx, task, blocked);
+                Some(blocked)
             }
-            _ => end_unseen(&ctx, task, exec_start),
+            _ => open_unseen(task, exec_start),
+        };
+        if let Some(blocked) = open {
+            end_episode(&ctx, task, blocked);
         }
     }
     // Costs some 10 to 20 ns: a line of the task that `enqueue_task` reads next.
@@ -134,9 +137,10 @@ fn open_episode(ctx: &BtfTracePointContext, task: Object) {
 /// The switch was not seen: its slot was out of reach (its lock was held, 6.1), or no
 /// program ran, as on a host that runs none while a thread of process 1 is current. Mostly
 /// there was none: the waking came before the task's switch, so that it never slept. One
-/// that did sleep is neither queued nor on a CPU, and last ran when it went to sleep.
+/// that did sleep is neither queued nor on a CPU, and last ran when it went to sleep: its
+/// episode is opened as of then.
 #[inline(always)]
-fn end_unseen(ctx: &BtfTracePointContext, task: Object, exec_start: u64) {
+fn open_unseen<'a>(task: Object, exec_start: u64) -> Option<&'a mut BlockedTotals> {
     // SAFETY: the caller's task is a task_struct.
     let (on_rq, on_cpu): (u8, u8) =
         unsafe { (field(task, &TASK_ON_RQ), field(task, &TASK_ON_CPU)) };
@@ -144,23 +148,24 @@ fn end_unseen(ctx: &BtfTracePointContext, task: Object, exec_start: u64) {
         if let Some(blocked) = BLOCKED.get(task) {
             blocked.open_ns = 0;
         }
-        return;
+        return None;
     }
-    let (Some(clock), Some(blocked)) = (SNAPSHOT_CLOCK.get(0), BLOCKED.get_or_create(task)) else {
-        return count(lost::WAKING);
+    // 0 until the first snapshot has related the two clocks.
+    let offset_ns = SNAPSHOT_CLOCK
+        .get(0)
+        .map_or(0, |clock| clock.sched_offset_ns);
+    let (true, Some(blocked)) = (offset_ns != 0, BLOCKED.get_or_create(task)) else {
+        count(lost::WAKING);
+        return None;
     };
-    if clock.sched_offset_ns == 0 {
-        // No snapshot has held the two clocks together yet.
-        return count(lost::WAKING);
-    }
     // SAFETY: as above.
     let (arrival, cpu): (u64, u32) =
         unsafe { (field(task, &TASK_LAST_ARRIVAL), field(task, &TASK_CPU)) };
-    blocked.open_ns = exec_start.max(arrival).wrapping_add(clock.sched_offset_ns);
+    blocked.open_ns = exec_start.max(arrival).wrapping_add(offset_ns);
     blocked.open_exec_start = exec_start;
     blocked.open_cpu = cpu;
     blocked.waits.stack = NO_STACK;
-    end_episode(ctx, task, blocked);
+    Some(blocked)
 }
 
 #[inline(always)]

@@ -27,8 +27,9 @@ pub(super) fn of<'a>(tests: &'a [&'a Test], options: &Options, in_guest: bool) -
     let mut wanted: Vec<&Test> = wanted
         .flat_map(|test| std::iter::repeat_n(test, options.times))
         .collect();
-    // Stable: within a lane they stay as their tables have them.
-    wanted.sort_by_key(|test| lane(test, options));
+    // Stable: within a lane they stay as their tables have them, but for those that read
+    // further tracers: these end with the last of them.
+    wanted.sort_by_key(|test| (lane(test, options), test.streams.is_empty()));
     wanted
 }
 

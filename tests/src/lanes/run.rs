@@ -91,7 +91,7 @@ fn run(wanted: &[&Test], options: &Options) -> io::Result<bool> {
         let ways = tests.flat_map(|test| host_or_guest(&[][..], test.streams));
         let lane = || -> Result<(), String> {
             let streams = Streams::start(&folder.0, ways)?;
-            side_by_side(parallel.clone(), options, &folder.0, &report);
+            side_by_side(parallel.clone(), options, &folder.0, &streams, &report);
             streams.end()
         };
         match lane() {
@@ -106,7 +106,13 @@ fn run(wanted: &[&Test], options: &Options) -> io::Result<bool> {
 }
 
 /// The parallel lane.
-fn side_by_side(waiting: Vec<&Test>, options: &Options, folder: &Path, report: &Report) {
+fn side_by_side(
+    waiting: Vec<&Test>,
+    options: &Options,
+    folder: &Path,
+    streams: &Streams,
+    report: &Report,
+) {
     // A test that runs many times is to show how often it fails, and not beside itself.
     let jobs = if options.times > 1 { 1 } else { options.jobs };
     let (state, one_has_ended) = (Mutex::new((waiting, Vec::<&Test>::new())), Condvar::new());
@@ -125,6 +131,9 @@ fn side_by_side(waiting: Vec<&Test>, options: &Options, folder: &Path, report: &
             now = lock();
             let place = now.1.iter().position(|other| other.name == test.name);
             place.map(|place| now.1.remove(place));
+            let (waiting, running) = &*now;
+            let left = || waiting.iter().chain(running);
+            streams.keep(|way| left().any(|test| test.streams.contains(&way)));
             one_has_ended.notify_all();
         }
     };

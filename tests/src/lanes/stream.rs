@@ -11,6 +11,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::{Child, Stdio},
+    sync::{Mutex, MutexGuard},
     thread,
     time::{Duration, UNIX_EPOCH},
 };
@@ -37,8 +38,13 @@ const SILENCE_S: f64 = 60.0;
 /// The counters of the host from before the first tracer.
 const BEFORE: &str = "oom_kills_before";
 
-/// The shared tracers that run.
-pub(super) struct Streams(Vec<Child>);
+/// The shared tracers that run, each with its way to hook functions, and what went wrong
+/// with one that was ended.
+#[derive(Default)]
+pub(super) struct Streams {
+    running: Mutex<Vec<(String, Child)>>,
+    failures: Mutex<Vec<String>>,
+}
 
 impl Streams {
     /// Starts one for each way, and waits until each knows the kernel's symbols.
@@ -49,10 +55,10 @@ impl Streams {
         let mut ways: Vec<&str> = ways.copied().chain([AUTO]).collect();
         ways.sort_unstable();
         ways.dedup();
-        let mut streams = Self(Vec::new());
+        let streams = Self::default();
         for way in &ways {
             let tracer = start(folder, way).map_err(|e| e.to_string())?;
-            streams.0.push(tracer);
+            lock(&streams.running).push(((*way).to_owned(), tracer));
         }
         for way in ways {
             let path = file(folder, way);
@@ -64,17 +70,43 @@ impl Streams {
         Ok(streams)
     }
 
-    /// Ends them; each has written its last line then.
-    pub(super) fn end(mut self) -> Result<(), String> {
-        for tracer in &mut self.0 {
-            // SAFETY: touches no memory.
-            unsafe { libc::kill(tracer.id() as i32, libc::SIGTERM) };
-            let status = tracer.wait().map_err(|e| e.to_string())?;
-            if !status.success() {
-                return Err(format!("the shared tracer ended with {status}"));
+    /// Ends those of ways that no test is left for; the usual one goes on.
+    pub(super) fn keep(&self, is_wanted: impl Fn(&str) -> bool) {
+        let is_over = |way: &str| way != AUTO && !is_wanted(way);
+        let mut running = lock(&self.running);
+        for (way, mut tracer) in running.extract_if(.., |(way, _)| is_over(way)) {
+            if let Err(error) = end(&way, &mut tracer) {
+                lock(&self.failures).push(error);
             }
         }
-        Ok(())
+    }
+
+    /// Ends all; each has written its last line then.
+    pub(super) fn end(self) -> Result<(), String> {
+        for (way, tracer) in lock(&self.running).iter_mut() {
+            if let Err(error) = end(way, tracer) {
+                lock(&self.failures).push(error);
+            }
+        }
+        let failures = lock(&self.failures);
+        match failures.as_slice() {
+            [] => Ok(()),
+            failures => Err(failures.join("; ")),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn end(way: &str, tracer: &mut Child) -> Result<(), String> {
+    // SAFETY: touches no memory.
+    unsafe { libc::kill(tracer.id() as i32, libc::SIGTERM) };
+    let status = tracer.wait().map_err(|e| e.to_string())?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("tracer --function-hooks {way} ended with {status}")),
     }
 }
 
@@ -91,7 +123,7 @@ fn start(folder: &Path, way: &str) -> io::Result<Child> {
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        for tracer in &mut self.0 {
+        for (_, tracer) in lock(&self.running).iter_mut() {
             let _ = tracer.kill();
             let _ = tracer.wait();
         }

@@ -15,7 +15,7 @@ use tests::{
     check::{Config, Look},
     lanes::Test,
     provoke::Workload,
-    skip, test,
+    schedstat, skip, test,
     time::{NS, eventually, let_pass, monotonic_ns, wall_ns},
 };
 
@@ -181,6 +181,10 @@ fn a_pinned_hog_is_named_with_its_cpu() {
         skip!("a_pinned_hog_is_named_with_its_cpu", "there is one CPU");
     }
     let mut hog = Workload::ready(&["hog", "1", "9000"]);
+    hog.go();
+    // Before it spins it gives itself all CPUs.
+    let spins = || schedstat::of_process(hog.pid()).0 > 50_000_000;
+    assert!(eventually(5.0, spins), "it spins");
     // SAFETY: plain old data of ours, which the kernel reads.
     unsafe {
         let mut cpus: libc::cpu_set_t = std::mem::zeroed();
@@ -191,7 +195,6 @@ fn a_pinned_hog_is_named_with_its_cpu() {
             0
         );
     }
-    hog.go();
     let look = Look::now(&["--only", "cpu", "--sample", "3s"]);
     assert!(look.figure("cpu", "cpu_busy_ratio", "cpu1") > 0.95);
     if look.figure("cpu", "cpu_imbalance_ratio", "") < 0.8 {

@@ -40,7 +40,8 @@ fn hooks_cost_next_to_nothing() {
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshot();
     let (mut floors, mut switches, mut wakings) = (Vec::new(), Vec::new(), Vec::new());
-    // Rounds, and the median of each: the machine is not ours alone.
+    // Rounds, and the second least of each: what else the machine does only adds, and a
+    // hook that costs more costs more in every round.
     for _ in 0..5 {
         let look = || ["floor", "sched_switch", "sched_waking"].map(bpf::cost_of);
         let before = look();
@@ -71,9 +72,9 @@ fn hooks_cost_next_to_nothing() {
         net.sort_by(f64::total_cmp);
         println!(
             "{name}: net of the empty program {:.1} ns, at most {most:.1}",
-            net[2]
+            net[1]
         );
-        assert!(net[2] <= most, "{name}: {net:?}");
+        assert!(net[1] <= most, "{name}: {net:?}");
     }
 }
 

@@ -276,11 +276,8 @@ fn short_lived_processes_are_counted() {
     };
     assert_near("exited", sum("exited"), count, 0.0);
     assert_near("CPU in s", sum("running") * seconds, used, used * 0.03);
-    // By process they are a row for all that have ended. A row of an interval in which a
-    // single one ended may be so small that it is part of `other`.
-    let is_ended = |group: &Value| group["comm"] == name.as_str() && group["pid"].is_null();
-    let exited: f64 = snapshots.iter().map(|s| s.sum("exited", is_ended)).sum();
-    assert_near("exited by process", exited, count, 1.0);
+    // By process those that have ended are a row, unless they did so little in an interval
+    // that it is part of `other`.
     let is_storm = |group: &Value| group["comm"] == name.as_str();
     let of = |s: &Snapshot| s.sum("running", is_storm) * s.seconds();
     let running: f64 = snapshots.iter().map(of).sum();
