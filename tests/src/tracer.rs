@@ -187,8 +187,11 @@ impl Tracer {
         let mut passed = 0;
         loop {
             let line = self.lines.next().expect("tracer goes on");
-            if line["event"] == name && is_it(&line) {
-                return line;
+            if line["event"] == name {
+                if is_it(&line) {
+                    return line;
+                }
+                println!("not this one: {line}");
             }
             passed += usize::from(line["type"] == "snapshot");
             assert!(passed <= snapshots, "no {name} in {snapshots} snapshots");

@@ -25,6 +25,10 @@ pub const OOM_TABLE: &str = "vm.oom_dump_tasks";
 /// Processes called `storm`, which are counted by their name.
 pub const STORM_COMM: &str = "processes called storm";
 
+/// A guest's CPUs: a nice value counts within the guest only, and what burns CPU time in
+/// one takes it from the other. On a host two such tests may run beside each other.
+pub const GUEST_CPUS: &str = "the CPUs of a guest";
+
 /// When a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {

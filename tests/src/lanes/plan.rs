@@ -1,6 +1,6 @@
 //! Which tests run, in which order, and which of them may begin beside those that run.
 
-use super::{Lane, Test, options::Options};
+use super::{GUEST_CPUS, Lane, Test, options::Options};
 
 /// The tests that are wanted here, lane by lane.
 pub(super) fn of<'a>(tests: &'a [&'a Test], options: &Options, in_guest: bool) -> Vec<&'a Test> {
@@ -44,8 +44,10 @@ pub(super) fn lane(test: &Test, options: &Options) -> Lane {
 }
 
 /// The first test that can begin beside these.
-pub(super) fn next(waiting: &[&Test], running: &[&Test]) -> Option<usize> {
-    let is_free = |thing: &&str| !running.iter().any(|other| other.needs.contains(thing));
+pub(super) fn next(waiting: &[&Test], running: &[&Test], in_guest: bool) -> Option<usize> {
+    let counts = |thing: &str| in_guest || thing != GUEST_CPUS;
+    let is_free =
+        |thing: &&str| !counts(thing) || !running.iter().any(|other| other.needs.contains(thing));
     waiting
         .iter()
         .position(|test| test.needs.iter().all(is_free))
@@ -98,8 +100,15 @@ mod tests {
 
     #[test]
     fn two_that_need_the_same_thing_are_never_side_by_side() {
-        assert_eq!(next(&[&B, &D], &[&A]), Some(1));
-        assert_eq!(next(&[&B], &[&A]), None);
-        assert_eq!(next(&[&B], &[&D]), Some(0));
+        assert_eq!(next(&[&B, &D], &[&A], true), Some(1));
+        assert_eq!(next(&[&B], &[&A], true), None);
+        assert_eq!(next(&[&B], &[&D], true), Some(0));
+    }
+
+    #[test]
+    fn the_cpus_of_a_host_are_enough_for_several() {
+        const HOG: Test = Test::new("f::hog", || {}).needs(&[GUEST_CPUS]);
+        assert_eq!(next(&[&HOG], &[&HOG], true), None);
+        assert_eq!(next(&[&HOG], &[&HOG], false), Some(0));
     }
 }

@@ -36,7 +36,7 @@ pub fn main(tables: &[&'static [Test]]) -> ExitCode {
         return ExitCode::from(if is_passed { 0 } else { 101 });
     }
     // Some wait for most of their time; an emulated CPU is busy with fewer.
-    let options = match Options::of(&args, host_or_guest(8, 6)) {
+    let options = match Options::of(&args, host_or_guest(8, 3)) {
         Ok(options) => options,
         Err(error) => return refuse(&format!("{error}\n{USAGE}")),
     };
@@ -113,6 +113,7 @@ fn side_by_side(
     streams: &Streams,
     report: &Report,
 ) {
+    let in_guest = host_or_guest(false, true);
     // A test that runs many times is to show how often it fails, and not beside itself.
     let jobs = if options.times > 1 { 1 } else { options.jobs };
     let (state, one_has_ended) = (Mutex::new((waiting, Vec::<&Test>::new())), Condvar::new());
@@ -120,7 +121,7 @@ fn side_by_side(
     let work = || {
         let mut now = lock();
         while !now.0.is_empty() {
-            let Some(place) = plan::next(&now.0, &now.1) else {
+            let Some(place) = plan::next(&now.0, &now.1, in_guest) else {
                 now = one_has_ended.wait(now).unwrap_or_else(|e| e.into_inner());
                 continue;
             };

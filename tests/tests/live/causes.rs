@@ -7,7 +7,7 @@ use tests::{
     filesystem::FileSystem,
     kernel,
     known::{Known, assert_cause, assert_chain, assert_kept, beside, named, numbers},
-    lanes::Test,
+    lanes::{GUEST_CPUS, Test},
     provoke::Workload,
     skip, test,
     time::{NS, host_or_guest, wall_ns},
@@ -22,7 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_holder_of_a_lock_is_named).contract(),
     test!(a_queue_is_behind_its_root).contract(),
     test!(a_chain_is_followed_to_its_root),
-    test!(who_forks_holds_the_mmap_lock),
+    test!(who_forks_holds_the_mmap_lock).needs(&[GUEST_CPUS]),
     test!(a_core_dump_waits_for_the_threads),
 ];
 

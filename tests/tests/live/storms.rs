@@ -7,7 +7,7 @@ use tests::{
     assert_near,
     filesystem::{Disk, FileSystem, Swap},
     known::{Bursts, Known, assert_kept, beside, named, numbers, tracer},
-    lanes::{Test, VDA, VDB, stream::recorded},
+    lanes::{GUEST_CPUS, Test, VDA, VDB, stream::recorded},
     limits::Limited,
     provoke::Workload,
     schedstat, skip,
@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
         .guest("a host has no disk that slow")
         .needs(&[VDA])
         .contract(),
-    test!(reclaim_of_a_cgroup_has_causes).needs(&[VDB]),
+    test!(reclaim_of_a_cgroup_has_causes).needs(&[VDB, GUEST_CPUS]),
     test!(swapping_in_a_cgroup_has_causes)
         .serial("a swap area is for all: what others are to be killed for is swapped out")
         .needs(&[VDB]),
@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
         .serial("lengths are of all tasks with a cause, and others vfork too"),
     test!(a_storm_of_episodes_is_counted)
         .serial("it fills the rings, and counts all that vforked on the host"),
-    test!(a_mixture_has_causes),
+    test!(a_mixture_has_causes).needs(&[GUEST_CPUS]),
     test!(all_that_was_blocked_has_causes).stream().limit_s(240),
 ];
 

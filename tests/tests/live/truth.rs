@@ -10,7 +10,7 @@ use tests::{
     kernel,
     known::{Bursts, assert_kept, beside},
     lanes::{
-        Test,
+        GUEST_CPUS, Test,
         stream::{losses, recorded},
     },
     memory::host_oom_kills,
@@ -21,14 +21,21 @@ use tests::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(the_load_of_the_samples).contract().limit_s(240),
+    test!(the_load_of_the_samples)
+        .contract()
+        .needs(&[GUEST_CPUS])
+        .limit_s(240),
     test!(blocked_is_one_task_each_and_ages_are_true),
     test!(every_short_episode_is_counted).contract(),
-    test!(run_and_wait_are_those_of_schedstat).contract(),
-    test!(what_sleeps_does_not_wait),
-    test!(short_lived_processes_are_counted),
-    test!(a_cgroup_has_what_its_tasks_used),
-    test!(throttled_is_told_from_waiting).contract(),
+    test!(run_and_wait_are_those_of_schedstat)
+        .contract()
+        .needs(&[GUEST_CPUS]),
+    test!(what_sleeps_does_not_wait).needs(&[GUEST_CPUS]),
+    test!(short_lived_processes_are_counted).needs(&[GUEST_CPUS]),
+    test!(a_cgroup_has_what_its_tasks_used).needs(&[GUEST_CPUS]),
+    test!(throttled_is_told_from_waiting)
+        .contract()
+        .needs(&[GUEST_CPUS]),
     test!(kills_are_those_that_the_kernel_counts).stream(),
     test!(the_kernels_samples_are_named)
         .stream()

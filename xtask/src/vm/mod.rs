@@ -40,11 +40,9 @@ use results::Report;
 use script::Plan;
 use turns::{Turns, lock};
 
-/// Guests at a time: their tests wait more than they compute.
-const AT_A_TIME: usize = 3;
-/// The same where each test is to be alone: every guest keeps its two CPUs busy then, and
-/// a machine of two is soon too slow for what is measured.
-const AT_A_TIME_ALONE: usize = 2;
+/// Guests at a time: each has two CPUs, which are emulated, and keeps one of the machine's
+/// busy. With three on two CPUs nothing comes in time.
+const AT_A_TIME: usize = 2;
 
 /// Options of `cargo xtask vm`.
 #[derive(Args)]
@@ -145,16 +143,12 @@ fn run(live: &LiveTests, plan: Plan, kernels: &[String], keep: bool) -> Result<V
         plan.arguments(kernel).is_some() && (kernels.is_empty() || is_named)
     };
     let queue: VecDeque<&Kernel> = in_turn(&plan).into_iter().filter(is_wanted).collect();
-    let at_a_time = match plan.is_alone() {
-        true => AT_A_TIME_ALONE,
-        false => AT_A_TIME,
-    };
     let turns = Turns::default();
     let job = Job { turns, plan, keep };
     let queue = Mutex::new(queue);
     let done: Mutex<Vec<Report>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..at_a_time {
+        for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(kernel) = take(&queue) {
                     let report = job.on(kernel, &base);
