@@ -16,6 +16,8 @@ use crate::time::{NS, host_or_guest, monotonic_ns};
 
 /// The first word of a child's arguments; the second is its test.
 pub(super) const CHILD: &str = "--child";
+/// A further one, where every test runs alone.
+pub(super) const SERIAL: &str = "--serial";
 /// Where the recorded streams are; not set for a test with tracers of its own.
 pub(super) const STREAMS: &str = "TRACER_STREAMS";
 
@@ -40,14 +42,20 @@ impl Ended {
 }
 
 /// Runs a test to its end, or to its limit. `place` takes what it writes; `streams` is
-/// the folder of what the shared tracers record.
-pub(super) fn run(test: &Test, place: &Path, streams: Option<&Path>) -> io::Result<Ended> {
+/// the folder of what the shared tracers record; `is_serial` says that all tests run alone.
+pub(super) fn run(
+    test: &Test,
+    place: &Path,
+    streams: Option<&Path>,
+    is_serial: bool,
+) -> io::Result<Ended> {
     let began_ns = monotonic_ns();
     // A file and no pipe: what a test leaves running would hold that open.
     let output = File::create(place)?;
     let mut command = Command::new(env::current_exe()?);
     command
         .args([CHILD, test.name])
+        .args(is_serial.then_some(SERIAL))
         .stdin(std::process::Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
@@ -109,4 +117,9 @@ pub(super) fn be(test: &Test) -> bool {
     let thread = thread::Builder::new().name(test.name.to_owned());
     let test = thread.spawn(run);
     test.is_ok_and(|test| test.join().is_ok())
+}
+
+/// Whether this is a test of a run that takes its time (`--serial`), and not of the gate.
+pub(super) fn is_in_no_hurry() -> bool {
+    env::args().any(|word| word == SERIAL)
 }

@@ -25,6 +25,16 @@ pub const OOM_TABLE: &str = "vm.oom_dump_tasks";
 /// Processes called `storm`, which are counted by their name.
 pub const STORM_COMM: &str = "processes called storm";
 
+/// How many samples a test takes: in the gate, and where every test runs alone, which takes
+/// its time (`cargo xtask test --all`).
+pub fn gate_or_all<T>(in_gate: T, in_all: T) -> T {
+    if child::is_in_no_hurry() {
+        in_all
+    } else {
+        in_gate
+    }
+}
+
 /// A guest's CPUs: a nice value counts within the guest only, and what burns CPU time in
 /// one takes it from the other. On a host two such tests may run beside each other.
 pub const GUEST_CPUS: &str = "the CPUs of a guest";

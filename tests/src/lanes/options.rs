@@ -50,7 +50,7 @@ impl Options {
                         other => return Err(format!("--suite {other}: full or contract")),
                     }
                 }
-                "--serial" => options.is_serial = true,
+                super::child::SERIAL => options.is_serial = true,
                 "--exact" => options.is_exact = true,
                 "--list" => options.is_list = true,
                 "--jobs" => options.jobs = number(arg, value()?)?,

@@ -28,7 +28,7 @@ const TOGETHER: &str = "::together\n";
 pub fn main(tables: &[&'static [Test]]) -> ExitCode {
     let all: Vec<&Test> = tables.iter().copied().flatten().collect();
     let args: Vec<String> = env::args().skip(1).collect();
-    if let [word, name] = args.as_slice()
+    if let [word, name, ..] = args.as_slice()
         && word == child::CHILD
     {
         let test = all.iter().find(|test| test.name == name);
@@ -79,7 +79,7 @@ fn run(wanted: &[&Test], options: &Options) -> io::Result<bool> {
             // The kernel's sample cannot bear a CPU that stands still.
             let needs_all = options.is_serial && test.lane == Lane::Stream;
             report::say(if needs_all { ALONE } else { "" });
-            one(test, &folder.0, streams, options.times == 1, &report);
+            one(test, &folder.0, streams, options, &report);
             report::say(if needs_all { TOGETHER } else { "" });
         }
     };
@@ -128,7 +128,7 @@ fn side_by_side(
             let test = now.0.remove(place);
             now.1.push(test);
             drop(now);
-            one(test, folder, Some(folder), options.times == 1, report);
+            one(test, folder, Some(folder), options, report);
             now = lock();
             let place = now.1.iter().position(|other| other.name == test.name);
             place.map(|place| now.1.remove(place));
@@ -146,13 +146,13 @@ fn side_by_side(
 }
 
 /// A test, and once more if it is in the ledger and fails, unless all runs count.
-fn one(test: &Test, folder: &Path, streams: Option<&Path>, may_repeat: bool, report: &Report) {
+fn one(test: &Test, folder: &Path, streams: Option<&Path>, options: &Options, report: &Report) {
     let output = |tries: usize| folder.join(format!("{:?}-{tries}", thread::current().id()));
     for tries in 1.. {
-        let ended = child::run(test, &output(tries), streams);
+        let ended = child::run(test, &output(tries), streams, options.is_serial);
         let ended = ended.unwrap_or_else(|e| child::Ended::unborn(test, &e.to_string()));
         match ledger::entry(test.name) {
-            Some(entry) if may_repeat && !ended.is_passed && tries == 1 => {
+            Some(entry) if options.times == 1 && !ended.is_passed && tries == 1 => {
                 report.once_more(test, &ended, entry);
             }
             _ => return report.end(test, &ended, tries),

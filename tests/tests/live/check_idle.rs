@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use tests::{
     check::Look,
-    lanes::Test,
+    lanes::{Test, gate_or_all},
     test,
     time::{NS, monotonic_ns},
 };
@@ -14,12 +14,14 @@ pub(crate) const TESTS: &[Test] = &[test!(an_idle_host_gives_no_warning)
     .guest("a host has a history")
     .first("others leave kills and errors behind")];
 
-/// Looks, one after the other: each has its own chance of a false alarm.
-const LOOKS: usize = 10;
+/// Looks, one after the other, in the gate and where there is time: each has its own chance
+/// of a false alarm.
+const LOOKS: (usize, usize) = (4, 10);
 const SAMPLE_S: f64 = 1.0;
 /// A host needs some 30 ms more than the sample. On emulated CPUs the kernel takes 2 s to
-/// verify the programs that watch the sample, and more while the host does other work.
-const MOST_MORE_S: f64 = 6.0;
+/// verify the programs that watch the sample, three times as long while another guest does
+/// the same: what is limited here is that a look comes to its end.
+const MOST_MORE_S: f64 = 14.0;
 
 /// The clock that the kernel uses.
 fn clock_source() -> String {
@@ -37,12 +39,12 @@ fn is_of_clock(finding: &Value) -> bool {
         && what.starts_with(&format!("the clock source is {clock},"))
 }
 
-/// Ten looks at a fresh guest, without a false alarm.
+/// Looks at a fresh guest, without a false alarm.
 fn an_idle_host_gives_no_warning() {
     let sample = format!("{SAMPLE_S}s");
     let mut alarms = Vec::new();
     let mut longest_s: f64 = 0.0;
-    for n in 1..=LOOKS {
+    for n in 1..=gate_or_all(LOOKS.0, LOOKS.1) {
         let began_ns = monotonic_ns();
         let look = Look::now(&["--sample", &sample]);
         let took_s = (monotonic_ns() - began_ns) as f64 / NS;

@@ -14,7 +14,7 @@ use tests::{
         wire::{SynAck, Wire},
     },
     test,
-    time::{host_or_guest, wall_ns},
+    time::{eventually, host_or_guest, wall_ns},
     tracer::{Snapshot, Tracer, number},
 };
 
@@ -97,8 +97,12 @@ fn come(server: &Server) -> Vec<(Wire, Vec<SynAck>)> {
             for n in 0..CLIENTS {
                 wire.syn(wire.stranger(kind * 1_000 + n)).expect("a SYN");
             }
-            thread::sleep(Duration::from_millis(300));
-            let answers = wire.answers();
+            let mut answers = Vec::new();
+            let all = eventually(10.0, || {
+                answers.extend(wire.answers());
+                answers.len() >= CLIENTS as usize
+            });
+            assert!(all, "{} of {CLIENTS} SYNs are answered", answers.len());
             for answer in &answers {
                 // Nobody knows the connection yet: it is looked at as a cookie.
                 wire.wrong_ack(answer).expect("an ACK");

@@ -337,6 +337,8 @@ fn throttled_is_told_from_waiting() {
     let mut hog = Workload::ready_in(&["hog", "1", ms], &cgroup.directories());
     let pid = hog.pid();
     let mut tracer = Tracer::shared();
+    // What it did to become ready was in the interval before.
+    tracer.snapshot_after(wall_ns());
     let (run_before, before) = (schedstat::of_process(pid).0, cgroup.throttled_ns());
     let began_ns = wall_ns();
     hog.go();
@@ -556,10 +558,17 @@ fn kills_are_those_that_the_kernel_counts() {
     let killed = |snapshot: &Value| number(&snapshot["oom"]["killed"]);
     let first = lines.find(|line| line["type"] == "snapshot");
     let first = first.expect("a snapshot");
+    let mut groups = 0;
+    let is_group = |line: &Value| line["group"].as_array().is_some_and(|all| !all.is_empty());
+    let lines = lines.inspect(|line| groups += u32::from(is_group(line)));
     let last = Heard::of(lines).last.expect("another").0;
     let at_start = counted(&first) - killed(&first);
     println!("{before} before it began, {at_start} at its start");
     assert!(at_start >= before as f64, "none before the start is told");
     assert!(counted(&last) <= host_oom_kills() as f64);
-    assert_near("killed", killed(&last), counted(&last) - at_start, 0.0);
+    // Of a cgroup that is killed whole the kernel visits the first one again, and counts it
+    // again if its memory is still there (`oom_kill_memcg_member`, mm/oom_kill.c).
+    let twice = f64::from(groups) / 2.0;
+    let expected = counted(&last) - at_start - twice;
+    assert_near("killed", killed(&last), expected, twice);
 }
