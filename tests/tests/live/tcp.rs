@@ -60,12 +60,18 @@ const WAYS: [(&str, &str, u64); 17] = [
 ];
 
 /// Lets workloads run to their ends, side by side: what each says, and the snapshots
-/// meanwhile.
+/// meanwhile. In a guest one after the other: on emulated CPUs a program takes so long that
+/// with many threads both are found running, which tracer counts as missed.
 fn play(tracer: &mut Tracer, workloads: &mut [Workload]) -> (Vec<Value>, Vec<Snapshot>) {
     tracer.snapshot_after(wall_ns());
     tracer.during(|| {
-        workloads.iter_mut().for_each(Workload::go);
-        workloads.iter_mut().map(said).collect()
+        let at_once = host_or_guest(workloads.len(), 1);
+        let mut all = Vec::new();
+        for workloads in workloads.chunks_mut(at_once) {
+            workloads.iter_mut().for_each(Workload::go);
+            all.extend(workloads.iter_mut().map(said));
+        }
+        all
     })
 }
 
@@ -344,7 +350,7 @@ fn with_many_idle_sockets_the_start_is_little_later() {
     let established = number(&snapshot.0["tcp"]["states"]["ESTABLISHED"]);
     assert!(established >= 2.0 * connections as f64, "{established}");
     assert!(
-        with - without <= 1.0,
+        with - without <= host_or_guest(1.0, 3.0),
         "{with} s, and {without} s without them"
     );
     workload.go();
