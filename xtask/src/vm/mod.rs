@@ -44,6 +44,9 @@ use turns::{Turns, lock};
 /// busy. With three on two CPUs nothing comes in time.
 const AT_A_TIME: usize = 2;
 
+/// The table of tests as a page, under target/vm after each run, and kept under docs/kernels.
+const PAGE: &str = "tests.md";
+
 /// Options of `cargo xtask vm`.
 #[derive(Args)]
 #[command(after_help = "\
@@ -97,7 +100,7 @@ pub(crate) fn task(options: &Options) -> Result<ExitCode> {
         docs::task()?;
         // The page says what `-` and a number mean, and nothing of failures.
         if is_complete && tally.failed == 0 && reports.iter().all(|r| r.skipped.is_none()) {
-            fs::write(docs_folder().join("tests.md"), results::page(&reports))?;
+            fs::copy(workspace::target("vm").join(PAGE), docs_folder().join(PAGE))?;
         }
     }
     // A pattern that fits nothing is a slip of the keyboard, not a success.
@@ -169,8 +172,11 @@ fn run(live: &LiveTests, plan: Plan, kernels: &[String], keep: bool) -> Result<V
     println!("\n{}", results::table(&reports));
     let folder = workspace::target("vm");
     fs::create_dir_all(&folder)?;
-    let file = folder.join("results.json");
-    fs::write(&file, format!("{:#}\n", results::json(&reports)))?;
+    fs::write(
+        folder.join("results.json"),
+        format!("{:#}\n", results::json(&reports)),
+    )?;
+    fs::write(folder.join(PAGE), results::page(&reports))?;
     Ok(reports)
 }
 
