@@ -9,6 +9,7 @@ use tests::{
     assert_near,
     lanes::Test,
     tcp::{
+        diag::{self, Socket},
         listener::Has,
         seen::list,
         wire::{SynAck, Wire},
@@ -88,6 +89,14 @@ const KINDS: [(u32, bool, u16); 3] = [(0, true, 1460), (1, false, 1460), (2, fal
 /// Clients of each kind.
 const CLIENTS: u32 = 40;
 
+/// Connections that have been accepted: others have no descriptor yet, so no inode.
+fn accepted_by(server: &Server) -> usize {
+    let sockets = server.joined.ends[1].within(diag::sockets);
+    let sockets = sockets.expect("sock_diag").into_iter();
+    let accepted = |socket: &Socket| socket.state == "ESTABLISHED" && socket.inode != 0;
+    sockets.filter(accepted).count()
+}
+
 /// Clients that come by cookie, and of each a cookie that is none: what is answered.
 fn come(server: &Server) -> Vec<(Wire, Vec<SynAck>)> {
     server.within_promptly(|| {
@@ -108,7 +117,10 @@ fn come(server: &Server) -> Vec<(Wire, Vec<SynAck>)> {
                 wire.wrong_ack(answer).expect("an ACK");
                 wire.ack(answer).expect("an ACK");
             }
-            thread::sleep(Duration::from_millis(300));
+            // More than these would not fit into its queue.
+            let all = ((kind + 1) * CLIENTS) as usize;
+            let accepted = eventually(10.0, || accepted_by(server) >= all);
+            assert!(accepted, "{} of {all} are accepted", accepted_by(server));
             (wire, answers)
         };
         KINDS.into_iter().map(come).collect()

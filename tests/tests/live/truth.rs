@@ -472,9 +472,11 @@ fn may_lose(reason: &str, seconds: f64) -> u64 {
     let times = |most: u64| most * (seconds / 30.0).ceil() as u64;
     match reason {
         // What one test may lose in its half minute, or less.
-        "kernel_sample" | "waking_without_slot" | "task_storage" | "tcp_transition_unseen" => {
-            times(kernel::may_lose(reason))
-        }
+        "kernel_sample"
+        | "waking_without_slot"
+        | "task_storage"
+        | "tcp_transition_unseen"
+        | "tcp_transition_missed" => times(kernel::may_lose(reason)),
         // One that is reaped, and is kept from its last switch by others, is in no list of
         // tasks and has not been told of yet.
         "exit_unseen" => times(1),
