@@ -214,9 +214,16 @@ fn set_up(run: &mut Run<'_>) -> Result<Outcome> {
 fn build(run: &mut Run<'_>) -> Result<Outcome> {
     // What `test` installs, its first step has: here nothing is installed.
     let toolchain = setup::toolchain(Missing::Refuse)?;
-    build::tracer(&toolchain, true)?;
+    // Side by side: the end of either build is one crate on one CPU.
+    let (tracer, live) = thread::scope(|scope| {
+        let live = scope.spawn(build::live_tests);
+        let tracer = build::tracer(&toolchain, true);
+        (tracer, live.join())
+    });
     // What does not compile has no counts, and "0 failed" would be a lie.
-    let live = build::live_tests().inspect_err(|_| run.tally.failed += 1)?;
+    let live = live.unwrap_or_else(|_| bail!("building the live tests panicked"));
+    let live = live.inspect_err(|_| run.tally.failed += 1)?;
+    tracer?;
     run.live = Some(live);
     Ok(Outcome::Passed)
 }
