@@ -387,7 +387,8 @@ impl SampledLoad {
         let sleeper = || Workload::ready(&["vfork", &ms]);
         let burst = || Workload::ready(&["burst", "30", "70", &bursts]);
         // Not `storm`: those are counted by their name.
-        let storm = || Workload::nicely(&["storm", storms, "5", &ms, "shower"]);
+        // Before the hogs: its processes would pile up behind them, by the hundred.
+        let storm = || Workload::ready(&["storm", storms, "5", &ms, "shower"]);
         let mut all = vec![hog(), hog(), hog(), sleeper(), sleeper(), burst(), storm()];
         all.iter_mut().for_each(Workload::go);
         Self(all)
@@ -435,10 +436,14 @@ fn the_kernels_samples_are_named() {
     // A queue that is too long, or changes meanwhile, cannot be named in full; it is told.
     found.leave_out(cut);
     println!("off by {:.3} on average", found.off());
-    assert!(found.is_good(), "off by {} on average", found.off());
+    assert!(
+        found.is_good(is_shared),
+        "off by {} on average",
+        found.off()
+    );
     // What was named is what the load is made of, from the first sample on.
     let unexplained = number(&last.0["load"]["unexplained"]["load1"]);
-    let tolerance = host_or_guest(0.1, most_off());
+    let tolerance = most_off(is_shared);
     assert_near("unexplained load1", unexplained, 0.0, tolerance);
     if is_shared {
         // One of a test's own is held to what may be lost in every snapshot.
@@ -460,7 +465,7 @@ fn of_own_load() -> Heard {
         snapshots.into_iter().for_each(|s| heard.take(s));
     };
     take(&mut heard, tracer.snapshots(seconds as usize));
-    while !heard.samples.is_good() && heard.seconds < f64::from(longest) {
+    while !heard.samples.is_good(false) && heard.seconds < f64::from(longest) {
         take(&mut heard, tracer.snapshots(5));
     }
     heard.take(tracer.assert_averages());
@@ -509,9 +514,11 @@ impl Heard {
     }
 }
 
-/// How many tasks the names may be off, on average.
-fn most_off() -> f64 {
-    host_or_guest(0.1, 5.0)
+/// How many tasks the names may be off, on average; and how many beside other tests: CPUs
+/// fold up to a tick apart, and every task that comes, goes or moves within it is counted
+/// on one of them twice or not at all.
+fn most_off(is_shared: bool) -> f64 {
+    host_or_guest(if is_shared { 0.2 } else { 0.1 }, 5.0)
 }
 
 /// The kernel's samples of a run: (counted, named).
@@ -521,11 +528,12 @@ struct Samples(Vec<(i64, i64)>);
 impl Samples {
     /// Whether as many were named as must be. Where many tests run side by side, many
     /// more tasks come and go while the CPUs count: of 500 one may be off.
-    fn is_good(&self) -> bool {
+    fn is_good(&self, is_shared: bool) -> bool {
         let counted: i64 = self.0.iter().map(|(active, _)| active.abs()).sum();
         let mean = counted as f64 / self.0.len() as f64;
-        let most_off = most_off().max(mean / 500.0);
-        self.share() >= host_or_guest(0.95, 0.5) && self.off() <= most_off
+        let most_off = most_off(is_shared).max(mean / 500.0);
+        let least = host_or_guest(if is_shared { 0.9 } else { 0.95 }, 0.5);
+        self.share() >= least && self.off() <= most_off
     }
 
     /// Leaves so many out, those that are off the most.
