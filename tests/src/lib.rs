@@ -22,6 +22,7 @@ pub mod memory;
 pub mod pace;
 pub mod provoke;
 pub mod schedstat;
+pub mod snapshot;
 pub mod sysctl;
 pub mod tcp;
 pub mod throughput;

@@ -22,8 +22,6 @@ pub const VDA: &str = "vda";
 pub const VDB: &str = "vdb";
 /// Whether the kernel writes a table of processes at a kill (`vm.oom_dump_tasks`).
 pub const OOM_TABLE: &str = "vm.oom_dump_tasks";
-/// Processes called `storm`, which are counted by their name.
-pub const STORM_COMM: &str = "processes called storm";
 
 /// How many samples a test takes: in the gate, and where every test runs alone, which takes
 /// its time (`cargo xtask test --all`).

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::Value;
 use tests::{
     assert_near,
-    lanes::{STORM_COMM, Test},
+    lanes::Test,
     provoke::Workload,
     skip,
     tcp::{diag, netns::Netns, python::Server, seen},
@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_leak_is_told_with_process_descriptor_and_peer)
         .needs(&[OPENINGS])
         .contract(),
-    test!(a_leak_is_told_though_descriptor_tables_change).needs(&[STORM_COMM]),
+    test!(a_leak_is_told_though_descriptor_tables_change),
     test!(a_leak_of_a_python_program_is_told),
     test!(a_leak_in_another_namespace_is_told),
     test!(sockets_from_before_the_start_are_found),

@@ -22,6 +22,7 @@ mod listeners;
 mod memory_v1;
 mod nodes;
 mod oom;
+mod recorded;
 mod sockets;
 mod storms;
 mod syn;
@@ -30,6 +31,7 @@ mod truth;
 
 fn main() -> std::process::ExitCode {
     tests::lanes::main(&[
+        recorded::TESTS,
         truth::TESTS,
         storms::TESTS,
         sockets::TESTS,
