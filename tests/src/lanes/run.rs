@@ -36,7 +36,7 @@ pub fn main(tables: &[&'static [Test]]) -> ExitCode {
         return ExitCode::from(if is_passed { 0 } else { 101 });
     }
     // Some wait for most of their time; an emulated CPU is busy with fewer.
-    let options = match Options::of(&args, host_or_guest(8, 3)) {
+    let options = match Options::of(&args, host_or_guest(8, 2)) {
         Ok(options) => options,
         Err(error) => return refuse(&format!("{error}\n{USAGE}")),
     };

@@ -39,7 +39,7 @@ impl Untold {
 
     /// Those since the last call.
     pub fn take(&self) -> Transitions {
-        self.0.take(|_| true)
+        self.0.take(|_| true).0
     }
 }
 
@@ -52,14 +52,13 @@ impl All {
         Self(Trace::begin(None))
     }
 
-    /// Those of sockets that have to do with none of these ports.
-    pub fn of_others(&self, ports: &[u16]) -> Transitions {
-        let is_own = |line: &str| {
+    /// Those of sockets that have to do with one of these ports, and those of all others.
+    pub fn of(&self, ports: &[u16]) -> (Transitions, Transitions) {
+        self.0.take(|line| {
             let port = |key| word(line, key).and_then(|port| port.parse().ok());
             let mut ends = ["sport=", "dport="].into_iter().filter_map(port);
             ends.any(|port| ports.contains(&port))
-        };
-        self.0.take(|line| !is_own(line))
+        })
     }
 }
 
@@ -86,8 +85,8 @@ impl Trace {
         trace
     }
 
-    /// Transitions of the lines that are wanted since the last call.
-    fn take(&self, is_wanted: impl Fn(&str) -> bool) -> Transitions {
+    /// Transitions since the last call: of the lines that are wanted, and of the others.
+    fn take(&self, is_wanted: impl Fn(&str) -> bool) -> (Transitions, Transitions) {
         let trace = must("a trace", fs::read_to_string(self.instance.join("trace")));
         self.write("trace", "");
         let counts = trace.lines().find_map(|line| {
@@ -96,15 +95,18 @@ impl Trace {
         });
         let (kept, written) = counts.expect("a trace says how much of it there is");
         assert_eq!(kept, written, "the trace had no room");
-        let mut all = Transitions::default();
+        let (mut wanted, mut others) = (Transitions::default(), Transitions::default());
         for line in trace.lines().filter(|line| line.contains("IPPROTO_TCP")) {
-            if let (Some(from), Some(to)) = (state(line, "oldstate="), state(line, "newstate="))
-                && is_wanted(line)
-            {
+            if let (Some(from), Some(to)) = (state(line, "oldstate="), state(line, "newstate=")) {
+                let all = if is_wanted(line) {
+                    &mut wanted
+                } else {
+                    &mut others
+                };
                 all.way(&[from, to], 1);
             }
         }
-        all
+        (wanted, others)
     }
 
     fn write(&self, file: &str, text: &str) {

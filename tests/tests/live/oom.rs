@@ -39,8 +39,8 @@ const LATEST_MS: (f64, f64) = (100.0, 2_000.0);
 /// Kills of which most are told so soon: at one of them tracer may be at a snapshot of all
 /// that runs beside.
 const KILLS: usize = 5;
-/// Snapshots within which an event must come.
-const SOON: usize = 20;
+/// Snapshots within which an event must come, on a host and in a guest.
+const SOON: (usize, usize) = (20, 60);
 
 /// The next kill of a kind for which something holds, and how long after it it was told,
 /// in ms.
@@ -51,7 +51,7 @@ fn kill(tracer: &mut Tracer, kind: &str, is_it: impl Fn(&Value) -> bool) -> (Val
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value) };
     };
     nice(-20);
-    let event = tracer.event_of(kind, SOON, is_it);
+    let event = tracer.event_of(kind, host_or_guest(SOON.0, SOON.1), is_it);
     let (read_ns, written_ns) = (wall_ns(), tracer.written_ns());
     nice(0);
     let told_ns = written_ns.min(read_ns);

@@ -196,7 +196,19 @@ fn run_and_wait_are_those_of_schedstat() {
         // for it, and there are two that it does not fill.
         let tolerance = |all: f64| all * 0.003 + 0.005;
         assert_near("run in s", total("running"), run, tolerance(run));
-        assert_near("wait in s", total("waiting"), wait, tolerance(wait));
+        // From 6.12 the kernel's may have a sleep in it, of when the hog was moved while it
+        // slept: in a guest, whose CPUs stand still, as it begins or ends.
+        let asleep = if kernel::delays_dequeue() {
+            wait * host_or_guest(0.0, 0.05)
+        } else {
+            0.0
+        };
+        assert_near(
+            "wait in s",
+            total("waiting"),
+            wait,
+            tolerance(wait) + asleep,
+        );
     }
 }
 

@@ -1,9 +1,9 @@
 //! `test` and `ci`: every check and test of the project.
 //!
 //! The guests take longest, so all that they need is built first, and they begin. Beside
-//! them, on a thread of its own and with the least priority, is done what only compiles.
-//! The live tests of this machine come last and alone: they measure what tracer costs.
-//! `--all` does nothing side by side.
+//! them, on a thread of its own and with the least priority, is done what only compiles,
+//! where there are CPUs for both. The live tests of this machine come last and alone: they
+//! measure what tracer costs. `--all` does nothing side by side.
 //!
 //! A step that fails does not stop the others, except where its product is
 //! needed: a person sees all that is wrong at once. The report closes with a
@@ -46,6 +46,10 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "filter")]
     all: bool,
 }
+
+/// Two guests keep two CPUs busy: with fewer than this, what is compiled beside them makes
+/// them late, and nothing is done sooner.
+const CPUS_FOR_BOTH: usize = 4;
 
 /// What the steps know of each other.
 struct Run<'a> {
@@ -95,7 +99,8 @@ pub(crate) fn task(options: &Options, missing: Missing) -> Result<ExitCode> {
         tally: Tally::default(),
         voice: Voice::Shown,
     };
-    let steps = steps(missing, filter.is_some(), options.all);
+    let has_cpus = thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= CPUS_FOR_BOTH);
+    let steps = steps(missing, filter.is_some(), options.all || !has_cpus);
     let mut reports: Vec<Report> = steps
         .first
         .iter()
@@ -116,19 +121,19 @@ pub(crate) fn task(options: &Options, missing: Missing) -> Result<ExitCode> {
     })
 }
 
-/// Which steps there are, and in which order. Before the guests there is only what they
+/// Which steps there are, and in which order; `in_turn`: nothing side by side. Before the guests there is only what they
 /// need, and the check that takes a second.
-fn steps(missing: Missing, filtered: bool, all: bool) -> Steps {
+fn steps(missing: Missing, filtered: bool, in_turn: bool) -> Steps {
     let mut steps = Steps::default();
     steps
         .first
         .extend((missing == Missing::Install).then_some(SETUP));
     if filtered {
         steps.first.extend([BUILD, UNIT, LIVE]);
-    } else if all {
+    } else if in_turn {
         steps.first.extend([FORMAT, BUILD]);
         steps.first.extend(COMPILED);
-        steps.first.extend([LIVE, GUESTS]);
+        steps.first.extend([GUESTS, LIVE]);
     } else {
         steps.first.extend([FORMAT, BUILD]);
         steps.beside.extend(COMPILED);
@@ -266,12 +271,12 @@ mod order {
     }
 
     #[test]
-    fn all_has_the_same_steps_and_nothing_side_by_side() {
+    fn one_after_another_the_steps_are_the_same() {
         let gate = steps(Missing::Refuse, false, false);
         let all = steps(Missing::Refuse, false, true);
         let mut expected = names(&gate.first);
         expected.extend(names(&gate.beside));
-        expected.extend(["live tests", "guests"]);
+        expected.extend(["guests", "live tests"]);
         assert_eq!(names(&all.first), expected);
         assert!(all.guests.is_none() && all.beside.is_empty() && all.last.is_empty());
     }
