@@ -28,6 +28,11 @@ fn a_kill_in_a_cgroup_of_v1_is_told() {
             "a_kill_in_a_cgroup_of_v1_is_told",
             "the kernel has no memory controller of cgroup v1 (CONFIG_MEMCG_V1)"
         ),
+        // Seen on 6.1 after all other tests, and not when it runs by itself.
+        Err(e) if e.raw_os_error() == Some(libc::EBUSY) => skip!(
+            "a_kill_in_a_cgroup_of_v1_is_told",
+            "cgroups that were removed still hold the memory controller after a minute"
+        ),
         Err(e) => panic!("the memory controller cannot be moved to cgroup v1: {e}"),
     }
     let cgroup = MemoryCgroup::new("tracer-oom-v1", 64).expect("a cgroup of v1");
