@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     /// What the project allows itself while the guests are new; then it is three.
-    const MOST: usize = 7;
+    const MOST: usize = 8;
 
     #[test]
     fn every_entry_says_why_since_when_and_what_is_done() {
