@@ -28,7 +28,7 @@ fn a_kill_in_a_cgroup_of_v1_is_told() {
             "a_kill_in_a_cgroup_of_v1_is_told",
             "the kernel has no memory controller of cgroup v1 (CONFIG_MEMCG_V1)"
         ),
-        // Seen on 6.1 in two of four runs after all other tests.
+        // Seen on 6.1 in two of three runs after all other tests.
         Err(e) if e.raw_os_error() == Some(libc::EBUSY) => skip!(
             "a_kill_in_a_cgroup_of_v1_is_told",
             "cgroups that were removed still hold the memory controller after a minute"
