@@ -1,8 +1,7 @@
 //! Who was runnable on a CPU when the kernel folded that CPU's count into the
 //! load (`calc_global_load_tick`, kernel/sched/loadavg.c).
 
-/// Most tasks of one CPU that a fold can name. The verifier walks the loop as often
-/// as it can run, a third of a millisecond each time, at every start of tracer.
+/// Most tasks of one CPU that a fold can name: a record of them is a KiB.
 pub const FOLD_TASKS: usize = 256;
 
 /// Bit of a listed tid: the task was asleep, yet still queued (`se.sched_delayed`).
