@@ -85,6 +85,11 @@ impl Drop for Stay {
     }
 }
 
+/// Keeps a task, and what it starts, on a CPU. One may be gone.
+pub fn keep(tid: u32, cpu: usize) {
+    put(tid as i32, cpu);
+}
+
 fn put(tid: i32, cpu: usize) {
     // SAFETY: plain old data of ours, which the kernel reads. A task may be gone.
     unsafe {

@@ -1,14 +1,12 @@
 //! Workloads of [`crate::blocking`], with what they say of themselves.
 
-use std::io;
+use std::{fs, io};
 
 use serde_json::Value;
 
 use crate::{
-    assert_near,
     provoke::Workload,
-    schedstat,
-    time::host_or_guest,
+    time::{eventually, host_or_guest, wall_ns},
     tracer::{Snapshot, Tracer},
 };
 
@@ -20,6 +18,44 @@ pub struct Known {
     pub holder: u32,
     /// Tasks that block, each with the wall clock in ns at which it began to.
     pub tasks: Vec<(u32, u64)>,
+    /// When each of them was seen blocked.
+    seen: Vec<Seen>,
+}
+
+/// A task that is in D, from outside.
+struct Seen {
+    /// By the wall clock, in ns.
+    at_ns: u64,
+    /// How often it had left a CPU: as long as it sleeps on, that stays.
+    switches: u64,
+}
+
+impl Seen {
+    /// Waits until it is in D.
+    fn wait(tid: u32) -> Self {
+        let mut seen = None;
+        let is_blocked = eventually(host_or_guest(10.0, 60.0), || {
+            let at_ns = wall_ns();
+            let (state, switches) = state_and_switches(tid);
+            seen = (state == 'D').then_some(Self { at_ns, switches });
+            seen.is_some()
+        });
+        assert!(is_blocked, "{tid} is not blocked");
+        seen.expect("it was seen")
+    }
+}
+
+/// A task's state, and how often it has left a CPU; ` ` and 0 where it is gone.
+fn state_and_switches(tid: u32) -> (char, u64) {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or("", str::trim)
+    };
+    let switches = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"];
+    let switches = switches.map(|name| of(name).parse().unwrap_or(0));
+    let state = of("State:").chars().next().unwrap_or(' ');
+    (state, switches.iter().sum())
 }
 
 impl Known {
@@ -45,10 +81,12 @@ impl Known {
         while let (Some(tid), Some(began_ns)) = (numbers.next(), numbers.next()) {
             tasks.push((tid as u32, began_ns));
         }
+        let seen = tasks.iter().map(|(tid, _)| Seen::wait(*tid)).collect();
         Ok(Self {
             workload,
             holder: holder as u32,
             tasks,
+            seen,
         })
     }
 
@@ -62,21 +100,31 @@ impl Known {
         self.tasks.get(i).expect("so many tasks").0
     }
 
-    /// Its tasks in a snapshot: all are there, with the right ages.
+    /// Its tasks in a snapshot: all are there, with the right ages. One cannot have begun
+    /// before it said that it would, nor after it was seen blocked, if it still is.
     pub fn all_in<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a Value> {
-        let of_task = |(tid, began_ns): &(u32, u64)| {
+        let tasks = self.tasks.iter().zip(&self.seen);
+        let of_task = |((tid, began_ns), seen): (&(u32, u64), &Seen)| {
             let blocked = snapshot.blocked(*tid).expect("it is blocked");
             let age_ms = blocked["age_ns"].as_u64().expect("an age") as f64 / 1e6;
-            let expected_ms = (snapshot.wall_ns() - began_ns) as f64 / 1e6;
-            // From its word to the sleep it has a pipe to write, and whom it waits for may
-            // have to answer first; an emulated CPU stands still for long. And it may wait
-            // for a CPU: no longer than it ever did.
-            let waited_ms = schedstat::of_task(*tid).1 as f64 / 1e6;
-            let tolerance = host_or_guest(20.0, 500.0) + waited_ms;
-            assert_near("age in ms", age_ms, expected_ms, tolerance);
+            let since_ms = |ns: u64| (snapshot.wall_ns() as f64 - ns as f64) / 1e6;
+            // What it is off by: the clocks of both are read one after the other.
+            let tolerance = host_or_guest(5.0, 50.0);
+            let most = since_ms(*began_ns) + tolerance;
+            let is_the_same = state_and_switches(*tid).1 == seen.switches;
+            let least = if is_the_same {
+                since_ms(seen.at_ns) - tolerance
+            } else {
+                0.0
+            };
+            println!("{tid} is {age_ms:.1} ms old, {least:.1} to {most:.1}");
+            assert!(
+                (least..=most).contains(&age_ms),
+                "{tid}: {age_ms} ms, {least} to {most}"
+            );
             blocked
         };
-        self.tasks.iter().map(of_task).collect()
+        tasks.map(of_task).collect()
     }
 }
 

@@ -124,6 +124,10 @@ A task that stays blocked is told when it passes 1 s, 10 s, 60 s and 120 s, and 
 when it is woken. A socket is told when its process leaks and it passes --leak-age, a
 listener when its trouble begins and ends, a kill within 100 ms.";
 
+/// Of options that only a test has a reason to change.
+const DEAD_PEER_AGE: &str = "9s";
+const RECOUNT_AFTER: &str = "10s";
+
 /// Options of all that watch.
 #[derive(Args, Debug)]
 pub struct WatchArgs {
@@ -139,6 +143,16 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = leak_age,
           allow_hyphen_values = true)]
     pub leak_age: Duration,
+
+    /// From this age on, the peer of a closed connection does not answer
+    #[arg(long, value_name = "TIME", default_value = DEAD_PEER_AGE, value_parser = positive,
+          hide = true)]
+    pub dead_peer_age: Duration,
+
+    /// Count all sockets anew after this time
+    #[arg(long, value_name = "TIME", default_value = RECOUNT_AFTER, value_parser = positive,
+          hide = true)]
+    pub recount_after: Duration,
 
     /// Show the kernel stack of each blocked task
     #[arg(long)]

@@ -1,5 +1,5 @@
-//! `tracer check` of trouble that only a guest can have: process ids that run out, and a
-//! task that hangs until the kernel complains of it. See `cargo xtask vm`.
+//! `tracer check` of trouble that only a guest can have: process ids that run out, a task
+//! that hangs until the kernel complains of it, and a slow clock. See `cargo xtask vm`.
 
 use std::fs;
 
@@ -15,7 +15,13 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_task_that_hangs_is_found_in_the_log)
         .guest("its disk")
         .serial("the kernel is told to complain of the next task that hangs"),
+    test!(a_slow_clock_source_is_found)
+        .guest("its clock")
+        .serial("each look at a clock is slow then"),
 ];
+
+/// What the kernel reads time from, and can be told to.
+const CLOCK: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
 /// Processes and threads of the whole kernel: what stands behind the slash in
 /// /proc/loadavg.
@@ -77,4 +83,18 @@ fn a_task_that_hangs_is_found_in_the_log() {
     assert_eq!(look.found("kernel", &words), "warning");
     assert_near("hung tasks", hung(&look), hung(&before) + 1.0, 0.0);
     disk.thaw().expect("it can be thawed");
+}
+
+/// The chipset's timer as the clock: each look at it leaves the CPU.
+fn a_slow_clock_source_is_found() {
+    let look = || Look::now(&["--only", "kernel", "--sample", "100ms"]);
+    let before = fs::read_to_string(CLOCK).expect("a clock source");
+    fs::write(CLOCK, "hpet").expect("it is there");
+    let during = look();
+    fs::write(CLOCK, before.trim()).expect("it was there");
+    assert_eq!(
+        during.found("kernel", &["the clock source is hpet,"]),
+        "warning"
+    );
+    assert_eq!(look().finding("kernel", &["the clock source"]), None);
 }

@@ -1,7 +1,5 @@
 //! A host that is well and has nothing to do: `tracer check` must find nothing.
 
-use std::fs;
-
 use serde_json::Value;
 use tests::{
     check::Look,
@@ -16,28 +14,11 @@ pub(crate) const TESTS: &[Test] = &[test!(an_idle_host_gives_no_warning)
 
 /// Looks, one after the other, in the gate and where there is time: each has its own chance
 /// of a false alarm.
-const LOOKS: (usize, usize) = (4, 10);
+const LOOKS: (usize, usize) = (3, 10);
 const SAMPLE_S: f64 = 1.0;
-/// A host needs some 30 ms more than the sample. On emulated CPUs the kernel takes 2 s to
-/// verify the programs that watch the sample, three times as long while another guest does
-/// the same: what is limited here is that a look comes to its end.
-const MOST_MORE_S: f64 = 14.0;
-
-/// The clock that the kernel uses.
-fn clock_source() -> String {
-    let file = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-    let text = fs::read_to_string(file).expect("a clock source");
-    text.trim().to_owned()
-}
-
-/// Whether a finding is the one that is true of a guest: an emulated CPU has no TSC that the
-/// kernel trusts, and each look at its clock is a look into the chipset.
-fn is_of_clock(finding: &Value) -> bool {
-    let what = finding["what"].as_str().expect("a text");
-    let clock = clock_source();
-    matches!(clock.as_str(), "hpet" | "acpi_pm")
-        && what.starts_with(&format!("the clock source is {clock},"))
-}
+/// A host needs some 30 ms more than the sample, an emulated CPU 2 s, twice as long while
+/// another guest is busy: what is limited here is that a look comes to its end.
+const MOST_MORE_S: f64 = 9.0;
 
 /// Looks at a fresh guest, without a false alarm.
 fn an_idle_host_gives_no_warning() {
@@ -65,14 +46,10 @@ fn an_idle_host_gives_no_warning() {
                 let is_alarm = ["warning", "critical"]
                     .iter()
                     .any(|v| finding["verdict"] == *v);
-                if is_alarm && !is_of_clock(finding) {
+                if is_alarm {
                     alarms.push(format!("look {n}: {}: {finding}", row["row"]));
                 }
             }
-        }
-        // What is true is told each time.
-        if matches!(clock_source().as_str(), "hpet" | "acpi_pm") {
-            assert_eq!(look.found("kernel", &["the clock source is"]), "warning");
         }
     }
     println!("the longest look took {longest_s:.2} s");

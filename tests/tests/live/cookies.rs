@@ -152,8 +152,11 @@ fn what_cookies_cost_is_told() {
         let after = server.counters();
         let of = |counter| after.since(&before, &[counter]);
         assert_eq!(of("SyncookiesRecv"), u64::from(3 * CLIENTS));
-        assert_eq!(of("SyncookiesFailed"), u64::from(3 * CLIENTS));
+        // One that is lost on its way is none that the kernel had to judge.
+        let failed = of("SyncookiesFailed") as f64;
+        assert_near("bad ACKs", failed, f64::from(3 * CLIENTS), 3.0);
         for (tracer, snapshots) in tracers.iter().zip(&all) {
+            assert_eq!(server.sum(snapshots, "cookies_failed"), failed);
             assert_cost(server, snapshots, &has, how_hooked(tracer).is_some());
         }
         for (wire, answers) in &clients {
@@ -166,10 +169,8 @@ fn what_cookies_cost_is_told() {
 
 /// Holds what a tracer says of a server against what its connections have.
 fn assert_cost(server: &Server, snapshots: &[Snapshot], has: &[Has], is_hooked: bool) {
-    for figure in ["cookies_valid", "cookies_failed"] {
-        let sum = server.sum(snapshots, figure);
-        assert_near(figure, sum, f64::from(3 * CLIENTS), 0.0);
-    }
+    let valid = server.sum(snapshots, "cookies_valid");
+    assert_near("cookies_valid", valid, f64::from(3 * CLIENTS), 0.0);
     // By each interval: it is not there where the cookies of one are not known.
     let by = || {
         let rows = snapshots.iter().map(|snapshot| server.row(snapshot));

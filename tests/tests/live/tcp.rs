@@ -191,14 +191,13 @@ fn sockets_by_state_are_those_of_sock_diag() {
     /// Sockets that are made or closed right now, of both: most of them come and go
     /// between two listings. An ACK is delayed by 40 ms, and one interrupt brings several.
     const UNDER_WAY: u64 = 20;
-    // Sockets are counted anew after 10 s, or after 500 times as long as that takes
-    // (`RECOUNT_AFTER`, tracer/src/session/sockets.rs); tracer may take twice as long as
-    // this test.
+    // Sockets are counted anew after a second, or after 500 times the CPU time that it takes
+    // (`Effort`, tracer/src/session/effort.rs): at most twice as long as it takes this test.
     let recounted = || {
         let begin = monotonic_ns();
         tcp::diag::sockets().expect("sock_diag");
         let took = (monotonic_ns() - begin) as f64 / NS;
-        f64::max(10.0, 2.0 * 500.0 * took) + 2.0
+        f64::max(1.0, 2.0 * 500.0 * took) + 2.0
     };
     let untold = Untold::watch();
     let netns = Netns::new().expect("a namespace");
@@ -212,7 +211,7 @@ fn sockets_by_state_are_those_of_sock_diag() {
         let ready = || Ok(Workload::ready(args));
         netns.within(ready).expect("a workload")
     });
-    let mut tracer = Tracer::start(&["--interval", "100ms"]);
+    let mut tracer = Tracer::start(&["--interval", "100ms", "--recount-after", "1s"]);
     let pid = workloads[0].pid();
     let again = || Netns::of_process(pid).expect("the namespace");
     let sampler = Sampler::start(again());

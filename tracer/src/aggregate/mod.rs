@@ -37,7 +37,7 @@ use self::{
     processes::ProcessId,
     samples::{Sample, Samples},
     tasks::TaskTable,
-    tcp::{LeakOptions, TcpAggregate, TcpReading},
+    tcp::{TcpAges, TcpAggregate, TcpReading},
     throttle::Throttle,
     why::{Names, NewNames},
 };
@@ -101,7 +101,7 @@ pub struct Options {
     /// Blocked tasks younger than this are not listed, in ns.
     pub min_block_ns: u64,
     /// When a socket is taken for leaked.
-    pub leaks: LeakOptions,
+    pub leaks: TcpAges,
     /// Names of users.
     pub users: Users,
 }

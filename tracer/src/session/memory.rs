@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use anyhow::Context as _;
 
-use super::naming::Naming;
+use super::{effort::Effort, naming::Naming};
 use crate::{
     aggregate::oom::{LimitedCgroup, OomReading},
     clock::{self, MonotonicNs},
@@ -23,8 +23,6 @@ use crate::{
 const LOOK_AFTER: u64 = 10_000_000_000;
 /// Who was killed is still there at first.
 const LOOK_AFTER_KILL: u64 = 1_000_000_000;
-/// And after so many times as long as the last look took: it takes that part of a CPU.
-const TIMES_ITS_LENGTH: u64 = 500;
 
 /// More names of cgroups than this are not kept.
 const MOST_NAMES: usize = 65_536;
@@ -79,6 +77,7 @@ impl Memory {
         let host = memory::host().ok();
         let (mut processes, mut cgroups) = (None, None);
         if is_marked || !logged.is_empty() || now >= self.look_at {
+            let effort = Effort::begin();
             let decoded = reader.memory()?.as_ref().map(oom::memory);
             undecodable += decoded.as_ref().map_or(0, |decoded| decoded.undecodable);
             processes = decoded.map(|decoded| decoded.readings);
@@ -90,13 +89,12 @@ impl Memory {
                     .filter_map(|cgroup| limit(cgroup, swap_bytes))
                     .collect(),
             );
-            let took = clock::monotonic().since_ns(now);
             let after = if is_marked {
                 LOOK_AFTER_KILL
             } else {
                 LOOK_AFTER
             };
-            self.look_at = now + after.max(took * TIMES_ITS_LENGTH);
+            self.look_at = now + effort.pause(after);
         }
         let frames = kills.readings.iter().flat_map(|kill| &kill.frames);
         let functions = naming.functions(frames.copied());

@@ -2,6 +2,7 @@
 //! the time is over or a signal comes; then the summary.
 
 mod cost;
+mod effort;
 mod memory;
 mod naming;
 mod once;
@@ -33,7 +34,7 @@ use self::{
     source::{Source, Wants},
 };
 use crate::{
-    aggregate::{LoadAggregate, Options, Reading, tcp::LeakOptions},
+    aggregate::{LoadAggregate, Options, Reading, tcp::TcpAges},
     cli::{By, Cli, EventsArgs, Format, LoadArgs, OomArgs, RunArgs, TcpArgs, WatchArgs},
     clock::{self, MonotonicNs},
     host::{facts, own, users::Users},
@@ -242,8 +243,9 @@ impl Session {
             top: setup.top.into(),
             pid: setup.pid,
             min_block_ns: nanoseconds(watch.min_block),
-            leaks: LeakOptions {
+            leaks: TcpAges {
                 leak_age_ns: nanoseconds(watch.leak_age),
+                dead_peer_ns: nanoseconds(watch.dead_peer_age),
             },
             users: Users::read(),
         };

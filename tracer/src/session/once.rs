@@ -8,7 +8,7 @@ use super::{
     source::{Source, Wants},
 };
 use crate::{
-    aggregate::{LoadAggregate, Options, tcp::LeakOptions},
+    aggregate::{LoadAggregate, Options, tcp::TcpAges},
     cli::{HowFunctions, WatchArgs},
     clock,
     host::users::Users,
@@ -21,6 +21,8 @@ const TOP: usize = 20;
 /// The defaults of `tracer run`.
 const MIN_BLOCK: Duration = Duration::from_millis(1);
 const LEAK_AGE: Duration = Duration::from_secs(10);
+/// A look is over before.
+const AFTER_A_LOOK: Duration = Duration::from_secs(3600);
 /// Time that is watched at least, also where attaching takes as long as the sample: 20
 /// ticks of 10 ms say how long a jiffy is (`aggregate/tcp/hertz.rs`), and without it sockets
 /// from before have no age.
@@ -46,6 +48,8 @@ pub fn sample(time: Duration, btf: Option<PathBuf>) -> anyhow::Result<Watched> {
         duration: None,
         min_block: MIN_BLOCK,
         leak_age: LEAK_AGE,
+        dead_peer_age: AFTER_A_LOOK,
+        recount_after: AFTER_A_LOOK,
         stacks: false,
         btf,
         function_hooks: HowFunctions::Auto,
@@ -59,8 +63,9 @@ pub fn sample(time: Duration, btf: Option<PathBuf>) -> anyhow::Result<Watched> {
         top: TOP,
         pid: None,
         min_block_ns: nanoseconds(MIN_BLOCK),
-        leaks: LeakOptions {
+        leaks: TcpAges {
             leak_age_ns: nanoseconds(LEAK_AGE),
+            dead_peer_ns: nanoseconds(AFTER_A_LOOK),
         },
         users: Users::read(),
     };

@@ -36,7 +36,7 @@ use crate::{
     snapshot::{Cookies, Netns, SynSettings, TcpCounters, TcpState, Timer, TimerKind},
 };
 
-use super::openings::Openings;
+use super::{effort::Effort, openings::Openings};
 
 /// Namespaces come and go: looked for anew after so many readings, and whenever the
 /// hook has seen one that is not known.
@@ -45,14 +45,10 @@ const READINGS_A_LOOK: u32 = 30;
 /// kernel counts it with those in TIME_WAIT (`inet_twsk_diag_fill`, net/ipv4/inet_diag.c).
 const TIMER_TIME_WAIT: u8 = 3;
 
-/// Sockets are counted anew after this time, in ns.
-const RECOUNT_AFTER: u64 = 10_000_000_000;
-/// And the counters of namespaces in which nothing happens, in ns.
+/// The counters of namespaces in which nothing happens are read again after this time, in ns.
 const QUIET_AFTER: u64 = 10_000_000_000;
 /// Full SYN queues are looked into again after this time, in ns.
 const QUEUES_AFTER: u64 = 2_000_000_000;
-/// And what is done again so many times as long after as it took: that part of a CPU.
-const TIMES_ITS_LENGTH: u64 = 500;
 /// Closed here, and not yet by the peer or not acknowledged: with `TCP_LAST_ACK` and
 /// `TCP_CLOSING`, include/net/tcp_states.h.
 const CLOSING_STATES: [u32; 4] = [FIN_WAIT1, FIN_WAIT2, 9, 11];
@@ -73,6 +69,8 @@ pub(super) struct Sockets {
     /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
     names_cgroups: bool,
     openings: Openings,
+    /// Sockets are counted anew after this time, in ns.
+    recount_after: u64,
     recount_at: MonotonicNs,
     /// The kernel does not list sockets.
     is_uncountable: bool,
@@ -95,7 +93,7 @@ struct Known {
 }
 
 impl Sockets {
-    pub(super) fn new(cgroups: CgroupVersion) -> anyhow::Result<Self> {
+    pub(super) fn new(cgroups: CgroupVersion, recount_after: u64) -> anyhow::Result<Self> {
         Ok(Self {
             namespaces: Namespaces::find().context("cannot find the network namespaces")?,
             latest: HashMap::new(),
@@ -105,7 +103,8 @@ impl Sockets {
             unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
             openings: Openings::default(),
-            recount_at: clock::monotonic() + RECOUNT_AFTER,
+            recount_after,
+            recount_at: clock::monotonic() + recount_after,
             is_uncountable: false,
             queues: HashSet::new(),
             quiet_at: MonotonicNs::default(),
@@ -164,13 +163,12 @@ impl Sockets {
         reader: &mut Reader,
         begin: Seeds,
     ) -> anyhow::Result<(Seeds, anyhow::Result<()>)> {
-        let began = clock::monotonic();
+        let effort = Effort::begin();
         let mut seeds = begin;
         let listed = self.list_all(&mut seeds);
         seeds.transitions = tcp::seeds(&reader.seeds()).readings;
         reader.end_seeding()?;
-        let now = clock::monotonic();
-        self.recount_at = now + RECOUNT_AFTER.max(now.since_ns(began) * TIMES_ITS_LENGTH);
+        self.recount_at = clock::monotonic() + effort.pause(self.recount_after);
         Ok((seeds, listed))
     }
 
@@ -270,6 +268,7 @@ impl Sockets {
         if now < self.queues_at {
             return sources;
         }
+        let effort = Effort::begin();
         let is_full = |l: &&ListenerReading| l.syn_queue > l.backlog / 4 * 3 && l.syn_queue > 0;
         let unknown = listening.iter().filter(is_full);
         let unknown = unknown.filter(|listener| !sources.contains_key(&listener.socket));
@@ -295,8 +294,7 @@ impl Sockets {
             }
         }
         if !namespaces.is_empty() {
-            let took = clock::monotonic().since_ns(now);
-            self.queues_at = now + QUEUES_AFTER.max(took * TIMES_ITS_LENGTH);
+            self.queues_at = now + effort.pause(QUEUES_AFTER);
         }
         sources
     }
@@ -326,14 +324,14 @@ impl Sockets {
             }
         }
         if let Some(ask) = ask {
+            let effort = Effort::begin();
             self.readings = 0;
             let changes = self.namespaces.refresh(ask);
             for gone in changes.context("cannot look for network namespaces")?.gone {
                 self.latest.remove(&gone.inode);
                 self.sought.remove(&gone.inode);
             }
-            let over = clock::monotonic();
-            self.seek_at = over + over.since_ns(now) * TIMES_ITS_LENGTH;
+            self.seek_at = clock::monotonic() + effort.pause(0);
         }
         self.unopened = self.unopened.max(self.namespaces.unopened());
         Ok(())
@@ -360,8 +358,8 @@ impl Sockets {
         let moves: HashMap<u32, &Moves> = moves.iter().map(|(inode, m)| (*inode, m)).collect();
         let nothing = [0; 2 * STATES];
         let mut readings = Vec::new();
-        let began = clock::monotonic();
-        let all_are_read = began >= self.quiet_at;
+        let effort = Effort::begin();
+        let all_are_read = clock::monotonic() >= self.quiet_at;
         for namespace in self.namespaces.all() {
             let inode = namespace.inode;
             let moves = **moves.get(&inode).unwrap_or(&&nothing);
@@ -414,9 +412,7 @@ impl Sockets {
             });
         }
         if all_are_read {
-            let over = clock::monotonic();
-            let took = over.since_ns(began);
-            self.quiet_at = over + QUIET_AFTER.max(took * TIMES_ITS_LENGTH);
+            self.quiet_at = clock::monotonic() + effort.pause(QUIET_AFTER);
         }
         readings
     }

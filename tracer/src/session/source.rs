@@ -85,7 +85,7 @@ impl Source {
         own::trim_memory();
         let hooks = loaded.hooks.clone();
         let mut reader = Reader::new(loaded)?;
-        let mut sockets = Sockets::new(cgroups.version())?;
+        let mut sockets = Sockets::new(cgroups.version(), nanoseconds(args.recount_after))?;
         let seeds = reader
             .counts_sockets()
             .then(|| sockets.seed(&mut reader))

@@ -19,9 +19,6 @@ const STORM_PER_S: f64 = 100.0;
 const CALM_PER_S: f64 = 20.0;
 /// It ends when it is calm for so long, in ns.
 const CALM_NS: u64 = 10 * SECOND;
-/// In the other states what was sent is not acknowledged yet: a peer that takes longer, and
-/// for which it had to be sent again, does not answer, in ns.
-const ANSWERS_NS: u64 = 9 * SECOND;
 /// In FIN_WAIT2 the peer has acknowledged, and may still have much to send, in ns.
 const CLOSES_NS: u64 = 60 * SECOND;
 
@@ -125,12 +122,13 @@ impl Alarms {
     pub(super) fn dead_peers(
         &mut self,
         time: WallNs,
+        dead_peer_ns: u64,
         netns: impl Fn(u32) -> Netns,
     ) -> Vec<DeadPeer> {
         let counted = self.counted;
         let mut peers: HashMap<(u32, IpAddr), Vec<&mut Closing>> = HashMap::new();
         for closing in self.closing.values_mut() {
-            if closing.is_stuck(counted) {
+            if closing.is_stuck(counted, dead_peer_ns) {
                 let reading = &closing.reading;
                 let peer = (reading.netns, reading.remote.ip().to_canonical());
                 peers.entry(peer).or_default().push(closing);
@@ -192,13 +190,15 @@ impl Storm {
 }
 
 impl Closing {
-    fn is_stuck(&self, now: MonotonicNs) -> bool {
+    /// In the other states than FIN_WAIT2 what was sent is not acknowledged yet: a peer that
+    /// takes longer than `dead_peer_ns`, and for which it had to be sent again, does not answer.
+    fn is_stuck(&self, now: MonotonicNs, dead_peer_ns: u64) -> bool {
         let age = now.since_ns(self.since);
         if self.reading.state == TcpState::FIN_WAIT2 {
             return age >= CLOSES_NS;
         }
         // One that only reads slowly acknowledges: that sets the count back
         // (`tcp_clean_rtx_queue`, net/ipv4/tcp_input.c).
-        age >= ANSWERS_NS && self.reading.timer.retransmits > 0
+        age >= dead_peer_ns && self.reading.timer.retransmits > 0
     }
 }

@@ -23,14 +23,16 @@ const REMEMBERED_NS: u64 = 600 * SECOND;
 /// it closed is late, and does not leak.
 const TIMES_OLDER: u64 = 3;
 
-/// When a socket is taken for leaked.
+/// From which age on sockets are told of.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LeakOptions {
-    /// `--leak-age`, in ns.
+pub struct TcpAges {
+    /// `--leak-age`, in ns: one in CLOSE_WAIT is taken for leaked.
     pub leak_age_ns: u64,
+    /// `--dead-peer-age`, in ns: the peer of one that was closed does not answer.
+    pub dead_peer_ns: u64,
 }
 
-impl LeakOptions {
+impl TcpAges {
     /// From this age on a socket is looked at.
     pub(super) fn long_ns(self) -> u64 {
         SECOND.min(self.leak_age_ns / 2)
@@ -148,7 +150,7 @@ impl History {
     }
 
     /// Whether it leaks, and why or why not.
-    pub(super) fn verdict(&self, options: LeakOptions, moment: &Moment) -> (bool, String) {
+    pub(super) fn verdict(&self, options: TcpAges, moment: &Moment) -> (bool, String) {
         let seconds = |ns: u64| format!("{:.1} s", ns as f64 / SECOND as f64);
         let leak_age = seconds(options.leak_age_ns);
         let closed_after = seconds(self.closed_after_ns);

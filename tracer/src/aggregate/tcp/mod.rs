@@ -29,7 +29,7 @@ use self::{
     alarms::Alarms, closers::Closers, listeners::Listeners, population::Populations,
     waiting::WaitingTable,
 };
-pub use self::{hertz::Hertz, history::LeakOptions, openings::OpeningReading, population::Seeds};
+pub use self::{hertz::Hertz, history::TcpAges, openings::OpeningReading, population::Seeds};
 use super::syn::{self, SynAggregate, SynCounters};
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -102,7 +102,7 @@ pub struct TcpReading {
 /// All that is known of TCP sockets.
 #[derive(Debug)]
 pub struct TcpAggregate {
-    options: LeakOptions,
+    options: TcpAges,
     populations: Populations,
     closers: Closers,
     listeners: Listeners,
@@ -176,7 +176,7 @@ impl Sums {
 
 impl TcpAggregate {
     /// Begins with a first reading.
-    pub fn new(options: LeakOptions, clock: &ClockReading, first: &TcpReading) -> Self {
+    pub fn new(options: TcpAges, clock: &ClockReading, first: &TcpReading) -> Self {
         let mut sums = Sums::of(first);
         // The hooks have counted since the start, a moment ago; only the kernel's own
         // counters are older.
@@ -254,7 +254,9 @@ impl TcpAggregate {
         let names = &self.names;
         let dead = self
             .alarms
-            .dead_peers(self.wall, |inode| named(names, inode));
+            .dead_peers(self.wall, self.options.dead_peer_ns, |inode| {
+                named(names, inode)
+            });
         let storms = self.alarms.storms(self.wall);
         let listeners = &self.listeners;
         let syn = self.syn.take_events(

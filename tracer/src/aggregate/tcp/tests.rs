@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tracer_common::tcp::PAIRS;
 
 use super::{
-    ClosingReading, LeakOptions, NamespaceReading, OpeningReading, Seeds, TcpAggregate, TcpReading,
+    ClosingReading, NamespaceReading, OpeningReading, Seeds, TcpAges, TcpAggregate, TcpReading,
 };
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -23,8 +23,9 @@ const S: u64 = 1_000 * MS;
 /// When tracer begins.
 pub(super) const BEGIN: u64 = 1_000 * S;
 pub(super) const NETNS: u32 = 4_026_531_840;
-pub(super) const LEAKS: LeakOptions = LeakOptions {
+pub(super) const LEAKS: TcpAges = TcpAges {
     leak_age_ns: 10 * S,
+    dead_peer_ns: 9 * S,
 };
 
 pub(in crate::aggregate) fn nothing() -> TcpReading {

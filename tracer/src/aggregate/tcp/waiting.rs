@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{
     TcpReading,
     hertz::Hertz,
-    history::{History, LeakOptions, Moment, Number},
+    history::{History, Moment, Number, TcpAges},
     openings::Openings,
 };
 use crate::{
@@ -157,7 +157,7 @@ impl WaitingTable {
     pub(super) fn observe(
         &mut self,
         clock: &ClockReading,
-        options: LeakOptions,
+        options: TcpAges,
         hertz: Hertz,
         reading: &TcpReading,
     ) {
@@ -201,7 +201,7 @@ impl WaitingTable {
     }
 
     /// Processes that may leak, those first that are suspected for the shortest time.
-    pub(super) fn suspects(&self, options: LeakOptions, hertz: Hertz) -> Vec<u32> {
+    pub(super) fn suspects(&self, options: TcpAges, hertz: Hertz) -> Vec<u32> {
         let mut suspects: HashMap<u32, MonotonicNs> = HashMap::new();
         for socket in self.sockets.values() {
             let age = socket.age(self.now, hertz).0;
@@ -244,7 +244,7 @@ impl WaitingTable {
         }
     }
 
-    fn count(&mut self, options: LeakOptions, hertz: Hertz) {
+    fn count(&mut self, options: TcpAges, hertz: Hertz) {
         let mut numbers: HashMap<Owner, Number> = HashMap::new();
         self.unknown = 0;
         for socket in self.sockets.values() {
@@ -284,7 +284,7 @@ impl WaitingTable {
     pub(super) fn processes(
         &self,
         now: MonotonicNs,
-        options: LeakOptions,
+        options: TcpAges,
         hertz: Hertz,
     ) -> impl Iterator<Item = (Process, Vec<Socket>)> {
         let mut by_process: HashMap<Owner, Vec<&Socket>> = HashMap::new();
@@ -334,7 +334,7 @@ impl WaitingTable {
         id: Owner,
         sockets: &[&Socket],
         now: MonotonicNs,
-        options: LeakOptions,
+        options: TcpAges,
         hertz: Hertz,
     ) -> Process {
         let oldest_ns = sockets.first().map_or(0, |s| s.age(now, hertz).0);
@@ -372,11 +372,7 @@ impl WaitingTable {
 
     /// For each process that leaks one socket that has just passed the age, the oldest
     /// of them; the others count as told.
-    pub(super) fn take_events(
-        &mut self,
-        options: LeakOptions,
-        hertz: Hertz,
-    ) -> Vec<(Process, Socket)> {
+    pub(super) fn take_events(&mut self, options: TcpAges, hertz: Hertz) -> Vec<(Process, Socket)> {
         let now = self.now;
         let leaks: Vec<Process> = self
             .processes(now, options, hertz)
