@@ -12,6 +12,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod check;
 pub mod filesystem;
+pub mod freezer;
 pub mod hooks;
 pub mod inotify;
 pub mod kernel;

@@ -7,6 +7,7 @@ use tests::{
     affinity::{self, Shuffle},
     assert_near,
     cgroup::Cgroup,
+    freezer::Freezer,
     kernel,
     known::{Bursts, assert_kept, beside},
     lanes::{GUEST_CPUS, Test},
@@ -19,6 +20,7 @@ use tests::{
 pub(crate) const TESTS: &[Test] = &[
     test!(blocked_is_one_task_each_and_ages_are_true),
     test!(every_short_episode_is_counted).contract(),
+    test!(what_is_frozen_is_not_blocked),
     test!(run_and_wait_are_those_of_schedstat)
         .contract()
         .needs(&[GUEST_CPUS]),
@@ -164,6 +166,41 @@ fn every_short_episode_is_counted() {
         blocked <= blocked_s + longer + tolerance,
         "{blocked} s, more than {blocked_s}"
     );
+}
+
+/// What is frozen is D to procfs, and nothing to the load: neither a task that was stopped
+/// as it ran, nor one that slept.
+fn what_is_frozen_is_not_blocked() {
+    let mut runs = Workload::nicely(&["hog", "1", "60000"]);
+    let sleeps = Workload::ready(&["sleepers", "0"]);
+    let freezer = match Freezer::new() {
+        Ok(freezer) => freezer,
+        Err(e) => skip!("what_is_frozen_is_not_blocked", "no freezer of v1: {e}"),
+    };
+    for pid in [runs.pid(), sleeps.pid()] {
+        freezer.take(pid).expect("it lives");
+    }
+    let mut tracer = Tracer::shared();
+    tracer.snapshot();
+    runs.go();
+    let is_running = |snapshot: &Snapshot| snapshot.of_pid(runs.pid(), "running") > 0.0;
+    let ran = eventually(20.0, || is_running(&tracer.snapshot()));
+    assert!(ran, "it runs before it is frozen");
+    freezer.freeze();
+    for pid in [runs.pid(), sleeps.pid()] {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        assert!(stat.contains(") D "), "{stat}");
+    }
+    // Of the interval in which it was frozen it ran a part.
+    tracer.snapshot_after(wall_ns());
+    for snapshot in tracer.snapshots(3) {
+        for pid in [runs.pid(), sleeps.pid()] {
+            assert!(snapshot.blocked(pid).is_none(), "{pid} is blocked");
+            for figure in ["running", "waiting", "blocked"] {
+                assert_eq!(snapshot.of_pid(pid, figure), 0.0, "{pid} {figure}");
+            }
+        }
+    }
 }
 
 /// Hogs, twice as many as CPUs: run and wait against schedstat.
