@@ -160,9 +160,10 @@ fn a_peer_that_is_gone_is_told() {
     assert_eq!(dead["timer"]["kind"], "on");
     assert!(number(&dead["timer"]["retransmits"]) >= 1.0);
     let age = number(&dead["age_ns"]) / NS;
-    // Sockets are counted each second, or after 500 times the CPU time that it takes, 60 ms
-    // at most: all that others have are counted with them.
-    assert!((2.0..=34.0).contains(&age), "{age}");
+    // Sockets are counted each second, or after 500 times the CPU time that it takes: all that
+    // others have are counted with them, in 60 ms on a host and 200 ms in a guest.
+    let most = host_or_guest(34.0, 110.0);
+    assert!((2.0..=most).contains(&age), "{age}");
     assert!(age <= since_closed, "{age} s of {since_closed}");
     // Else they would end in the middle of a test that counts all transitions.
     joined.mend().expect("it is whole again");
