@@ -266,14 +266,14 @@ impl Tracer {
         })
     }
 
-    /// A snapshot, its averages held against /proc/loadavg: one in whose interval the
-    /// kernel made no new ones, however late the test is to read them.
+    /// A snapshot, its averages held against /proc/loadavg: one around which the kernel made
+    /// no new ones. The reading of the first that is asked for may have begun before that.
     pub fn assert_averages(&mut self) -> Snapshot {
         let quiet = (0..20).find_map(|_| {
             let (asked_ns, before) = (wall_ns(), loadavg());
+            while self.snapshot().wall_ns() <= asked_ns {}
             let snapshot = self.snapshot();
-            let is_quiet = snapshot.wall_ns() > asked_ns && loadavg() == before;
-            is_quiet.then_some((snapshot, before))
+            (loadavg() == before).then_some((snapshot, before))
         });
         let (snapshot, kernel) = quiet.expect("the kernel makes new ones every 5 s");
         for (i, kernel) in kernel.into_iter().enumerate() {
