@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tracer_common::tcp::PAIRS;
 
 use super::{
-    ClosingReading, LeakOptions, NamespaceReading, OpeningReading, Seeds, TcpAggregate, TcpReading,
+    ClosingReading, LeakOptions, NamespaceReading, OpeningReading, StackLosses, Seeds, TcpAggregate, TcpReading,
 };
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -41,7 +41,7 @@ pub(in crate::aggregate) fn nothing() -> TcpReading {
         holders: None,
         openings: Vec::new(),
         resets: Vec::new(),
-        unnamed: 0,
+        stack_losses: StackLosses::default(),
         namespaces: Vec::new(),
         missed: 0,
         unopened: 0,
