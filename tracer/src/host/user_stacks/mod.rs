@@ -35,7 +35,7 @@ const FRAMES: usize = 32;
 const NAME_BYTES: usize = 256;
 /// CPU time that each of the two processes may take for one reading, in ms. The kernel
 /// ends one that takes more.
-const CPU_MS: i64 = 100;
+const CPU_MS: i64 = 80;
 
 /// What the program was asked to be, by its hidden first argument. `None`: tracer.
 pub fn run_if_asked() -> Option<ExitCode> {
