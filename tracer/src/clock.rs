@@ -48,6 +48,18 @@ pub fn monotonic() -> MonotonicNs {
     MonotonicNs(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
+/// The time of one of the kernel's clocks of CPU time, in ns; `None` when its process has
+/// been reaped.
+pub(crate) fn cpu_of(clock: libc::clockid_t) -> Option<u64> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel fills in the timespec, which is ours.
+    let read = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (read == 0).then_some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
 /// Wall clock now.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that asks")]
 pub fn wall() -> WallNs {

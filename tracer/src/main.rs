@@ -6,10 +6,15 @@ use clap::Parser as _;
 use tracer::{
     check,
     cli::{Cli, Command},
-    doctor, session,
+    doctor,
+    host::user_stacks,
+    session,
 };
 
 fn main() -> ExitCode {
+    if let Some(code) = user_stacks::run_if_asked() {
+        return code;
+    }
     let done = match Cli::parse().command {
         Command::Run(args) => session::run(&args),
         Command::Load(args) => session::load(&args),

@@ -1,14 +1,21 @@
 //! The one sanitiser of foreign text. A process may name itself with escape
-//! codes, a mount can carry any bytes: what does not come through here does not
-//! reach an output.
+//! codes, a mount can carry any bytes and megabytes of them: what does not come
+//! through here does not reach an output.
 
 use std::{fmt, sync::Arc};
+
+/// Bytes of a text, the mark included. Longer than any path of a cgroup or a mount that
+/// is in use.
+const MOST_BYTES: usize = 1024;
+/// Stands at the end of a text that was cut.
+const MARK: char = '…';
 
 /// Text that is safe to print: valid UTF-8, without control characters (C0, DEL,
 /// C1), line and paragraph separators, bidirectional and other invisible
 /// formatting, private-use or unassigned-by-design code points.
 ///
-/// Every offending byte or character became one U+FFFD. Cheap to clone.
+/// Every offending byte or character became one U+FFFD. At most 1,024 bytes: one that was
+/// longer is cut, and ends with `…`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Arc<str>);
 
@@ -16,8 +23,10 @@ impl Text {
     /// Makes foreign bytes safe. A kernel string's terminating zero and what
     /// follows are cut off.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let bytes = bytes.split(|&b| b == 0).next().unwrap_or_default();
-        if bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
+        // No byte becomes less than one, so no more of them are looked at.
+        let first = bytes.get(..=MOST_BYTES).unwrap_or(bytes);
+        let bytes = first.split(|&b| b == 0).next().unwrap_or_default();
+        if bytes.len() <= MOST_BYTES && bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
             return Self(String::from_utf8_lossy(bytes).into());
         }
         let safe = |c| {
@@ -27,19 +36,23 @@ impl Text {
                 char::REPLACEMENT_CHARACTER
             }
         };
-        Self(
-            String::from_utf8_lossy(bytes)
-                .chars()
-                .map(safe)
-                .collect::<String>()
-                .into(),
-        )
+        let all: String = String::from_utf8_lossy(bytes).chars().map(safe).collect();
+        Self(cut(all).into())
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// At most so many bytes, whole characters, with the mark where some are missing.
+fn cut(mut text: String) -> String {
+    if text.len() > MOST_BYTES {
+        text.truncate(text.floor_char_boundary(MOST_BYTES - MARK.len_utf8()));
+        text.push(MARK);
+    }
+    text
 }
 
 fn is_safe(c: char) -> bool {
@@ -99,7 +112,7 @@ impl fmt::Debug for Text {
 mod tests {
     use proptest::prelude::{any, prop, proptest};
 
-    use super::{Text, is_safe};
+    use super::{MOST_BYTES, Text, is_safe};
 
     #[test]
     fn hostile_corpus() {
@@ -127,10 +140,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn long_text_is_cut_with_a_mark() {
+        let whole = "x".repeat(MOST_BYTES);
+        assert_eq!(Text::from(whole.as_str()).as_str(), whole);
+        let cut = format!("{}…", "x".repeat(MOST_BYTES - 3));
+        assert_eq!(Text::from(format!("{whole}y").as_str()).as_str(), cut);
+        assert_eq!(Text::from_bytes(&vec![b'x'; 20 << 20]).as_str(), cut);
+        // Each byte of these becomes three.
+        let worse = Text::from_bytes(&vec![0xff; MOST_BYTES]);
+        assert!(worse.as_str().len() <= MOST_BYTES && worse.as_str().ends_with('…'));
+        // Not within a character.
+        let wide = Text::from("漢".repeat(500).as_str());
+        assert_eq!(wide.as_str(), format!("{}…", "漢".repeat(340)));
+    }
+
     proptest! {
         #[test]
-        fn nothing_unsafe_comes_through(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn nothing_unsafe_comes_through(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
             let text = Text::from_bytes(&bytes);
+            assert!(text.as_str().len() <= MOST_BYTES);
             assert!(text.as_str().chars().all(|c| is_safe(c) || c == char::REPLACEMENT_CHARACTER));
         }
     }

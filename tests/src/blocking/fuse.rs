@@ -56,6 +56,8 @@ pub(super) enum Held {
     LookUps,
     /// What statfs(2) asks.
     StatFs,
+    /// Whatever is asked.
+    All,
 }
 
 /// A file system at the mount point, until the process ends.
@@ -104,6 +106,12 @@ impl Fuse {
     pub(super) fn until_one_is_held(&self) {
         let arrived = self.arrivals.recv_timeout(Duration::from_secs(10));
         arrived.expect("the request that is to be held back");
+    }
+
+    /// Holds requests back again.
+    pub(super) fn hold(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_open = false;
     }
 
     /// Answers what was held back, and holds nothing back from now on.
@@ -168,6 +176,7 @@ impl Request {
             Held::Reads => self.code == READ,
             Held::Writes => self.code == WRITE,
             Held::StatFs => self.code == STATFS,
+            Held::All => !matches!(self.code, INIT | FORGET | BATCH_FORGET | INTERRUPT),
             Held::LookUps => self.code == LOOKUP && self.body.starts_with(b"slow"),
         }
     }

@@ -19,6 +19,7 @@ mod fuse_locks;
 mod mmap_lock;
 mod mounts;
 mod reclaim;
+mod stopped_fuse;
 mod userfault;
 mod vfork;
 mod victim;
@@ -29,6 +30,7 @@ pub use frozen::frozen;
 pub use fuse_locks::{chain, deep_chain, mutex, read, rwsem, statfs};
 pub use mmap_lock::mmap_lock;
 pub use reclaim::{reclaim, swap};
+pub use stopped_fuse::StoppedFuse;
 pub use userfault::userfault;
 pub use vfork::{Blocked, block, block_and_measure, storm};
 

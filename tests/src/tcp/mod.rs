@@ -9,6 +9,7 @@ pub mod closers;
 pub mod connections;
 pub mod counters;
 pub mod diag;
+pub mod hostile;
 pub mod idle;
 pub mod leak;
 pub mod listener;
@@ -25,6 +26,7 @@ pub mod untold;
 pub mod wire;
 
 mod at_once;
+mod elf;
 mod helper;
 mod netlink;
 mod shuffle;

@@ -29,7 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// each: it has room for 63 in an interval (`OPENINGS`, tracer-ebpf/src/maps.rs). And no more
 /// than 16 are watched at a time. So tests that open many, or in many processes, go one
 /// after the other, and all of them at a rate that leaves room for the others.
-const OPENINGS: &str = "room for where connections are opened";
+pub(crate) const OPENINGS: &str = "room for where connections are opened";
 
 /// Sockets that a process leaks, and how many a second.
 fn pace() -> [&'static str; 2] {

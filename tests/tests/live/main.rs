@@ -17,6 +17,7 @@ mod cost;
 mod events;
 mod faults;
 mod guest;
+mod hostile_stacks;
 mod leaks;
 mod listeners;
 mod memory_v1;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         causes::TESTS,
         faults::TESTS,
         leaks::TESTS,
+        hostile_stacks::TESTS,
         oom::TESTS,
         nodes::TESTS,
         syn::TESTS,

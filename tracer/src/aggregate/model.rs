@@ -8,7 +8,7 @@ use super::{
     LoadAggregate, TaskIdentity,
     groups::{Group as Account, GroupKey},
     itemise::{Span, visible},
-    tcp::TcpAggregate,
+    tcp::{StackLosses, TcpAggregate},
 };
 use crate::{
     snapshot::{
@@ -306,6 +306,8 @@ impl LoadAggregate {
             count,
             meaning,
         };
+        let stacks = self.tcp.as_ref();
+        let stacks = stacks.map_or_else(StackLosses::default, TcpAggregate::stack_losses);
         vec![
             lost(
                 "task_storage",
@@ -399,8 +401,18 @@ impl LoadAggregate {
             ),
             lost(
                 "tcp_opening_unnamed",
-                self.tcp.as_ref().map_or(0, TcpAggregate::unnamed),
-                "the functions that opened a connection are not known: its process has gone, or its files are slow",
+                stacks.unnamed,
+                "the functions that opened a connection are not known: its process has gone, or there were too many",
+            ),
+            lost(
+                "tcp_opening_given_up",
+                stacks.given_up,
+                "the functions that opened a connection are not known: to read the process's files took more than a second, or too much CPU time or memory",
+            ),
+            lost(
+                "tcp_opening_partial",
+                stacks.partial,
+                "a file of the process was not read: it is no regular file, not the process's own, too large, or one too many; functions may be missing or told by their address",
             ),
             lost(
                 "tcp_transition_missed",

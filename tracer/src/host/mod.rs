@@ -6,7 +6,6 @@ pub mod capabilities;
 pub mod cgroups;
 pub mod devices;
 pub mod facts;
-pub mod functions;
 pub mod kmsg;
 pub mod load;
 pub mod memory;
@@ -19,5 +18,6 @@ pub mod sock_diag;
 #[cfg(test)]
 mod stranger;
 pub mod sysctls;
+pub mod user_stacks;
 pub mod users;
 pub mod wchan;

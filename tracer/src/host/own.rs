@@ -2,14 +2,16 @@
 
 use std::{fs, io, mem};
 
-/// CPU time of this process so far, in ns.
+use super::user_stacks;
+
+/// CPU time of this process and of those that read for it so far, in ns.
 pub fn cpu_ns() -> u64 {
     // SAFETY: all zeros is a valid struct of integers.
     let mut usage: libc::rusage = unsafe { mem::zeroed() };
     // SAFETY: the kernel fills in the struct, which is ours.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
     let ns = |t: libc::timeval| t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
-    ns(usage.ru_utime) + ns(usage.ru_stime)
+    ns(usage.ru_utime) + ns(usage.ru_stime) + user_stacks::cpu_ns()
 }
 
 /// Resident memory of this process, in bytes (/proc/self/statm).

@@ -248,7 +248,7 @@ impl Sockets {
             sources,
             openings,
             resets: raw.resets,
-            unnamed: self.openings.unnamed,
+            stack_losses: self.openings.lost,
             populations: raw.moves.iter().map(tcp::population).collect(),
             missed: raw.missed,
             unopened: self.unopened,

@@ -29,7 +29,12 @@ use self::{
     alarms::Alarms, closers::Closers, listeners::Listeners, population::Populations,
     waiting::WaitingTable,
 };
-pub use self::{hertz::Hertz, history::TcpAges, openings::OpeningReading, population::Seeds};
+pub use self::{
+    hertz::Hertz,
+    history::TcpAges,
+    openings::{OpeningReading, StackLosses},
+    population::Seeds,
+};
 use super::syn::{self, SynAggregate, SynCounters};
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -89,8 +94,8 @@ pub struct TcpReading {
     pub openings: Vec<OpeningReading>,
     /// Resets sent since the start, by reason.
     pub resets: Vec<(Text, u64)>,
-    /// Openings that could not be named, since the start.
-    pub unnamed: u64,
+    /// Stacks of openings that have no names, or not all, since the start.
+    pub stack_losses: StackLosses,
     /// The namespaces that are known.
     pub namespaces: Vec<NamespaceReading>,
     /// Transitions that the hook missed, since the start.
@@ -130,7 +135,7 @@ struct Sums {
     resets: HashMap<Text, u64>,
     missed: u64,
     unopened: u64,
-    unnamed: u64,
+    stack_losses: StackLosses,
 }
 
 type PortId = (u32, crate::snapshot::Side, u16);
@@ -145,7 +150,7 @@ impl Default for Sums {
             resets: HashMap::new(),
             missed: 0,
             unopened: 0,
-            unnamed: 0,
+            stack_losses: StackLosses::default(),
         }
     }
 }
@@ -169,7 +174,7 @@ impl Sums {
             resets: reading.resets.iter().cloned().collect(),
             missed: reading.missed,
             unopened: reading.unopened,
-            unnamed: reading.unnamed,
+            stack_losses: reading.stack_losses,
         }
     }
 }
@@ -302,9 +307,9 @@ impl TcpAggregate {
         self.latest.unopened
     }
 
-    /// Openings that could not be named.
-    pub fn unnamed(&self) -> u64 {
-        self.latest.unnamed
+    /// Stacks of openings that have no names, or not all, since the start.
+    pub fn stack_losses(&self) -> StackLosses {
+        self.latest.stack_losses
     }
 
     /// Listeners; ends their interval.

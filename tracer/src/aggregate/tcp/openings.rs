@@ -19,6 +19,17 @@ pub struct OpeningReading {
     pub stack: Vec<Text>,
 }
 
+/// Stacks of openings that have no names, or not all, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackLosses {
+    /// The process had gone, or there were too many.
+    pub unnamed: u64,
+    /// To read its files took too long, or too much.
+    pub given_up: u64,
+    /// Those that have names, but of which a file was not read.
+    pub partial: u64,
+}
+
 /// The latest opening of each socket.
 #[derive(Debug, Default)]
 pub(super) struct Openings {

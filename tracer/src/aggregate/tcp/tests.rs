@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tracer_common::tcp::PAIRS;
 
 use super::{
-    ClosingReading, NamespaceReading, OpeningReading, Seeds, TcpAges, TcpAggregate, TcpReading,
+    ClosingReading, NamespaceReading, OpeningReading, Seeds, StackLosses, TcpAges, TcpAggregate,
+    TcpReading,
 };
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -42,7 +43,7 @@ pub(in crate::aggregate) fn nothing() -> TcpReading {
         holders: None,
         openings: Vec::new(),
         resets: Vec::new(),
-        unnamed: 0,
+        stack_losses: StackLosses::default(),
         namespaces: Vec::new(),
         missed: 0,
         unopened: 0,

@@ -1,0 +1,330 @@
+//! tracer's side: starts the opener and the reader, asks them, and ends them.
+//!
+//! Nothing here waits for one of them without an end. A process that cannot be killed at
+//! once (in D) is left to be reaped when it has ended; while too many of those are left no
+//! other is started.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::{Child, Command, Stdio, id},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{RecvFlags, SendFlags},
+};
+
+use super::{
+    channel,
+    protocol::{Answer, Request},
+};
+use crate::{
+    clock::{self, MonotonicNs},
+    decode::opening::UserStack,
+    text::Text,
+};
+
+/// The hidden first arguments.
+pub(super) const OPENER: &str = "serve-as-opener-of-user-stacks";
+pub(super) const READER: &str = "serve-as-reader-of-user-stacks";
+
+const NS_PER_S: u64 = 1_000_000_000;
+/// A stack must be named in this time, in ns.
+const ANSWER_NS: u64 = NS_PER_S;
+/// The two must have started in this time, in ns: on an overloaded host it takes longer.
+const START_NS: u64 = 5 * NS_PER_S;
+/// A process is let alone for so long after it was given up, the first time, in ns; each
+/// time twice as long, up to the second.
+const REST_NS: u64 = 60 * NS_PER_S;
+const LONGEST_REST_NS: u64 = 3600 * NS_PER_S;
+/// After a start that failed the next one comes no sooner, in ns.
+const RESTART_NS: u64 = 10 * NS_PER_S;
+/// Killed processes that have not ended yet.
+const UNDEAD: usize = 8;
+/// Processes that were given up and are remembered.
+const REMEMBERED: usize = 1024;
+
+/// CPU time of all of these processes so far, in ns.
+static CPU_NS: AtomicU64 = AtomicU64::new(0);
+
+/// CPU time of all openers and readers so far, in ns.
+pub(crate) fn cpu_ns() -> u64 {
+    CPU_NS.load(Ordering::Relaxed)
+}
+
+/// What came of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Its functions, innermost first, and whether something was not read that they could
+    /// be in.
+    Functions(Vec<Text>, bool),
+    /// The process has gone.
+    Gone,
+    /// It took too long or too much, now or a short time ago, or nothing can be started.
+    GivenUp,
+}
+
+/// Names stacks, one at a time.
+#[derive(Default)]
+pub struct Client {
+    pair: Option<Pair>,
+    undead: Vec<Child>,
+    sequence: u64,
+    given_up: HashMap<u32, Rest>,
+    start_at: MonotonicNs,
+}
+
+/// How long a process is let alone.
+#[derive(Clone, Copy)]
+struct Rest {
+    until: MonotonicNs,
+    length_ns: u64,
+}
+
+/// The two processes.
+struct Pair {
+    opener: Worker,
+    reader: Worker,
+}
+
+struct Worker {
+    child: Child,
+    channel: OwnedFd,
+    /// CPU time that is in [`CPU_NS`] already.
+    counted_ns: u64,
+}
+
+impl Client {
+    /// Names the functions of a stack of a process. Takes a second at most, or six when
+    /// the processes must be started.
+    pub fn name(&mut self, pid: u32, stack: &UserStack) -> Named {
+        self.reap();
+        let now = clock::monotonic();
+        if self.given_up.get(&pid).is_some_and(|rest| now < rest.until) {
+            return Named::GivenUp;
+        }
+        let Some(mut pair) = self.pair.take().or_else(|| self.start(now)) else {
+            return Named::GivenUp;
+        };
+        self.sequence += 1;
+        let request = Request {
+            sequence: self.sequence,
+            pid,
+            stack: stack.clone(),
+        };
+        let answer = pair.ask(&request);
+        pair.count();
+        match answer {
+            Ok(answer) => {
+                self.pair = Some(pair);
+                named(answer)
+            }
+            Err(_) => {
+                self.bury(pair);
+                self.give_up(pid, clock::monotonic());
+                Named::GivenUp
+            }
+        }
+    }
+
+    /// Ends the processes; the next stack starts others.
+    pub fn rest(&mut self) {
+        if let Some(pair) = self.pair.take() {
+            self.bury(pair);
+        }
+        self.reap();
+    }
+
+    fn give_up(&mut self, pid: u32, now: MonotonicNs) {
+        if self.given_up.len() >= REMEMBERED {
+            self.given_up.retain(|_, rest| now < rest.until);
+        }
+        if self.given_up.len() >= REMEMBERED {
+            self.given_up.clear();
+        }
+        let before = self.given_up.get(&pid);
+        let length_ns = before.map_or(REST_NS, |rest| LONGEST_REST_NS.min(2 * rest.length_ns));
+        let until = now + length_ns;
+        self.given_up.insert(pid, Rest { until, length_ns });
+    }
+
+    fn start(&mut self, now: MonotonicNs) -> Option<Pair> {
+        if self.undead.len() >= UNDEAD || now < self.start_at {
+            return None;
+        }
+        let mut pair = Pair::start().ok();
+        if let Some(started) = &mut pair
+            && started.await_ready().is_err()
+        {
+            pair.take().into_iter().for_each(|pair| self.bury(pair));
+        }
+        if pair.is_none() {
+            self.start_at = clock::monotonic() + RESTART_NS;
+        }
+        pair
+    }
+
+    fn bury(&mut self, pair: Pair) {
+        for mut worker in [pair.opener, pair.reader] {
+            // One that has ended is as good.
+            let _ = worker.child.kill();
+            self.undead.push(worker.child);
+        }
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        let is_there = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        self.undead.retain_mut(is_there);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}
+
+impl Pair {
+    fn start() -> io::Result<Self> {
+        let (files_out, files_in) = channel::pair()?;
+        let (to_opener, requests) = channel::pair()?;
+        let (from_reader, answers) = channel::pair()?;
+        let mut reader = Worker::start(READER, (files_in, answers), from_reader)?;
+        match Worker::start(OPENER, (requests, files_out), to_opener) {
+            Ok(opener) => Ok(Self { opener, reader }),
+            Err(error) => {
+                // It has done nothing yet, and ends by itself: the other end is closed.
+                let _ = reader.child.kill();
+                let _ = reader.child.try_wait();
+                Err(error)
+            }
+        }
+    }
+
+    fn await_ready(&mut self) -> io::Result<()> {
+        let until = clock::monotonic() + START_NS;
+        let (mut opener, mut reader) = (false, false);
+        while !(opener && reader) {
+            self.wait(until)?;
+            opener |= receive(&self.opener)?.is_some();
+            reader |= receive(&self.reader)?.is_some();
+        }
+        self.count();
+        Ok(())
+    }
+
+    fn ask(&mut self, request: &Request) -> io::Result<Answer> {
+        let until = clock::monotonic() + ANSWER_NS;
+        let bytes = request.encode();
+        channel::send(&self.opener.channel, &bytes, &[], SendFlags::DONTWAIT)?;
+        // The opener says when it has closed what it opened.
+        let (mut is_closed, mut answer) = (false, None);
+        loop {
+            if let Some(said) = receive(&self.opener)? {
+                same(said == request.sequence.to_le_bytes())?;
+                is_closed = true;
+            }
+            if let Some(said) = receive(&self.reader)? {
+                let said = Answer::decode(&said).ok_or(io::ErrorKind::InvalidData)?;
+                same(said.sequence == request.sequence && answer.is_none())?;
+                answer = Some(said);
+            }
+            match answer {
+                Some(answer) if is_closed => return Ok(answer),
+                _ => self.wait(until)?,
+            }
+        }
+    }
+
+    /// Waits until one of them says something.
+    fn wait(&self, until: MonotonicNs) -> io::Result<()> {
+        let left = until.since_ns(clock::monotonic());
+        if left == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let time = Timespec {
+            tv_sec: (left / NS_PER_S) as i64,
+            tv_nsec: (left % NS_PER_S) as _,
+        };
+        let readable = |worker| PollFd::from_borrowed_fd(worker, PollFlags::IN);
+        let mut both = [&self.opener, &self.reader].map(|it| readable(it.channel.as_fd()));
+        match poll(&mut both, Some(&time)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn count(&mut self) {
+        self.opener.count();
+        self.reader.count();
+    }
+}
+
+impl Worker {
+    fn start(
+        role: &str,
+        (stdin, stdout): (OwnedFd, OwnedFd),
+        channel: OwnedFd,
+    ) -> io::Result<Self> {
+        let child = Command::new("/proc/self/exe")
+            .args([role, &id().to_string()])
+            .env_clear()
+            .stdin(Stdio::from(stdin))
+            .stdout(Stdio::from(stdout))
+            .stderr(Stdio::null())
+            // A signal from the terminal is for tracer, which ends them.
+            .process_group(0)
+            .spawn()?;
+        Ok(Self {
+            child,
+            channel,
+            counted_ns: 0,
+        })
+    }
+
+    /// Adds the CPU time that it has taken.
+    fn count(&mut self) {
+        let pid = self.child.id() as i32;
+        // The clock of a process's CPU time: include/linux/posix-timers_types.h,
+        // `make_process_cpuclock(pid, CPUCLOCK_SCHED)`.
+        let Some(ns) = clock::cpu_of(!pid << 3 | 2) else {
+            return;
+        };
+        CPU_NS.fetch_add(ns.saturating_sub(self.counted_ns), Ordering::Relaxed);
+        self.counted_ns = ns;
+    }
+}
+
+/// The next packet, if there is one. Descriptors that come with it are not taken.
+fn receive(from: &Worker) -> io::Result<Option<Vec<u8>>> {
+    match channel::receive_bytes(&from.channel, RecvFlags::DONTWAIT) {
+        Ok(Some(bytes)) => Ok(Some(bytes)),
+        Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn same(is_same: bool) -> io::Result<()> {
+    match is_same {
+        true => Ok(()),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Foreign names, made safe.
+fn named(answer: Answer) -> Named {
+    if answer.is_gone {
+        return Named::Gone;
+    }
+    let names = answer.names.iter();
+    let functions: Vec<Text> = names.map(|name| Text::from_bytes(name)).collect();
+    Named::Functions(functions, answer.is_partial)
+}

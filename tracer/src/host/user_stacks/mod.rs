@@ -1,0 +1,59 @@
+//! The functions of a process's user stack, read by processes that have little to lose.
+//!
+//! To name a stack, files are read that any user can have made. tracer itself reads none
+//! of them. It runs its own program twice more, with a hidden first argument:
+//!
+//! - the *opener* ([`opener`]) reads /proc/PID/maps and opens what is needed. It keeps
+//!   the rights for that and no others, and can be killed when an open hangs;
+//! - the *reader* ([`reader`]) gets the descriptors, unwinds and finds names. It is
+//!   nobody, has no rights, and may use a handful of system calls ([`sandbox`]).
+//!
+//! [`Client`] is tracer's side: one reading at a time, at most a second each. What the
+//! reader answers is foreign bytes.
+
+mod cache;
+mod channel;
+mod client;
+mod demangle;
+mod elf;
+mod maps;
+mod opener;
+mod perf_map;
+mod protocol;
+mod reader;
+mod sandbox;
+mod unwind;
+
+use std::process::ExitCode;
+
+pub(crate) use client::cpu_ns;
+pub use client::{Client, Named};
+
+/// Frames of a stack.
+const FRAMES: usize = 32;
+/// Bytes of a function's name, with the mark where it was cut.
+const NAME_BYTES: usize = 256;
+/// CPU time that each of the two processes may take for one reading, in ms. The kernel
+/// ends one that takes more.
+const CPU_MS: i64 = 80;
+
+/// What the program was asked to be, by its hidden first argument. `None`: tracer.
+pub fn run_if_asked() -> Option<ExitCode> {
+    let mut words = std::env::args().skip(1);
+    let role = words.next()?;
+    let work: fn() -> std::io::Result<()> = match role.as_str() {
+        client::OPENER => opener::serve,
+        client::READER => reader::serve,
+        _ => return None,
+    };
+    let parent = words.next().and_then(|word| word.parse().ok());
+    let confine = match role.as_str() {
+        client::OPENER => sandbox::of_opener,
+        _ => sandbox::of_reader,
+    };
+    let done = confine(parent.unwrap_or(0)).and_then(|()| work());
+    Some(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
