@@ -27,7 +27,16 @@ impl StoppedFuse {
         let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
         let flags = libc::MAP_PRIVATE;
         // SAFETY: a new mapping, where nothing is.
-        let at = unsafe { libc::mmap(ptr::null_mut(), PAGE, protection, flags, file.as_raw_fd(), 0) };
+        let at = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                PAGE,
+                protection,
+                flags,
+                file.as_raw_fd(),
+                0,
+            )
+        };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

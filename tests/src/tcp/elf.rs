@@ -27,7 +27,13 @@ pub(super) fn program(code: &[u8], eh_frame: &[u8], function: &str) -> Pieces {
     let symbols = [vec![0; 24], function.concat()].concat();
     let sections = [
         Section(".text", SHT_PROGBITS, CODE_AT, code.len() as u64, 0),
-        Section(".eh_frame", SHT_PROGBITS, TABLE_AT, eh_frame.len() as u64, 0),
+        Section(
+            ".eh_frame",
+            SHT_PROGBITS,
+            TABLE_AT,
+            eh_frame.len() as u64,
+            0,
+        ),
         Section(".symtab", SHT_SYMTAB, symbols_at, symbols.len() as u64, 4),
         Section(".strtab", SHT_STRTAB, strings_at, strings.len() as u64, 0),
     ];
@@ -110,7 +116,9 @@ fn headers(sections: &[Section], sections_at: u64) -> Pieces {
     let mut table = vec![0; 64];
     for Section(name, kind, at, size, link) in sections.iter().chain([&names]) {
         let wanted = [name.as_bytes(), b"\0"].concat();
-        let found = NAMES.windows(wanted.len()).position(|words| words == wanted);
+        let found = NAMES
+            .windows(wanted.len())
+            .position(|words| words == wanted);
         table.extend((found.expect("a known name") as u32).to_le_bytes());
         table.extend(kind.to_le_bytes());
         for word in [2, *at, *at, *size] {
@@ -123,5 +131,9 @@ fn headers(sections: &[Section], sections_at: u64) -> Pieces {
             table.extend(u64::to_le_bytes(word));
         }
     }
-    vec![(0, header), (sections_at, table), (names_at, NAMES.to_vec())]
+    vec![
+        (0, header),
+        (sections_at, table),
+        (names_at, NAMES.to_vec()),
+    ]
 }

@@ -25,11 +25,7 @@ use super::{
     must, name,
     socket::{self, Family},
 };
-use crate::{
-    blocking::StoppedFuse,
-    pace::paced,
-    time::monotonic_ns,
-};
+use crate::{blocking::StoppedFuse, pace::paced, time::monotonic_ns};
 
 /// The name of these processes.
 pub const HOSTILE: &str = "hostile";
@@ -85,7 +81,10 @@ pub fn hostile(kind: &str, count: u64, rate: u64) {
     // A mount is root's; all else anybody can do.
     if kind != "fuse" {
         // SAFETY: touches no memory.
-        must("nobody", checked(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }));
+        must(
+            "nobody",
+            checked(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }),
+        );
     }
     let trap = must("a trap", trap(kind));
     let mut held = Vec::new();
@@ -162,7 +161,13 @@ fn made_at_run_time(kind: &str) -> io::Result<Accept> {
     unsafe { ptr::copy_nonoverlapping(CODE.as_ptr(), code.cast(), CODE.len()) };
     let path = perf_map();
     let line = |name: &str| format!("{:x} 1000 {name}\n", code as u64);
-    let create = || OpenOptions::new().create(true).write(true).truncate(true).open(&path);
+    let create = || {
+        OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(&path)
+    };
     match kind {
         "map-good" => fs::write(&path, line(JIT))?,
         "map-name" => fs::write(&path, line(&"A".repeat(7 << 20)))?,
@@ -199,7 +204,11 @@ fn perf_map() -> String {
 /// A file without a name, with these pieces at their places.
 fn unlinked(pieces: &elf::Pieces) -> io::Result<File> {
     let path = std::env::temp_dir().join(format!("hostile-{}", process::id()));
-    let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
+    let file = OpenOptions::new()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .open(&path)?;
     fs::remove_file(path)?;
     for (at, piece) in pieces {
         file.write_all_at(piece, *at)?;

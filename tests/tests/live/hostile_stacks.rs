@@ -66,7 +66,8 @@ impl Stage {
     fn begin(kinds: &[&'static str]) -> Self {
         let [count, rate] = PACE;
         let honest = Workload::ready(&["tcp-leak", "plain", count, rate, "5"]);
-        let ready = |kind: &&'static str| (*kind, Workload::ready(&["tcp-hostile", kind, count, rate]));
+        let ready =
+            |kind: &&'static str| (*kind, Workload::ready(&["tcp-hostile", kind, count, rate]));
         let hostile = kinds.iter().map(ready).collect();
         let mut tracer = Tracer::start(&["--interval", "500ms", "--leak-age", "2s"]);
         tracer.may_lose = true;
@@ -101,14 +102,20 @@ impl Stage {
         let seconds = (monotonic_ns() - began) as f64 / NS;
         let share = (cpu_s(pid) - cpu) / seconds;
         println!("{:.1} % of a CPU over {seconds:.1} s", share * 100.0);
-        println!("{} KiB, {} descriptors after {descriptors}", took.kib, took.descriptors);
+        println!(
+            "{} KiB, {} descriptors after {descriptors}",
+            took.kib, took.descriptors
+        );
         println!("lost: {}", last.0["lost"]);
         for (kind, workload) in &self.hostile {
             println!("{kind}: {:?}", self.names(&last, workload));
         }
         assert!(share <= MOST_CPU, "{:.1} % of a CPU", share * 100.0);
         assert!(took.kib <= MOST_MEMORY, "{} KiB", took.kib);
-        assert!(took.descriptors <= descriptors + DESCRIPTORS, "descriptors stay open");
+        assert!(
+            took.descriptors <= descriptors + DESCRIPTORS,
+            "descriptors stay open"
+        );
         last
     }
 
@@ -132,10 +139,17 @@ impl Stage {
         assert!(is_named, "the honest process: {names:?}");
         let pid = self.tracer.pid();
         let foreign = || {
-            let all = children(pid).into_iter().chain([pid]).flat_map(of_descriptors);
+            let all = children(pid)
+                .into_iter()
+                .chain([pid])
+                .flat_map(of_descriptors);
             all.filter(|path| is_of_a_process(path)).collect::<Vec<_>>()
         };
-        assert!(eventually(3.0, || foreign().is_empty()), "open: {:?}", foreign());
+        assert!(
+            eventually(3.0, || foreign().is_empty()),
+            "open: {:?}",
+            foreign()
+        );
         let began = monotonic_ns();
         let (_, _, status) = self.tracer.finish();
         let seconds = (monotonic_ns() - began) as f64 / NS;
@@ -148,11 +162,24 @@ impl Stage {
 /// Expressions that do not end, a name of 300 characters, tables of 30 MiB in twenty files,
 /// and 30,000 mappings. What reads them has no rights.
 fn tables_of_hostile_programs_do_no_harm() {
-    let kinds = ["plain", "cfa-loop", "cfa-push", "long-symbol", "tables", "mappings"];
+    let kinds = [
+        "plain",
+        "cfa-loop",
+        "cfa-push",
+        "long-symbol",
+        "tables",
+        "mappings",
+    ];
     let mut stage = Stage::begin(&kinds);
     let last = stage.play();
-    assert!(last.lost("tcp_opening_given_up") > 0, "the loop is not named");
-    assert!(last.lost("tcp_opening_partial") > 0, "the tables are too large");
+    assert!(
+        last.lost("tcp_opening_given_up") > 0,
+        "the loop is not named"
+    );
+    assert!(
+        last.lost("tcp_opening_partial") > 0,
+        "the tables are too large"
+    );
     // The innermost function needs no table.
     for kind in ["plain", "tables", "mappings"] {
         assert_eq!(stage.of(&last, kind)[0], hostile::FUNCTION, "{kind}");
@@ -173,13 +200,23 @@ fn perf_maps_that_are_none_do_no_harm() {
     let secret = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
     fs::write(&secret, "0 ffffffffffffffff of_root\n").expect("a file");
     let link: &'static str = format!("map-link:{}", secret.display()).leak();
-    let kinds = ["map-good", link, "map-fifo", "map-sparse", "map-cut", "map-name"];
+    let kinds = [
+        "map-good",
+        link,
+        "map-fifo",
+        "map-sparse",
+        "map-cut",
+        "map-name",
+    ];
     let mut stage = Stage::begin(&kinds);
     let last = stage.play();
     fs::remove_file(secret).expect("it is there");
     assert!(last.lost("tcp_opening_partial") > 0, "maps are not read");
     assert_eq!(stage.of(&last, "map-good")[0], hostile::JIT);
-    assert_eq!(stage.of(&last, "map-name")[0], format!("{}…", "A".repeat(253)));
+    assert_eq!(
+        stage.of(&last, "map-name")[0],
+        format!("{}…", "A".repeat(253))
+    );
     for kind in [link, "map-fifo", "map-sparse", "map-cut"] {
         assert_eq!(stage.of(&last, kind)[0], "?", "{kind}");
     }
@@ -259,7 +296,9 @@ fn resident_kib(pid: u32) -> u64 {
 
 /// What the descriptors of a process are of.
 fn of_descriptors(pid: u32) -> Vec<PathBuf> {
-    let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let all = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
     let link = |entry: std::io::Result<fs::DirEntry>| fs::read_link(entry.ok()?.path()).ok();
     all.filter_map(link).collect()
 }
@@ -274,7 +313,9 @@ fn is_of_a_process(path: &std::path::Path) -> bool {
 
 /// Processes that a process has started.
 fn children(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
     let list = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).ok();
     let lists: Vec<String> = tasks.filter_map(|task| list(task.ok()?)).collect();
     let words = lists.iter().flat_map(|list| list.split_whitespace());

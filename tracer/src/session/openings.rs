@@ -7,7 +7,9 @@
 
 use std::{
     collections::HashMap,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel},
+    sync::mpsc::{
+        Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+    },
     thread,
     time::Duration,
 };
@@ -271,7 +273,10 @@ mod tests {
             took += 100 * MS;
         }
         let passed = now.since_ns(began);
-        assert!(took <= passed / SHARE + BURST_NS + 100 * MS, "{took} in {passed}");
+        assert!(
+            took <= passed / SHARE + BURST_NS + 100 * MS,
+            "{took} in {passed}"
+        );
         assert!(took >= passed / SHARE, "{took} in {passed}");
     }
 

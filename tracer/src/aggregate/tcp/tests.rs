@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tracer_common::tcp::PAIRS;
 
 use super::{
-    ClosingReading, LeakOptions, NamespaceReading, OpeningReading, StackLosses, Seeds, TcpAggregate, TcpReading,
+    ClosingReading, LeakOptions, NamespaceReading, OpeningReading, Seeds, StackLosses,
+    TcpAggregate, TcpReading,
 };
 use crate::{
     clock::{MonotonicNs, WallNs},

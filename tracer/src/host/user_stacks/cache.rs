@@ -1,12 +1,7 @@
 //! What the reader keeps of files from one stack to the next: copies of their tables, and
 //! names. No descriptor.
 
-use std::{
-    collections::HashMap,
-    ops::Range,
-    os::fd::OwnedFd,
-    rc::Rc,
-};
+use std::{collections::HashMap, ops::Range, os::fd::OwnedFd, rc::Rc};
 
 use bytes::Bytes;
 use framehop::{ExplicitModuleSectionInfo, Module};
@@ -80,7 +75,11 @@ impl Cache {
     ) -> Option<Unwinding> {
         let range = mapping.range.clone();
         let of = (key, range.start, mapping.offset);
-        if let Some(known) = self.modules.get(&of).filter(|known| known.avma_range() == range) {
+        if let Some(known) = self
+            .modules
+            .get(&of)
+            .filter(|known| known.avma_range() == range)
+        {
             return Some(known.clone());
         }
         let base = program.elf.base(range.start, mapping.offset)?;

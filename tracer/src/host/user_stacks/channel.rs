@@ -32,9 +32,7 @@ pub(super) fn send(
 ) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES + 1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty()
-        && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors))
-    {
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let flags = flags | SendFlags::NOSIGNAL;

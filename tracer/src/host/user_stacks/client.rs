@@ -268,7 +268,11 @@ impl Pair {
 }
 
 impl Worker {
-    fn start(role: &str, (stdin, stdout): (OwnedFd, OwnedFd), channel: OwnedFd) -> io::Result<Self> {
+    fn start(
+        role: &str,
+        (stdin, stdout): (OwnedFd, OwnedFd),
+        channel: OwnedFd,
+    ) -> io::Result<Self> {
         let child = Command::new("/proc/self/exe")
             .args([role, &id().to_string()])
             .env_clear()

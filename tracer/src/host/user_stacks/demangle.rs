@@ -13,7 +13,9 @@ pub(super) fn name(raw: &[u8]) -> Vec<u8> {
         return cut(format!("{name:#}").into_bytes());
     }
     let is_cpp = raw.starts_with(b"_Z");
-    let symbol = is_cpp.then(|| cpp_demangle::Symbol::new(raw).ok()).flatten();
+    let symbol = is_cpp
+        .then(|| cpp_demangle::Symbol::new(raw).ok())
+        .flatten();
     match symbol.and_then(|symbol| symbol.demangle().ok()) {
         Some(name) => cut(name.into_bytes()),
         None => cut(raw.to_vec()),
@@ -43,12 +45,18 @@ mod tests {
     fn names_are_those_of_the_source() {
         for (raw, readable) in [
             ("main", "main"),
-            ("_ZN4core9panicking9panic_fmt17h5f1a6fd39197ad62E", "core::panicking::panic_fmt"),
+            (
+                "_ZN4core9panicking9panic_fmt17h5f1a6fd39197ad62E",
+                "core::panicking::panic_fmt",
+            ),
             ("_RNvCs123_5crate4main", "crate::main"),
             ("_ZN5space3fooEi", "space::foo(int)"),
             ("_Z", "_Z"),
         ] {
-            assert_eq!(String::from_utf8(name(raw.as_bytes())).expect("UTF-8"), readable);
+            assert_eq!(
+                String::from_utf8(name(raw.as_bytes())).expect("UTF-8"),
+                readable
+            );
         }
     }
 

@@ -94,7 +94,12 @@ impl Elf {
     pub(super) fn read(file: &OwnedFd) -> Option<Self> {
         let header = read_at(file, 0, HEADER);
         header.starts_with(MAGIC).then_some(())?;
-        let segments = table(file, (u64_at(&header, 32)?, SEGMENT), (&header, 54), SEGMENTS)?;
+        let segments = table(
+            file,
+            (u64_at(&header, 32)?, SEGMENT),
+            (&header, 54),
+            SEGMENTS,
+        )?;
         let code = segments.chunks_exact(SEGMENT).filter_map(|segment| {
             let is_code = u32_at(segment, 0)? == PT_LOAD && u32_at(segment, 4)? & PF_X != 0;
             is_code.then_some(Segment {
@@ -105,7 +110,12 @@ impl Elf {
         });
         let code = code.collect();
         // A file without sections still says where its code is.
-        let sections = table(file, (u64_at(&header, 40)?, SECTION), (&header, 58), SECTIONS);
+        let sections = table(
+            file,
+            (u64_at(&header, 40)?, SECTION),
+            (&header, 58),
+            SECTIONS,
+        );
         let mut sections: Vec<(u32, Section)> = sections
             .unwrap_or_default()
             .chunks_exact(SECTION)
@@ -309,7 +319,9 @@ mod tests {
             let (start, end) = words.next()?.split_once('-')?;
             let hex = |word| usize::from_str_radix(word, 16).ok();
             let offset = hex(words.nth(1)?)?;
-            (hex(start)?..hex(end)?).contains(&at).then_some((hex(start)?, offset))
+            (hex(start)?..hex(end)?)
+                .contains(&at)
+                .then_some((hex(start)?, offset))
         });
         let (start, offset) = mapping.expect("code");
         let file = OwnedFd::from(File::open("/proc/self/exe").expect("this program"));
@@ -327,11 +339,22 @@ mod tests {
     fn symbols_without_a_length_end_where_another_begins() {
         let symbol = |name: u32, begin: u64, size: u64| {
             let rest = [2, 0, 1, 0];
-            [&name.to_le_bytes()[..], &rest, &begin.to_le_bytes(), &size.to_le_bytes()].concat()
+            [
+                &name.to_le_bytes()[..],
+                &rest,
+                &begin.to_le_bytes(),
+                &size.to_le_bytes(),
+            ]
+            .concat()
         };
         let addresses = [10, 25, 35, 45];
         let mut all = [Nearest::default(); 4];
-        for symbol in [symbol(1, 0, 0), symbol(2, 20, 10), symbol(3, 40, 0), symbol(4, 24, 2)] {
+        for symbol in [
+            symbol(1, 0, 0),
+            symbol(2, 20, 10),
+            symbol(3, 40, 0),
+            symbol(4, 24, 2),
+        ] {
             take(&symbol, &addresses, &mut all);
         }
         let found = all.map(Nearest::symbol);

@@ -108,7 +108,10 @@ mod tests {
     fn code_is_found_in_a_line_of_maps() {
         let found = code(LIBRARY.as_bytes()).expect("code");
         assert_eq!(found.range, 0x7f1a_2c00_0000..0x7f1a_2c1a_0000);
-        assert_eq!((found.offset, found.file), (0x26000, (0xfe_0000_0001, 1234)));
+        assert_eq!(
+            (found.offset, found.file),
+            (0x26000, (0xfe_0000_0001, 1234))
+        );
         assert_eq!(found.path, b"/usr/lib/a b (deleted)");
         assert_eq!(found.name(), b"a b (deleted)");
         assert!(found.has_file() && !found.may_be_jit());
@@ -132,12 +135,21 @@ mod tests {
 
     #[test]
     fn mappings_without_an_address_are_left_out() {
-        let line = |i: u64| format!("{:x}-{:x} r-xp 0 00:00 0 \n", i * 0x2000, i * 0x2000 + 0x1000);
+        let line = |i: u64| {
+            format!(
+                "{:x}-{:x} r-xp 0 00:00 0 \n",
+                i * 0x2000,
+                i * 0x2000 + 0x1000
+            )
+        };
         let text: String = (1..10_000).map(line).collect();
         let addresses = [0x6000, 0x5fff, 0x2fff, 0x3000, 0x6001];
         let (found, is_whole) = codes(text.as_bytes(), &addresses).expect("text");
         assert!(is_whole);
-        let found: Vec<_> = found.iter().map(|code| (code.range.start, code.first)).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|code| (code.range.start, code.first))
+            .collect();
         assert_eq!(found, [(0x2000, 2), (0x6000, 0)]);
     }
 

@@ -46,7 +46,12 @@ pub(super) fn serve() -> io::Result<()> {
         }
         sandbox::arm_timer(false)?;
         // The files are closed, which can hang too.
-        channel::send(&tracer, &request.sequence.to_le_bytes(), &[], SendFlags::empty())?;
+        channel::send(
+            &tracer,
+            &request.sequence.to_le_bytes(),
+            &[],
+            SendFlags::empty(),
+        )?;
     }
     Ok(())
 }

@@ -74,7 +74,10 @@ mod tests {
         let text = b"1000 10 old\n2000 20 a name\nxyz\n\n1000 8 new";
         let found = names(&map("holds", text), &[0x1004, 0x1009, 0x201f, 0x2020]);
         let expected = [Some("new"), Some("old"), Some("a name"), None];
-        assert_eq!(found, expected.map(|name| name.map(|name| name.as_bytes().to_vec())));
+        assert_eq!(
+            found,
+            expected.map(|name| name.map(|name| name.as_bytes().to_vec()))
+        );
     }
 
     #[test]

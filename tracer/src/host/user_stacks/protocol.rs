@@ -305,9 +305,15 @@ mod tests {
 
     #[test]
     fn more_than_is_allowed_is_no_message() {
-        let long = Answer { names: vec![vec![b'x'; 257]], ..Answer::default() };
+        let long = Answer {
+            names: vec![vec![b'x'; 257]],
+            ..Answer::default()
+        };
         assert_eq!(Answer::decode(&long.encode()), None);
-        let many = Answer { names: vec![Vec::new(); 33], ..Answer::default() };
+        let many = Answer {
+            names: vec![Vec::new(); 33],
+            ..Answer::default()
+        };
         assert_eq!(Answer::decode(&many.encode()), None);
         let mut more = Answer::default().encode();
         more.push(0);

@@ -133,20 +133,17 @@ fn names(
     all.map(|(address, name)| {
         let made = made.next().flatten().filter(|_| !is_program(address));
         name.or(made).unwrap_or_else(|| {
-            mapping_of(*address).map_or_else(|| b"?".to_vec(), |mapping| {
-                place(mapping, program_of(mapping, opened), *address)
-            })
+            mapping_of(*address).map_or_else(
+                || b"?".to_vec(),
+                |mapping| place(mapping, program_of(mapping, opened), *address),
+            )
         })
     })
     .collect()
 }
 
 /// A file, and an address in it as its own symbols would have it.
-fn place(
-    mapping: &Mapping,
-    program: Option<(&Opened<'_>, &Rc<Program>)>,
-    address: u64,
-) -> Vec<u8> {
+fn place(mapping: &Mapping, program: Option<(&Opened<'_>, &Rc<Program>)>, address: u64) -> Vec<u8> {
     if mapping.name.is_empty() {
         return b"?".to_vec();
     }
@@ -176,9 +173,8 @@ mod tests {
     use std::{fs::File, os::fd::OwnedFd};
 
     use super::{
-        Answer, Cache, Work, answer,
         super::protocol::{FileKey, Mapping},
-        is_wrapper,
+        Answer, Cache, Work, answer, is_wrapper,
     };
 
     #[test]
@@ -203,9 +199,20 @@ mod tests {
 
     #[test]
     fn a_process_that_has_gone_has_no_names() {
-        let work = Work { sequence: 7, is_gone: true, ..Work::default() };
-        let expected = Answer { sequence: 7, is_gone: true, ..Answer::default() };
-        assert_eq!(answer(&mut Cache::default(), &work, &[]).is_gone, expected.is_gone);
+        let work = Work {
+            sequence: 7,
+            is_gone: true,
+            ..Work::default()
+        };
+        let expected = Answer {
+            sequence: 7,
+            is_gone: true,
+            ..Answer::default()
+        };
+        assert_eq!(
+            answer(&mut Cache::default(), &work, &[]).is_gone,
+            expected.is_gone
+        );
     }
 
     /// What is no program has a place, and no name.
