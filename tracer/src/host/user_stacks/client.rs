@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use super::{
-    channel,
+    CPU_MS, channel,
     protocol::{Answer, Request},
 };
 use crate::{
@@ -40,8 +40,10 @@ const ANSWER_NS: u64 = NS_PER_S;
 /// The two must have started in this time, in ns: on an overloaded host it takes longer.
 const START_NS: u64 = 5 * NS_PER_S;
 /// A process is let alone for so long after it was given up, the first time, in ns; each
-/// time twice as long, up to the second.
+/// time twice as long, up to the last.
 const REST_NS: u64 = 60 * NS_PER_S;
+/// One that has cost less than half of what it may: most likely there was no CPU for it.
+const BRIEF_REST_NS: u64 = 5 * NS_PER_S;
 const LONGEST_REST_NS: u64 = 3600 * NS_PER_S;
 /// After a start that failed the next one comes no sooner, in ns.
 const RESTART_NS: u64 = 10 * NS_PER_S;
@@ -118,8 +120,10 @@ impl Client {
             pid,
             stack: stack.clone(),
         };
+        let before = cpu_ns();
         let answer = pair.ask(&request);
         pair.count();
+        let took_ms = cpu_ns().saturating_sub(before) / 1_000_000;
         match answer {
             Ok(answer) => {
                 self.pair = Some(pair);
@@ -127,7 +131,9 @@ impl Client {
             }
             Err(_) => {
                 self.bury(pair);
-                self.give_up(pid, clock::monotonic());
+                let is_cheap = took_ms < CPU_MS as u64 / 2;
+                let rest_ns = if is_cheap { BRIEF_REST_NS } else { REST_NS };
+                self.give_up(pid, rest_ns, clock::monotonic());
                 Named::GivenUp
             }
         }
@@ -141,7 +147,7 @@ impl Client {
         self.reap();
     }
 
-    fn give_up(&mut self, pid: u32, now: MonotonicNs) {
+    fn give_up(&mut self, pid: u32, rest_ns: u64, now: MonotonicNs) {
         if self.given_up.len() >= REMEMBERED {
             self.given_up.retain(|_, rest| now < rest.until);
         }
@@ -149,7 +155,7 @@ impl Client {
             self.given_up.clear();
         }
         let before = self.given_up.get(&pid);
-        let length_ns = before.map_or(REST_NS, |rest| LONGEST_REST_NS.min(2 * rest.length_ns));
+        let length_ns = before.map_or(rest_ns, |rest| LONGEST_REST_NS.min(2 * rest.length_ns));
         let until = now + length_ns;
         self.given_up.insert(pid, Rest { until, length_ns });
     }
