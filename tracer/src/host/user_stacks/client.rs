@@ -22,6 +22,7 @@ use rustix::{
 
 use super::{
     channel,
+    known::Known,
     protocol::{Answer, Request},
 };
 use crate::{
@@ -78,6 +79,7 @@ pub struct Client {
     sequence: u64,
     given_up: HashMap<u32, Rest>,
     start_at: MonotonicNs,
+    known: Known,
 }
 
 /// How long a process is let alone.
@@ -109,6 +111,9 @@ impl Client {
         if self.given_up.get(&pid).is_some_and(|rest| now < rest.until) {
             return Named::GivenUp;
         }
+        if let Some(known) = self.known.like(pid, stack, now) {
+            return known;
+        }
         let Some(mut pair) = self.pair.take().or_else(|| self.start(now)) else {
             return Named::GivenUp;
         };
@@ -123,7 +128,10 @@ impl Client {
         match answer {
             Ok(answer) => {
                 self.pair = Some(pair);
-                named(answer)
+                let words = answer.words.clone();
+                let named = named(answer);
+                self.known.learn(pid, stack, words, &named, now);
+                named
             }
             Err(_) => {
                 self.bury(pair);

@@ -16,6 +16,7 @@ mod channel;
 mod client;
 mod demangle;
 mod elf;
+mod known;
 mod maps;
 mod opener;
 mod perf_map;
