@@ -183,12 +183,18 @@ fn tables_of_hostile_programs_do_no_harm() {
         last.lost("tcp_opening_partial") > 0,
         "the tables are too large"
     );
-    // The innermost function needs no table.
-    for kind in ["plain", "tables", "mappings"] {
-        assert_eq!(stage.of(&last, kind)[0], hostile::FUNCTION, "{kind}");
+    assert_eq!(stage.of(&last, "cfa-loop"), Vec::<String>::new());
+    // The innermost function needs no table. There may be no time for those that take
+    // much of it, which is counted.
+    for kind in ["cfa-push", "tables", "mappings"] {
+        let names = stage.of(&last, kind);
+        let is_counted = names.is_empty() && last.lost("tcp_opening_unnamed") > 0;
+        let is_named = names.first().is_some_and(|name| name == hostile::FUNCTION);
+        assert!(is_counted || is_named, "{kind}: {names:?}");
     }
-    // The table of the control is an honest one, so its caller is found.
+    // The table of the control is an honest one, so its caller is found too.
     let plain = stage.of(&last, "plain");
+    assert_eq!(plain[0], hostile::FUNCTION);
     let caller = plain.get(1).expect("a caller");
     assert!(caller.contains("hostile::accept"), "{plain:?}");
     let long = stage.of(&last, "long-symbol");

@@ -46,7 +46,7 @@ const REST_NS: u64 = 60 * NS_PER_S;
 const LONGEST_REST_NS: u64 = 3600 * NS_PER_S;
 /// After a start that failed the next one comes no sooner, in ns.
 const RESTART_NS: u64 = 10 * NS_PER_S;
-/// Killed processes that have not ended yet.
+/// Killed processes that have not ended yet. Those of one process are two at most.
 const UNDEAD: usize = 8;
 /// Processes that were given up and are remembered.
 const REMEMBERED: usize = 1024;
@@ -75,7 +75,8 @@ pub enum Named {
 #[derive(Default)]
 pub struct Client {
     pair: Option<Pair>,
-    undead: Vec<Child>,
+    /// Killed processes that have not ended, with the process that they read of.
+    undead: Vec<(u32, Child)>,
     sequence: u64,
     given_up: HashMap<u32, Rest>,
     start_at: MonotonicNs,
@@ -108,13 +109,14 @@ impl Client {
     pub fn name(&mut self, pid: u32, stack: &UserStack) -> Named {
         self.reap();
         let now = clock::monotonic();
-        if self.given_up.get(&pid).is_some_and(|rest| now < rest.until) {
+        let rests = self.given_up.get(&pid).is_some_and(|rest| now < rest.until);
+        if rests || self.undead.iter().any(|(of, _)| *of == pid) {
             return Named::GivenUp;
         }
         if let Some(known) = self.known.like(pid, stack, now) {
             return known;
         }
-        let Some(mut pair) = self.pair.take().or_else(|| self.start(now)) else {
+        let Some(mut pair) = self.pair.take().or_else(|| self.start(pid, now)) else {
             return Named::GivenUp;
         };
         self.sequence += 1;
@@ -134,7 +136,7 @@ impl Client {
                 named
             }
             Err(_) => {
-                self.bury(pair);
+                self.bury(pid, pair);
                 self.give_up(pid, clock::monotonic());
                 Named::GivenUp
             }
@@ -144,7 +146,7 @@ impl Client {
     /// Ends the processes; the next stack starts others.
     pub fn rest(&mut self) {
         if let Some(pair) = self.pair.take() {
-            self.bury(pair);
+            self.bury(0, pair);
         }
         self.reap();
     }
@@ -162,15 +164,17 @@ impl Client {
         self.given_up.insert(pid, Rest { until, length_ns });
     }
 
-    fn start(&mut self, now: MonotonicNs) -> Option<Pair> {
-        if self.undead.len() >= UNDEAD || now < self.start_at {
+    fn start(&mut self, pid: u32, now: MonotonicNs) -> Option<Pair> {
+        if self.undead.len() + 2 > UNDEAD || now < self.start_at {
             return None;
         }
         let mut pair = Pair::start().ok();
         if let Some(started) = &mut pair
             && started.await_ready().is_err()
         {
-            pair.take().into_iter().for_each(|pair| self.bury(pair));
+            pair.take()
+                .into_iter()
+                .for_each(|pair| self.bury(pid, pair));
         }
         if pair.is_none() {
             self.start_at = clock::monotonic() + RESTART_NS;
@@ -178,18 +182,18 @@ impl Client {
         pair
     }
 
-    fn bury(&mut self, pair: Pair) {
+    fn bury(&mut self, pid: u32, pair: Pair) {
         for mut worker in [pair.opener, pair.reader] {
             // One that has ended is as good.
             let _ = worker.child.kill();
-            self.undead.push(worker.child);
+            self.undead.push((pid, worker.child));
         }
         self.reap();
     }
 
     fn reap(&mut self) {
         let is_there = |child: &mut Child| matches!(child.try_wait(), Ok(None));
-        self.undead.retain_mut(is_there);
+        self.undead.retain_mut(|(_, child)| is_there(child));
     }
 }
 
