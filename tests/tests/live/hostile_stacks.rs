@@ -45,8 +45,9 @@ const MEASURED: &str = "it measures what tracer takes";
 const MOST_CPU: f64 = 0.05;
 /// Resident memory of tracer and of those that read for it, in KiB.
 const MOST_MEMORY: u64 = 64 << 10;
-/// Descriptors that come and go: those of the processes that read.
-const DESCRIPTORS: usize = 6;
+/// Descriptors that come and go: while two processes are started, three pairs of sockets
+/// and a few pipes.
+const DESCRIPTORS: usize = 12;
 /// Within so many seconds it has ended: one, and as much again on a busy host.
 const END_S: f64 = 2.0;
 /// Sockets that each process leaks, and how many a second: for longer than a test looks.
@@ -201,12 +202,18 @@ fn tables_of_hostile_programs_do_no_harm() {
         last.lost("tcp_opening_partial") > 0,
         "the tables are too large"
     );
-    // The innermost function needs no table.
-    for kind in ["plain", "tables", "mappings"] {
-        assert_eq!(stage.of(&last, kind)[0], hostile::FUNCTION, "{kind}");
+    assert_eq!(stage.of(&last, "cfa-loop"), Vec::<String>::new());
+    // The innermost function needs no table. There may be no time for those that take
+    // much of it, which is counted.
+    for kind in ["cfa-push", "tables", "mappings"] {
+        let names = stage.of(&last, kind);
+        let is_counted = names.is_empty() && last.lost("tcp_opening_unnamed") > 0;
+        let is_named = names.first().is_some_and(|name| name == hostile::FUNCTION);
+        assert!(is_counted || is_named, "{kind}: {names:?}");
     }
-    // The table of the control is an honest one, so its caller is found.
+    // The table of the control is an honest one, so its caller is found too.
     let plain = stage.of(&last, "plain");
+    assert_eq!(plain[0], hostile::FUNCTION);
     let caller = plain.get(1).expect("a caller");
     assert!(caller.contains("hostile::accept"), "{plain:?}");
     let long = stage.of(&last, "long-symbol");

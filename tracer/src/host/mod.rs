@@ -1,6 +1,6 @@
 //! Readings from outside BPF: the averages, the host's facts, names of cgroups,
 //! users and block devices, memory and the cgroups that limit it, the kernel's log, the mounts, network namespaces with their TCP sockets,
-//! counters and settings, tracer's own cost.
+//! counters and settings, user stacks, tracer's own cost.
 
 pub mod capabilities;
 pub mod cgroups;

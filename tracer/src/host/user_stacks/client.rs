@@ -22,6 +22,7 @@ use rustix::{
 
 use super::{
     CPU_MS, channel,
+    known::Known,
     protocol::{Answer, Request},
 };
 use crate::{
@@ -47,7 +48,7 @@ const BRIEF_REST_NS: u64 = 5 * NS_PER_S;
 const LONGEST_REST_NS: u64 = 3600 * NS_PER_S;
 /// After a start that failed the next one comes no sooner, in ns.
 const RESTART_NS: u64 = 10 * NS_PER_S;
-/// Killed processes that have not ended yet.
+/// Killed processes that have not ended yet. Those of one process are two at most.
 const UNDEAD: usize = 8;
 /// Processes that were given up and are remembered.
 const REMEMBERED: usize = 1024;
@@ -76,10 +77,12 @@ pub enum Named {
 #[derive(Default)]
 pub struct Client {
     pair: Option<Pair>,
-    undead: Vec<Child>,
+    /// Killed processes that have not ended, with the process that they read of.
+    undead: Vec<(u32, Child)>,
     sequence: u64,
     given_up: HashMap<u32, Rest>,
     start_at: MonotonicNs,
+    known: Known,
 }
 
 /// How long a process is let alone.
@@ -108,10 +111,14 @@ impl Client {
     pub fn name(&mut self, pid: u32, stack: &UserStack) -> Named {
         self.reap();
         let now = clock::monotonic();
-        if self.given_up.get(&pid).is_some_and(|rest| now < rest.until) {
+        let rests = self.given_up.get(&pid).is_some_and(|rest| now < rest.until);
+        if rests || self.undead.iter().any(|(of, _)| *of == pid) {
             return Named::GivenUp;
         }
-        let Some(mut pair) = self.pair.take().or_else(|| self.start(now)) else {
+        if let Some(known) = self.known.like(pid, stack, now) {
+            return known;
+        }
+        let Some(mut pair) = self.pair.take().or_else(|| self.start(pid, now)) else {
             return Named::GivenUp;
         };
         self.sequence += 1;
@@ -127,10 +134,13 @@ impl Client {
         match answer {
             Ok(answer) => {
                 self.pair = Some(pair);
-                named(answer)
+                let words = answer.words.clone();
+                let named = named(answer);
+                self.known.learn(pid, stack, words, &named, now);
+                named
             }
             Err(_) => {
-                self.bury(pair);
+                self.bury(pid, pair);
                 let is_cheap = took_ms < CPU_MS as u64 / 2;
                 let rest_ns = if is_cheap { BRIEF_REST_NS } else { REST_NS };
                 self.give_up(pid, rest_ns, clock::monotonic());
@@ -142,7 +152,7 @@ impl Client {
     /// Ends the processes; the next stack starts others.
     pub fn rest(&mut self) {
         if let Some(pair) = self.pair.take() {
-            self.bury(pair);
+            self.bury(0, pair);
         }
         self.reap();
     }
@@ -160,15 +170,17 @@ impl Client {
         self.given_up.insert(pid, Rest { until, length_ns });
     }
 
-    fn start(&mut self, now: MonotonicNs) -> Option<Pair> {
-        if self.undead.len() >= UNDEAD || now < self.start_at {
+    fn start(&mut self, pid: u32, now: MonotonicNs) -> Option<Pair> {
+        if self.undead.len() + 2 > UNDEAD || now < self.start_at {
             return None;
         }
         let mut pair = Pair::start().ok();
         if let Some(started) = &mut pair
             && started.await_ready().is_err()
         {
-            pair.take().into_iter().for_each(|pair| self.bury(pair));
+            pair.take()
+                .into_iter()
+                .for_each(|pair| self.bury(pid, pair));
         }
         if pair.is_none() {
             self.start_at = clock::monotonic() + RESTART_NS;
@@ -176,18 +188,18 @@ impl Client {
         pair
     }
 
-    fn bury(&mut self, pair: Pair) {
+    fn bury(&mut self, pid: u32, pair: Pair) {
         for mut worker in [pair.opener, pair.reader] {
             // One that has ended is as good.
             let _ = worker.child.kill();
-            self.undead.push(worker.child);
+            self.undead.push((pid, worker.child));
         }
         self.reap();
     }
 
     fn reap(&mut self) {
         let is_there = |child: &mut Child| matches!(child.try_wait(), Ok(None));
-        self.undead.retain_mut(is_there);
+        self.undead.retain_mut(|(_, child)| is_there(child));
     }
 }
 

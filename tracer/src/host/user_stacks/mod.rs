@@ -16,6 +16,7 @@ mod channel;
 mod client;
 mod demangle;
 mod elf;
+mod known;
 mod maps;
 mod opener;
 mod perf_map;
@@ -39,19 +40,17 @@ const CPU_MS: i64 = 80;
 
 /// What the program was asked to be, by its hidden first argument. `None`: tracer.
 pub fn run_if_asked() -> Option<ExitCode> {
-    let mut words = std::env::args().skip(1);
+    // Other arguments are clap's, and need not be UTF-8.
+    let mut words = std::env::args_os().skip(1);
     let role = words.next()?;
-    let work: fn() -> std::io::Result<()> = match role.as_str() {
-        client::OPENER => opener::serve,
-        client::READER => reader::serve,
+    let parent = words.next();
+    let parent = parent.and_then(|word| word.to_str()?.parse().ok());
+    let parent = parent.unwrap_or_default();
+    let done = match role.to_str()? {
+        client::OPENER => sandbox::of_opener(parent).and_then(|()| opener::serve()),
+        client::READER => sandbox::of_reader(parent).and_then(|()| reader::serve()),
         _ => return None,
     };
-    let parent = words.next().and_then(|word| word.parse().ok());
-    let confine = match role.as_str() {
-        client::OPENER => sandbox::of_opener,
-        _ => sandbox::of_reader,
-    };
-    let done = confine(parent.unwrap_or(0)).and_then(|()| work());
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -15,6 +15,8 @@ pub(super) const MAPPINGS: usize = 256;
 pub(super) const FILES: usize = 32;
 /// Bytes of a file's name, without its folders.
 pub(super) const FILE_NAME: usize = 128;
+/// Words of a stack that unwinding may ask for and still be repeated.
+pub(super) const WORDS: usize = 256;
 /// The largest packet, in bytes.
 pub(super) const PACKET: usize = 80 << 10;
 
@@ -71,6 +73,9 @@ pub(super) struct Answer {
     pub(super) is_partial: bool,
     /// Names of functions, innermost first.
     pub(super) names: Vec<Vec<u8>>,
+    /// The stack was unwound by no more of it than its registers and the words at these
+    /// places: another one that has the same has the same functions. `None`: by too many.
+    pub(super) words: Option<Vec<u16>>,
 }
 
 impl Request {
@@ -154,6 +159,11 @@ impl Answer {
         out.extend([self.is_gone, self.is_partial].map(u8::from));
         out.extend((self.names.len() as u16).to_le_bytes());
         self.names.iter().for_each(|name| put_bytes(&mut out, name));
+        out.push(self.words.is_some().into());
+        if let Some(words) = &self.words {
+            out.extend((words.len() as u16).to_le_bytes());
+            out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        }
         out
     }
 
@@ -164,9 +174,17 @@ impl Answer {
             is_gone: take.flag()?,
             is_partial: take.flag()?,
             names: Vec::new(),
+            words: None,
         };
         for _ in 0..take.count(FRAMES)? {
             answer.names.push(take.bytes(NAME_BYTES)?.to_vec());
+        }
+        if take.flag()? {
+            let count = take.count(WORDS)?;
+            let words = (0..count)
+                .map(|_| take.u16())
+                .collect::<Option<Vec<u16>>>()?;
+            answer.words = Some(words);
         }
         take.end(answer)
     }
@@ -207,6 +225,10 @@ impl<'a> Take<'a> {
         }
     }
 
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
     fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
@@ -217,7 +239,7 @@ impl<'a> Take<'a> {
 
     /// A number of things, of which there may be so many.
     fn count(&mut self, most: usize) -> Option<usize> {
-        let count = usize::from(self.array().map(u16::from_le_bytes)?);
+        let count = usize::from(self.u16()?);
         (count <= most).then_some(count)
     }
 
@@ -276,6 +298,7 @@ mod tests {
         #[test]
         fn messages_come_as_they_were_sent(
             sequence in any::<u64>(),
+            words_read in any::<bool>(),
             words in prop::collection::vec(any::<u8>(), 0..8192),
             names in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..256), 0..32),
             places in prop::collection::vec((any::<u64>(), any::<u64>(), 0..4_u8), 0..256),
@@ -298,7 +321,8 @@ mod tests {
             };
             assert!(work.encode().len() <= PACKET);
             assert_eq!(Work::decode(&work.encode()), Some(work));
-            let answer = Answer { sequence, is_gone: false, is_partial: true, names };
+            let words = words_read.then(|| vec![1, 8000]);
+            let answer = Answer { sequence, is_gone: false, is_partial: true, names, words };
             assert_eq!(Answer::decode(&answer.encode()), Some(answer));
         }
     }
@@ -315,6 +339,11 @@ mod tests {
             ..Answer::default()
         };
         assert_eq!(Answer::decode(&many.encode()), None);
+        let asked = Answer {
+            words: Some(vec![0; 257]),
+            ..Answer::default()
+        };
+        assert_eq!(Answer::decode(&asked.encode()), None);
         let mut more = Answer::default().encode();
         more.push(0);
         assert_eq!(Answer::decode(&more), None);

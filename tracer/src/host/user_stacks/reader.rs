@@ -49,6 +49,7 @@ fn answer(cache: &mut Cache, work: &Work, files: &[OwnedFd]) -> Answer {
         is_gone: work.is_gone,
         is_partial: work.is_partial,
         names: Vec::new(),
+        words: None,
     };
     let perf_map = match work.has_perf_map {
         true => files.get(work.files.len()),
@@ -72,7 +73,8 @@ fn answer(cache: &mut Cache, work: &Work, files: &[OwnedFd]) -> Answer {
             modules.extend(cache.module(file.key, program, mapping));
         }
     }
-    let addresses = unwind::addresses(modules, &work.stack);
+    let (addresses, words) = unwind::addresses(modules, &work.stack);
+    answer.words = words;
     answer.names = names(cache, work, (&opened, perf_map), &addresses);
     let own = answer.names.iter().position(|name| !is_wrapper(name));
     answer.names.drain(..own.unwrap_or(0));

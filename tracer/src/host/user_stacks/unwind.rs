@@ -1,12 +1,18 @@
 //! From registers and a stack to addresses in functions.
 
-use super::{FRAMES, cache::Unwinding};
+use super::{FRAMES, cache::Unwinding, protocol::WORDS};
 use crate::decode::opening::UserStack;
 
-/// Addresses in the functions of a stack, innermost first. What cannot be unwound any
-/// further is left out.
+/// Addresses in the functions of a stack, innermost first, and the places of the words that
+/// were asked for; `None` where these are too many. What cannot be unwound any further is
+/// left out.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn addresses(modules: Vec<Unwinding>, stack: &UserStack) -> Vec<u64> {
+pub(super) fn addresses(
+    modules: Vec<Unwinding>,
+    stack: &UserStack,
+) -> (Vec<u64>, Option<Vec<u16>>) {
+    use std::collections::BTreeSet;
+
     use bytes::Bytes;
     use framehop::{
         CacheNative, MustNotAllocateDuringUnwind, UnwindRegsNative, Unwinder as _, UnwinderNative,
@@ -18,11 +24,14 @@ pub(super) fn addresses(modules: Vec<Unwinding>, stack: &UserStack) -> Vec<u64> 
     for module in modules {
         unwinder.add_module(module);
     }
+    let mut words = BTreeSet::new();
     let mut read = |address: u64| -> Result<u64, ()> {
-        let at = address.checked_sub(stack.sp).ok_or(())?;
-        let at = usize::try_from(at).map_err(drop)?;
-        let word = stack.bytes.get(at..).and_then(|bytes| bytes.first_chunk());
-        word.copied().map(u64::from_ne_bytes).ok_or(())
+        let at = u16::try_from(address.checked_sub(stack.sp).ok_or(())?).map_err(drop)?;
+        let word = word(stack, at).ok_or(())?;
+        if words.len() <= WORDS {
+            words.insert(at);
+        }
+        Ok(u64::from_ne_bytes(word))
     };
     let registers = UnwindRegsNative::new(stack.pc, stack.sp, stack.fp);
     let mut cache = CacheNative::<OnStack>::new_in();
@@ -33,11 +42,18 @@ pub(super) fn addresses(modules: Vec<Unwinding>, stack: &UserStack) -> Vec<u64> 
     {
         addresses.push(frame.address_for_lookup());
     }
-    addresses
+    let words: Vec<u16> = words.into_iter().collect();
+    (addresses, (words.len() <= WORDS).then_some(words))
+}
+
+/// A word of a stack.
+pub(super) fn word(stack: &UserStack, at: u16) -> Option<[u8; 8]> {
+    let bytes = stack.bytes.get(usize::from(at)..)?;
+    bytes.first_chunk().copied()
 }
 
 /// The kernel side does not bring registers back.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn addresses(_: Vec<Unwinding>, _: &UserStack) -> Vec<u64> {
-    Vec::new()
+pub(super) fn addresses(_: Vec<Unwinding>, _: &UserStack) -> (Vec<u64>, Option<Vec<u16>>) {
+    (Vec::new(), None)
 }
