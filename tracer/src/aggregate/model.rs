@@ -443,6 +443,16 @@ impl LoadAggregate {
                 "a task went without a word: its last moments are not counted",
             ),
             lost(
+                "part_unread",
+                self.failed_parts,
+                "the kernel refused a part of a reading, such as the memory of processes or the sockets: what it has changed since is not known",
+            ),
+            lost(
+                "output_unread",
+                self.unwritten,
+                "nothing read the output, and what waited was as much as is kept: a snapshot or an event is not written",
+            ),
+            lost(
                 "undecodable_bytes",
                 self.undecodable,
                 "the kernel side wrote what this build does not know",

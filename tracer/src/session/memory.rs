@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use anyhow::Context as _;
 
-use super::naming::Naming;
+use super::{naming::Naming, parts::Parts};
 use crate::{
     aggregate::oom::{LimitedCgroup, OomReading},
     clock::{self, MonotonicNs},
@@ -59,14 +59,12 @@ impl Memory {
     }
 
     /// What there is since the last reading, and how many bytes of it were none.
-    ///
-    /// # Errors
-    /// The kernel refuses to show the memory of processes.
     pub(super) fn reading(
         &mut self,
         reader: &mut Reader,
         naming: &mut Naming,
-    ) -> anyhow::Result<(OomReading, usize)> {
+        parts: &mut Parts,
+    ) -> (OomReading, usize) {
         // The log first: of what it tells the hook has told before.
         let logged = self.log.as_mut().map(KernelLog::read);
         let (logged, lost) = logged.unwrap_or_default();
@@ -79,7 +77,8 @@ impl Memory {
         let host = memory::host().ok();
         let (mut processes, mut cgroups) = (None, None);
         if is_marked || !logged.is_empty() || now >= self.look_at {
-            let decoded = reader.memory()?.as_ref().map(oom::memory);
+            let memory = parts.optional("reading the memory of processes", reader.memory());
+            let decoded = memory.flatten().as_ref().map(oom::memory);
             undecodable += decoded.as_ref().map_or(0, |decoded| decoded.undecodable);
             processes = decoded.map(|decoded| decoded.readings);
             let limited = self.cgroups.read();
@@ -122,7 +121,7 @@ impl Memory {
             whole: self.whole(&victims),
             kills: kills.readings,
         };
-        Ok((reading, undecodable))
+        (reading, undecodable)
     }
 
     /// Those of some cgroups that are killed whole.

@@ -7,9 +7,11 @@ mod naming;
 mod once;
 mod openings;
 mod output;
+mod parts;
 mod pictures;
 mod sockets;
 mod source;
+mod writer;
 
 pub(crate) use self::output::width_and_color;
 pub use self::{
@@ -290,10 +292,15 @@ impl Session {
             let reading = self.read()?;
             self.tell(&reading)?;
             let own = self.cost.total(reading.clock.now);
+            self.aggregate.set_unwritten(self.output.dropped());
             self.output.end(&self.aggregate.summary(own))?;
         }
         let title = format!("blocked time on {}", self.start.host.hostname);
-        self.pictures.write(&title, &self.aggregate.stacks())
+        // The hooks go first: a file or an output that hangs may hold up what is left.
+        drop(self.source);
+        let is_written = self.output.finish();
+        self.pictures.write(&title, &self.aggregate.stacks())?;
+        is_written
     }
 
     /// Reads, and takes the reading in.
@@ -309,7 +316,7 @@ impl Session {
             let idle = tcp.take_idle_actors();
             let suspects = tcp.suspects();
             self.source.forget(&idle);
-            self.source.watch_openings(&suspects)?;
+            self.source.watch_openings(&suspects);
         }
         Ok(reading)
     }
@@ -331,7 +338,7 @@ impl Session {
     /// Takes in who was killed, and tells what can be told; whether somebody still reads
     /// the output.
     fn tell_kills(&mut self) -> anyhow::Result<bool> {
-        let reading = self.source.read_kills()?;
+        let reading = self.source.read_kills();
         let now = clock::monotonic();
         self.aggregate
             .observe_kills((now, clock::wall_at(now)), &reading);
@@ -399,6 +406,7 @@ impl Session {
             }
             let own = self.cost.interval(now);
             let hooks = (self.source.hooks_in_force(), PROBES.len());
+            self.aggregate.set_unwritten(self.output.dropped());
             let snapshot = self.aggregate.snapshot(own, hooks);
             if self.shows == Shows::Snapshots {
                 is_open = is_open && self.output.snapshot(&snapshot)?;
