@@ -13,8 +13,9 @@ use std::{
     time::Duration,
 };
 
-/// So much waits to be written, but one piece at least.
-const MOST_BYTES: usize = 1 << 20;
+/// So much waits behind the piece that is being written, but one piece at least: some
+/// dozen snapshots.
+const MOST_BYTES: usize = 128 << 10;
 /// A write is waited for so long.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// What waits at the end is waited for so long.
@@ -36,8 +37,10 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Vec<u8>>,
-    /// Those of the queue, and of the piece that is being written.
+    /// Those of the queue.
     bytes: usize,
+    /// A piece is being written.
+    is_writing: bool,
     /// The last write was not done in time.
     is_behind: bool,
     is_over: bool,
@@ -113,7 +116,7 @@ impl Drop for Writer {
 
 impl State {
     fn is_busy(&self) -> bool {
-        self.bytes > 0 && self.end.is_none()
+        (self.is_writing || !self.queue.is_empty()) && self.end.is_none()
     }
 
     fn answer(&mut self) -> io::Result<bool> {
@@ -152,11 +155,13 @@ impl Shared {
             let Some(piece) = state.queue.pop_front() else {
                 return;
             };
+            state.bytes -= piece.len();
+            state.is_writing = true;
             drop(state);
             let written = sink.write_all(&piece).and_then(|()| sink.flush());
             let mut state = self.lock();
-            state.bytes -= piece.len();
-            state.is_behind &= state.bytes > 0;
+            state.is_writing = false;
+            state.is_behind &= !state.queue.is_empty();
             if let Err(error) = written {
                 state.end = Some(match error.kind() {
                     io::ErrorKind::BrokenPipe => End::Closed,
@@ -238,13 +243,17 @@ mod tests {
     fn what_is_not_read_is_dropped_and_counted() {
         let (writer, reader) = slow(None);
         let piece = |byte: u8| vec![byte; MOST_BYTES / 4];
-        for byte in 0..6 {
+        // One is being written, four wait.
+        for byte in 0..7 {
             assert!(writer.write(piece(byte)).expect("no error"));
+            while !writer.shared.lock().is_writing {
+                std::thread::yield_now();
+            }
         }
         assert_eq!(writer.dropped(), 2);
         assert!(writer.finish().expect("no error"), "the end is bounded");
         // Read again: what was kept comes in order and whole.
-        for byte in 0..4 {
+        for byte in 0..5 {
             let read = reader
                 .recv_timeout(Duration::from_secs(5))
                 .expect("a piece");
