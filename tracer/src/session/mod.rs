@@ -50,6 +50,8 @@ const EVENTS_INTERVAL: Duration = Duration::from_millis(250);
 /// After a kill the next one is waited for no sooner than this, in ns: one that kills
 /// thousands of processes shall not keep tracer busy, and is told soon enough.
 const REST_AFTER_KILL: u64 = 20_000_000;
+/// At the end it is looked so often whether all is written.
+const WRITTEN_EVERY: Duration = Duration::from_millis(10);
 
 /// Runs until the end that the arguments or a signal set.
 ///
@@ -225,6 +227,8 @@ struct Session {
     count: Option<u64>,
     /// Snapshots or events so far.
     shown: u64,
+    /// A signal has ended it.
+    is_stopped: bool,
     is_verbose: bool,
 }
 
@@ -276,6 +280,7 @@ impl Session {
             until: watch.duration.map(|duration| began + nanoseconds(duration)),
             count: setup.count,
             shown: 0,
+            is_stopped: false,
             is_verbose: watch.verbose,
         })
     }
@@ -298,6 +303,13 @@ impl Session {
         let title = format!("blocked time on {}", self.start.host.hostname);
         // The hooks go first: a file or an output that hangs may hold up what is left.
         drop(self.source);
+        // A reader that is slow gets all of it, but for one who wants the end now.
+        while !self.is_stopped && self.output.is_busy() {
+            tokio::select! {
+                () = end.wait() => self.is_stopped = true,
+                () = tokio::time::sleep(WRITTEN_EVERY) => {}
+            }
+        }
         let is_written = self.output.finish();
         self.pictures.write(&title, &self.aggregate.stacks())?;
         is_written
@@ -383,7 +395,10 @@ impl Session {
             let wake = dues.into_iter().flatten().fold(tick_at, MonotonicNs::min);
             let rests = clock::monotonic() < rests_until;
             tokio::select! {
-                () = end.wait() => return Ok(true),
+                () = end.wait() => {
+                    self.is_stopped = true;
+                    return Ok(true);
+                }
                 () = tokio::time::sleep_until(clock::deadline(rests_until).into()), if rests => {
                     continue;
                 }

@@ -120,6 +120,11 @@ impl Output {
         Ok(())
     }
 
+    /// Whether something waits to be written.
+    pub(super) fn is_busy(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::is_busy)
+    }
+
     /// Snapshots, events and other pieces that were dropped, as nothing read the output.
     pub(super) fn dropped(&self) -> u64 {
         self.writer.as_ref().map_or(0, Writer::dropped)

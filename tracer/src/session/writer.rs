@@ -101,6 +101,11 @@ impl Writer {
         self.shared.wait(self.shared.lock(), LAST_PATIENCE).answer()
     }
 
+    /// Whether something waits to be written.
+    pub(super) fn is_busy(&self) -> bool {
+        self.shared.lock().is_busy()
+    }
+
     /// Pieces that were dropped so far.
     pub(super) fn dropped(&self) -> u64 {
         self.shared.lock().dropped

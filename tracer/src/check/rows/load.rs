@@ -65,11 +65,11 @@ pub(super) fn look(context: &Context) -> RowReport {
         unseen: watched.err().map(ToOwned::to_owned),
         watched: watched.ok().map(|watched| watched.snapshot.load.clone()),
     };
-    let report = judge(&reading, &context.limits);
-    if queue.is_none() && reading.watched.is_none() {
-        return report.blinded("/proc/stat cannot be read: who runs and who is blocked");
+    let is_blind = queue.is_none() && reading.watched.is_none();
+    RowReport {
+        is_blind,
+        ..judge(&reading, &context.limits)
     }
-    report
 }
 
 /// Means of `procs_running` and `procs_blocked` of /proc/stat. The thread that reads runs
