@@ -208,6 +208,15 @@ impl Tracer {
         name: &str,
         is_it: impl Fn(&Value) -> bool,
     ) -> (Vec<Value>, Snapshot) {
+        self.told_until(wall_ns, |line| line["event"] == name && is_it(line))
+    }
+
+    /// The same, of events of any name.
+    pub fn told_until(
+        &mut self,
+        wall_ns: u64,
+        is_it: impl Fn(&Value) -> bool,
+    ) -> (Vec<Value>, Snapshot) {
         let mut events = Vec::new();
         loop {
             let line = self.lines.next().expect("tracer goes on");
@@ -216,7 +225,7 @@ impl Tracer {
                 if snapshot.began_ns() >= wall_ns {
                     return (events, snapshot);
                 }
-            } else if line["event"] == name && is_it(&line) {
+            } else if is_it(&line) {
                 events.push(line);
             }
         }

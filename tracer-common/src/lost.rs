@@ -45,5 +45,8 @@ pub const LISTENERS: u32 = 17;
 /// More kinds of connections by SYN cookie than the table holds, or no memory: a cookie is
 /// counted for its namespace only.
 pub const COOKIES: u32 = 18;
+/// The ring of kills was half full, and the rest is for memory kills: a SIGKILL of a
+/// process is not told.
+pub const KILL_SIGNALS: u32 = 19;
 /// Number of counters.
-pub const COUNTERS: u32 = 19;
+pub const COUNTERS: u32 = 20;

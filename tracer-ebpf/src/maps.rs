@@ -176,9 +176,12 @@ pub(crate) static SUSPECTS: HashMap<u32, u64, { tcp::SUSPECTS as usize }> = Hash
 #[btf_map]
 pub(crate) static OPENINGS: RingBuf<OpeningRecord, { 512 << 10 }> = RingBuf::new();
 
+/// Room for processes that are killed.
+pub(crate) const KILL_RING_BYTES: usize = 256 << 10;
+
 /// Processes that are killed.
 #[btf_map]
-pub(crate) static KILLS: RingBuf<KillRecord, { 256 << 10 }> = RingBuf::new();
+pub(crate) static KILLS: RingBuf<KillRecord, KILL_RING_BYTES> = RingBuf::new();
 
 /// What the out-of-memory killer was asked for last.
 #[btf_map]

@@ -9,7 +9,7 @@ use aya_ebpf::{
     EbpfContext as _, Global,
     helpers::generated::{
         bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns,
-        bpf_seq_write,
+        bpf_ringbuf_query, bpf_seq_write,
     },
     macros::{btf_tracepoint, fentry, kprobe},
     programs::{BtfTracePointContext, FEntryContext, ProbeContext},
@@ -31,7 +31,7 @@ use crate::{
         TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_MM, TASK_PARENT,
         TASK_SIGNAL, TASK_START, TASK_TGID, TASK_TID, TASK_VFORK_DONE, field, has, read,
     },
-    maps::{KILLS, OOM_REQUEST, count},
+    maps::{KILL_RING_BYTES, KILLS, OOM_REQUEST, count},
     task::IterTask,
 };
 
@@ -45,6 +45,10 @@ const SEND_SIG_NOINFO: u64 = 0;
 const SEND_SIG_PRIV: u64 = 1;
 /// A signal that the kernel sends has a positive code (include/uapi/asm-generic/siginfo.h).
 const SI_USER: i32 = 0;
+/// `BPF_RB_AVAIL_DATA`, include/uapi/linux/bpf.h: bytes that were not read yet.
+const BPF_RB_AVAIL_DATA: u64 = 0;
+/// SIGKILLs of processes take no more of the ring.
+const MOST_SIGNALS: u64 = KILL_RING_BYTES as u64 / 2;
 
 /// `mark_victim(task, uid)`.
 #[btf_tracepoint(function = "mark_victim")]
@@ -141,6 +145,11 @@ unsafe fn report(ctx: &BtfTracePointContext, victim: Object, kind: u32) {
         if mm.is_null() || is_own && kind == SIGNALLED_BY_PROCESS {
             return;
         }
+        // Any user can send as many SIGKILLs as there is room for.
+        if kind == SIGNALLED_BY_PROCESS && unread_kills() > MOST_SIGNALS {
+            count(lost::KILL_SIGNALS);
+            return;
+        }
         let Some(mut room) = KILLS.reserve(0) else {
             count(lost::KILL_RING);
             return;
@@ -166,6 +175,13 @@ unsafe fn report(ctx: &BtfTracePointContext, victim: Object, kind: u32) {
         // This one wakes user space: it is rare, and somebody waits to be told.
         room.submit(0);
     }
+}
+
+/// Bytes of the ring of kills that were not read yet.
+#[inline(always)]
+fn unread_kills() -> u64 {
+    // SAFETY: a map; the helper reads its positions only.
+    unsafe { bpf_ringbuf_query((&raw const KILLS).cast_mut().cast(), BPF_RB_AVAIL_DATA) }
 }
 
 /// Visits one task, and writes the memory of its process, once a process.

@@ -284,7 +284,7 @@ pub struct CheckArgs {
     #[arg(long)]
     pub du: bool,
 
-    /// Exit 1 when something is as bad as this
+    /// Exit 1 when something is as bad as this, or a row could not look
     #[arg(long, value_enum, value_name = "VERDICT")]
     pub fail_on: Option<FailOn>,
 

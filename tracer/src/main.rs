@@ -1,6 +1,12 @@
 //! The `tracer` program: parse, do, and say what failed.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use clap::Parser as _;
 use tracer::{
@@ -28,8 +34,24 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tracer: {error:#}");
+            say(format!("tracer: {error:#}\n"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error's message is waited for so long: standard error may be full, or a terminal
+/// that is stopped.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Writes to standard error, if that can be written.
+fn say(message: String) {
+    let (done, is_done) = mpsc::channel();
+    let write = move || {
+        let written = io::stderr().write_all(message.as_bytes());
+        let _ = done.send(written);
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = is_done.recv_timeout(PATIENCE);
     }
 }

@@ -194,6 +194,7 @@ impl<'a> Run<'a> {
                 .collect(),
             counters: self.counters,
             undecodable: step.undecodable,
+            failed_parts: 0,
             cgroup_names: step
                 .cgroups
                 .iter()

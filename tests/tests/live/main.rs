@@ -4,6 +4,7 @@
 //! `tests::lanes`. `live --list` shows them all. Within a lane they begin in the order of
 //! the tables: those that take longest first.
 
+mod adverse;
 mod causes;
 mod check;
 mod check_cpu;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
         leaks::TESTS,
         hostile_stacks::TESTS,
         oom::TESTS,
+        adverse::TESTS,
         nodes::TESTS,
         syn::TESTS,
         cookies::TESTS,

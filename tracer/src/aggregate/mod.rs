@@ -77,6 +77,8 @@ pub struct Reading {
     pub counters: Counters,
     /// Bytes that no reading could be made of.
     pub undecodable: u64,
+    /// Parts that could not be read.
+    pub failed_parts: u64,
     /// Names of cgroups that were not known before.
     pub cgroup_names: Vec<(u64, Text)>,
     /// Episodes over the threshold that ended, in order.
@@ -130,6 +132,8 @@ pub struct LoadAggregate {
     counters_before: Counters,
     exits: Balance,
     undecodable: u64,
+    failed_parts: u64,
+    unwritten: u64,
     tcp: Option<TcpAggregate>,
     oom: OomAggregate,
     interval: Interval,
@@ -196,6 +200,8 @@ impl LoadAggregate {
             counters_before: first.counters,
             exits: Balance::default(),
             undecodable: 0,
+            failed_parts: 0,
+            unwritten: 0,
             tcp: first
                 .tcp
                 .as_ref()
@@ -213,6 +219,11 @@ impl LoadAggregate {
         aggregate.groups = Groups::new(aggregate.options.by);
         aggregate.totals = RunTotals::default();
         aggregate
+    }
+
+    /// Snapshots and events that could not be written so far.
+    pub fn set_unwritten(&mut self, unwritten: u64) {
+        self.unwritten = unwritten;
     }
 
     /// Takes a reading in.
@@ -234,6 +245,7 @@ impl LoadAggregate {
             reading.episodes.len(),
         );
         self.undecodable += reading.undecodable;
+        self.failed_parts += reading.failed_parts;
         self.name_cgroups(&reading.cgroup_names);
         self.names.learn(&reading.names);
 

@@ -435,6 +435,21 @@ impl LoadAggregate {
                 "more processes were killed than the ring holds: who it was is not told, unless the kernel's log has it",
             ),
             lost(
+                "sigkill_ring_half_full",
+                counter(lost::KILL_SIGNALS),
+                "more SIGKILLs of processes than half of the ring of kills holds, the rest of which is for memory kills: one is not told",
+            ),
+            lost(
+                "sigkill_sender_limit",
+                self.oom.signals_of_one_sender(),
+                "a process sent more SIGKILLs in a second than are told of one: it is counted only",
+            ),
+            lost(
+                "kills_untold",
+                self.oom.untold(),
+                "more kills at once than are kept until they are told: one is counted only",
+            ),
+            lost(
                 "kernel_log_overwritten",
                 self.oom.log_lost(),
                 "the kernel's log was overwritten before it was read: of a kill less is known",
@@ -453,6 +468,16 @@ impl LoadAggregate {
                 "exit_unseen",
                 self.tasks.vanished(),
                 "a task went without a word: its last moments are not counted",
+            ),
+            lost(
+                "part_unread",
+                self.failed_parts,
+                "the kernel refused a part of a reading, such as the memory of processes or the sockets: what it has changed since is not known",
+            ),
+            lost(
+                "output_unread",
+                self.unwritten,
+                "nothing read the output, and what waited was as much as is kept: a snapshot or an event is not written",
             ),
             lost(
                 "undecodable_bytes",

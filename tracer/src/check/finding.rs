@@ -11,6 +11,8 @@ pub enum Verdict {
     Ok,
     /// Worth knowing.
     Note,
+    /// It could not be looked at.
+    Unknown,
     /// Worth a look soon.
     Warning,
     /// Something fails, or is about to.
@@ -138,6 +140,8 @@ pub struct RowReport {
     pub findings: Vec<Finding>,
     /// What could not be seen, and why.
     pub unseen: Vec<String>,
+    /// Nothing could be seen of what it judges: without a finding it is no `ok`.
+    pub is_blind: bool,
 }
 
 impl RowReport {
@@ -149,12 +153,28 @@ impl RowReport {
             figures,
             findings: Vec::new(),
             unseen: Vec::new(),
+            is_blind: false,
         }
     }
 
-    /// The worst of its findings.
+    /// The report of a row that could not look, and why.
+    pub fn blind(row: Row, why: impl Into<String>) -> Self {
+        Self::new(row, "", Vec::new()).blinded(why)
+    }
+
+    /// The same report, of a row that could not look.
+    #[must_use]
+    pub fn blinded(mut self, why: impl Into<String>) -> Self {
+        self.unseen.push(why.into());
+        self.is_blind = true;
+        self.summary = "could not be looked at".into();
+        self
+    }
+
+    /// The worst of its findings; `Unknown` when it could not look.
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.findings.iter().map(|finding| finding.verdict);
-        verdicts.max().unwrap_or_default()
+        let blind = self.is_blind.then_some(Verdict::Unknown);
+        verdicts.chain(blind).max().unwrap_or_default()
     }
 }

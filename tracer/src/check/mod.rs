@@ -37,7 +37,8 @@ use crate::{
 /// A row has so long beyond the sample.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Looks, and says what it found; 1 when something is as bad as `--fail-on`.
+/// Looks, and says what it found; 1 when something is as bad as `--fail-on`, or, with that,
+/// when a row could not look.
 ///
 /// # Errors
 /// The file of limits is wrong, or standard output cannot be written.
@@ -58,6 +59,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let context = Arc::new(Context::new(args, &rows, limits));
     let reports = look(&context, &rows);
     let worst = reports.iter().map(RowReport::verdict).max();
+    let is_blind = reports.iter().any(|report| report.is_blind);
     let page = Page {
         host: facts::host(),
         time: clock::wall(),
@@ -77,7 +79,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         FailOn::Warning => Verdict::Warning,
         FailOn::Critical => Verdict::Critical,
     });
-    let has_failed = fails_from.is_some_and(|from| worst.is_some_and(|worst| worst >= from));
+    let has_failed = fails_from.is_some_and(|from| is_blind || worst >= Some(from));
     // A thread that still waits for a mount or a device is not waited for.
     std::process::exit(i32::from(has_failed));
 }

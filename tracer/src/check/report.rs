@@ -26,6 +26,7 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",
         Verdict::Note => "note",
+        Verdict::Unknown => "unknown",
         Verdict::Warning => "warning",
         Verdict::Critical => "critical",
     }
@@ -166,6 +167,7 @@ mod tests {
             ..RowReport::new(Row::Kernel, "not tainted", Vec::new())
         };
         let load = RowReport::new(Row::Load, "0.10 0.20 0.30", vec![figure("load1", 0.1)]);
+        let memory = RowReport::blind(Row::Memory, "/proc/meminfo cannot be read");
         Page {
             host: Host {
                 cpus: 2,
@@ -175,7 +177,7 @@ mod tests {
             time: WallNs(1_700_000_000_000_000_000),
             sample_ns: 5_000_000_000,
             took_ns: 5_400_000_000,
-            reports: vec![disks, load, kernel],
+            reports: vec![disks, memory, load, kernel],
         }
     }
 

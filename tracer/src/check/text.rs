@@ -21,6 +21,7 @@ fn style(verdict: Verdict) -> Style {
     match verdict {
         Verdict::Ok => Style::Plain,
         Verdict::Note => Style::Bold,
+        Verdict::Unknown => Style::Magenta,
         Verdict::Warning => Style::Yellow,
         Verdict::Critical => Style::Red,
     }
@@ -113,9 +114,10 @@ fn foot(page: &Page) -> String {
         reports.filter(|r| r.verdict() == verdict).count()
     };
     format!(
-        "{} critical, {} warning, {} note, {} ok   in {}",
+        "{} critical, {} warning, {} unknown, {} note, {} ok   in {}",
         count(Verdict::Critical),
         count(Verdict::Warning),
+        count(Verdict::Unknown),
         count(Verdict::Note),
         count(Verdict::Ok),
         age(page.took_ns),

@@ -64,6 +64,9 @@ impl Iterators {
                 Ok(0) => return Ok(all.freeze()),
                 Ok(n) => all.extend_from_slice(self.buffer.get(..n).unwrap_or_default()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // It has visited a million objects without a word, and goes on
+                // (`MAX_ITER_OBJECTS`, kernel/bpf/bpf_iter.c).
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(KernelError::bpf("reading", name, &e)),
             }
         }

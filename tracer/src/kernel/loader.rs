@@ -195,26 +195,20 @@ fn attach(
         Hook::Tracepoint(name) => {
             let program: &mut BtfTracePoint =
                 program.try_into().map_err(|e| failed("loading", &e))?;
-            program
-                .load(name, types)
-                .map_err(|e| failed("loading", &e))?;
+            load_again(|| program.load(name, types)).map_err(|e| failed("loading", &e))?;
             program.attach().map_err(|e| failed("attaching", &e))?;
         }
         Hook::OnDemand(name) => {
             let program: &mut BtfTracePoint =
                 program.try_into().map_err(|e| failed("loading", &e))?;
-            program
-                .load(name, types)
-                .map_err(|e| failed("loading", &e))?;
+            load_again(|| program.load(name, types)).map_err(|e| failed("loading", &e))?;
             // Whether it can be is to be known now.
             let link = program.attach().map_err(|e| failed("attaching", &e))?;
             program.detach(link).map_err(|e| failed("detaching", &e))?;
         }
         Hook::Iterator(name) => {
             let program: &mut Iter = program.try_into().map_err(|e| failed("loading", &e))?;
-            program
-                .load(name, types)
-                .map_err(|e| failed("loading", &e))?;
+            load_again(|| program.load(name, types)).map_err(|e| failed("loading", &e))?;
         }
     }
     Ok(probe.hook.kind())
@@ -268,11 +262,11 @@ fn trampoline(
     let program = named(ebpf, program)?;
     if is_end {
         let program: &mut FExit = program.try_into()?;
-        program.load(function, types)?;
+        load_again(|| program.load(function, types))?;
         return program.attach().map(drop);
     }
     let program: &mut FEntry = program.try_into()?;
-    program.load(function, types)?;
+    load_again(|| program.load(function, types))?;
     program.attach().map(drop)
 }
 
@@ -290,10 +284,38 @@ fn breakpoints(
     };
     for kind in kinds {
         let program: &mut KProbe = named(ebpf, &format!("{program}_{kind}"))?.try_into()?;
-        program.load()?;
+        load_again(|| program.load())?;
         program.attach(function, 0)?;
     }
     Ok(())
+}
+
+/// The verifier gives up with EAGAIN when a signal is pending (`do_check`,
+/// kernel/bpf/verifier.c), also one that stops the process and lets it go on. libbpf tries
+/// five times; a large program that is stopped each ms needs more.
+const LOAD_TRIES: u32 = 200;
+
+/// Loads a program, again while signals come in between.
+fn load_again(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let is_pending = |error: &ProgramError| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error() == Some(libc::EAGAIN),
+        _ => false,
+    };
+    again(load, is_pending)
+}
+
+/// Does it again while it fails so, and no more often than [`LOAD_TRIES`].
+fn again<E>(
+    mut load: impl FnMut() -> Result<(), E>,
+    is_pending: impl Fn(&E) -> bool,
+) -> Result<(), E> {
+    for _ in 1..LOAD_TRIES {
+        match load() {
+            Err(error) if is_pending(&error) => {}
+            done => return done,
+        }
+    }
+    load()
 }
 
 fn named<'a>(
@@ -301,4 +323,27 @@ fn named<'a>(
     name: &str,
 ) -> Result<&'a mut aya::programs::Program, ProgramError> {
     ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOAD_TRIES, again};
+
+    fn tries(until: u32, errno: i32) -> (u32, bool) {
+        let mut tries = 0;
+        let load = || {
+            tries += 1;
+            if tries > until { Ok(()) } else { Err(errno) }
+        };
+        let loaded = again(load, |errno| *errno == libc::EAGAIN).is_ok();
+        (tries, loaded)
+    }
+
+    #[test]
+    fn a_signal_does_not_end_a_load() {
+        assert_eq!(tries(0, libc::EAGAIN), (1, true));
+        assert_eq!(tries(7, libc::EAGAIN), (8, true));
+        assert_eq!(tries(u32::MAX, libc::EAGAIN), (LOAD_TRIES, false));
+        assert_eq!(tries(u32::MAX, libc::EINVAL), (1, false));
+    }
 }

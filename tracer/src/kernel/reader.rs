@@ -65,8 +65,8 @@ pub struct RawReading {
     pub exit_table: Vec<([u8; COMM_BYTES], TotalsWords)>,
     /// The counters of `tracer_common::lost`, cumulative.
     pub counters: [u64; lost::COUNTERS as usize],
-    /// TCP sockets; `None` where there is no hook on them.
-    pub sockets: Option<RawSockets>,
+    /// TCP sockets, or why they could not be read; `None` where there is no hook on them.
+    pub sockets: Option<Result<RawSockets, KernelError>>,
 }
 
 /// The open ends of the kernel side.
@@ -150,7 +150,7 @@ impl Reader {
             let Self {
                 ebpf, iterators, ..
             } = self;
-            Some(self.sockets.read(ebpf, iterators, wants_holders)?)
+            Some(self.sockets.read(ebpf, iterators, wants_holders))
         } else {
             None
         };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use anyhow::Context as _;
 
-use super::{effort::Effort, naming::Naming};
+use super::{effort::Effort, naming::Naming, parts::Parts};
 use crate::{
     aggregate::oom::{LimitedCgroup, OomReading},
     clock::{self, MonotonicNs},
@@ -57,14 +57,12 @@ impl Memory {
     }
 
     /// What there is since the last reading, and how many bytes of it were none.
-    ///
-    /// # Errors
-    /// The kernel refuses to show the memory of processes.
     pub(super) fn reading(
         &mut self,
         reader: &mut Reader,
         naming: &mut Naming,
-    ) -> anyhow::Result<(OomReading, usize)> {
+        parts: &mut Parts,
+    ) -> (OomReading, usize) {
         // The log first: of what it tells the hook has told before.
         let logged = self.log.as_mut().map(KernelLog::read);
         let (logged, lost) = logged.unwrap_or_default();
@@ -78,7 +76,8 @@ impl Memory {
         let (mut processes, mut cgroups) = (None, None);
         if is_marked || !logged.is_empty() || now >= self.look_at {
             let effort = Effort::begin();
-            let decoded = reader.memory()?.as_ref().map(oom::memory);
+            let memory = parts.optional("reading the memory of processes", reader.memory());
+            let decoded = memory.flatten().as_ref().map(oom::memory);
             undecodable += decoded.as_ref().map_or(0, |decoded| decoded.undecodable);
             processes = decoded.map(|decoded| decoded.readings);
             let limited = self.cgroups.read();
@@ -120,7 +119,7 @@ impl Memory {
             whole: self.whole(&victims),
             kills: kills.readings,
         };
-        Ok((reading, undecodable))
+        (reading, undecodable)
     }
 
     /// Those of some cgroups that are killed whole.

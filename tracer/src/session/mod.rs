@@ -8,9 +8,11 @@ mod naming;
 mod once;
 mod openings;
 mod output;
+mod parts;
 mod pictures;
 mod sockets;
 mod source;
+mod writer;
 
 pub(crate) use self::output::width_and_color;
 pub use self::{
@@ -49,6 +51,8 @@ const EVENTS_INTERVAL: Duration = Duration::from_millis(250);
 /// After a kill the next one is waited for no sooner than this, in ns: one that kills
 /// thousands of processes shall not keep tracer busy, and is told soon enough.
 const REST_AFTER_KILL: u64 = 20_000_000;
+/// At the end it is looked so often whether all is written.
+const WRITTEN_EVERY: Duration = Duration::from_millis(10);
 
 /// Runs until the end that the arguments or a signal set.
 ///
@@ -224,6 +228,8 @@ struct Session {
     count: Option<u64>,
     /// Snapshots or events so far.
     shown: u64,
+    /// A signal has ended it.
+    is_stopped: bool,
     is_verbose: bool,
 }
 
@@ -276,6 +282,7 @@ impl Session {
             until: watch.duration.map(|duration| began + nanoseconds(duration)),
             count: setup.count,
             shown: 0,
+            is_stopped: false,
             is_verbose: watch.verbose,
         })
     }
@@ -292,10 +299,22 @@ impl Session {
             let reading = self.read()?;
             self.tell(&reading)?;
             let own = self.cost.total(reading.clock.now);
+            self.aggregate.set_unwritten(self.output.dropped());
             self.output.end(&self.aggregate.summary(own))?;
         }
         let title = format!("blocked time on {}", self.start.host.hostname);
-        self.pictures.write(&title, &self.aggregate.stacks())
+        // The hooks go first: a file or an output that hangs may hold up what is left.
+        drop(self.source);
+        // A reader that is slow gets all of it, but for one who wants the end now.
+        while !self.is_stopped && self.output.is_busy() {
+            tokio::select! {
+                () = end.wait() => self.is_stopped = true,
+                () = tokio::time::sleep(WRITTEN_EVERY) => {}
+            }
+        }
+        let is_written = self.output.finish();
+        self.pictures.write(&title, &self.aggregate.stacks())?;
+        is_written
     }
 
     /// Reads, and takes the reading in.
@@ -311,7 +330,7 @@ impl Session {
             let idle = tcp.take_idle_actors();
             let suspects = tcp.suspects();
             self.source.forget(&idle);
-            self.source.watch_openings(&suspects)?;
+            self.source.watch_openings(&suspects);
         }
         Ok(reading)
     }
@@ -333,7 +352,7 @@ impl Session {
     /// Takes in who was killed, and tells what can be told; whether somebody still reads
     /// the output.
     fn tell_kills(&mut self) -> anyhow::Result<bool> {
-        let reading = self.source.read_kills()?;
+        let reading = self.source.read_kills();
         let now = clock::monotonic();
         self.aggregate
             .observe_kills((now, clock::wall_at(now)), &reading);
@@ -378,7 +397,10 @@ impl Session {
             let wake = dues.into_iter().flatten().fold(tick_at, MonotonicNs::min);
             let rests = clock::monotonic() < rests_until;
             tokio::select! {
-                () = end.wait() => return Ok(true),
+                () = end.wait() => {
+                    self.is_stopped = true;
+                    return Ok(true);
+                }
                 () = tokio::time::sleep_until(clock::deadline(rests_until).into()), if rests => {
                     continue;
                 }
@@ -401,6 +423,7 @@ impl Session {
             }
             let own = self.cost.interval(now);
             let hooks = (self.source.hooks_in_force(), PROBES.len());
+            self.aggregate.set_unwritten(self.output.dropped());
             let snapshot = self.aggregate.snapshot(own, hooks);
             if self.shows == Shows::Snapshots {
                 is_open = is_open && self.output.snapshot(&snapshot)?;

@@ -1,10 +1,11 @@
 //! Standard output: which renderer writes there, and what happens when nobody
 //! reads any more.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use anyhow::Context as _;
 
+use super::writer::Writer;
 use crate::{
     cli::{Format, PlainFormat},
     render::{Render, TextOptions, events::EventsRenderer, json::JsonRenderer, text::TextRenderer},
@@ -17,9 +18,12 @@ const PIPE_WIDTH: u16 = 160;
 const SHOW_CURSOR: &[u8] = b"\x1b[?25h\n";
 /// A terminal that does not tell its size.
 const UNKNOWN_TERMINAL: (u16, u16) = (100, 40);
+const CANNOT_WRITE: &str = "cannot write to standard output";
 
 pub(super) struct Output {
     kind: Kind,
+    /// From the first write on.
+    writer: Option<Writer>,
     /// A page was begun and not ended: the cursor is hidden.
     is_page_open: bool,
 }
@@ -28,7 +32,8 @@ impl Drop for Output {
     fn drop(&mut self) {
         if self.is_page_open {
             // An error ends the run: its message should find a usable terminal.
-            let _ = write(SHOW_CURSOR);
+            let _ = self.write(SHOW_CURSOR.to_vec());
+            let _ = self.finish();
         }
     }
 }
@@ -86,8 +91,43 @@ impl Output {
     fn of(kind: Kind) -> Self {
         Self {
             kind,
+            writer: None,
             is_page_open: false,
         }
+    }
+
+    /// Hands bytes over; false when the reader has gone.
+    fn write(&mut self, bytes: Vec<u8>) -> anyhow::Result<bool> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            writer => {
+                let started =
+                    Writer::to_stdout().context("cannot start a thread for the output")?;
+                writer.insert(started)
+            }
+        };
+        writer.write(bytes).context(CANNOT_WRITE)
+    }
+
+    /// Waits a bounded time until all is written.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
+        if let Some(writer) = &self.writer {
+            writer.finish().context(CANNOT_WRITE)?;
+        }
+        Ok(())
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn is_busy(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::is_busy)
+    }
+
+    /// Snapshots, events and other pieces that were dropped, as nothing read the output.
+    pub(super) fn dropped(&self) -> u64 {
+        self.writer.as_ref().map_or(0, Writer::dropped)
     }
 
     /// Writes the beginning; false when nobody reads any more.
@@ -100,7 +140,7 @@ impl Output {
                 ..
             }
         );
-        write(&bytes)
+        self.write(bytes)
     }
 
     /// Writes a snapshot; false when nobody reads any more.
@@ -114,20 +154,20 @@ impl Output {
             renderer.resize(width, height);
         }
         let bytes = self.renderer().snapshot(snapshot);
-        write(&bytes)
+        self.write(bytes)
     }
 
     /// Writes an event; false when nobody reads any more.
     pub(super) fn event(&mut self, event: &Event) -> anyhow::Result<bool> {
         let bytes = self.renderer().event(event);
-        write(&bytes)
+        self.write(bytes)
     }
 
     /// Writes the summary.
     pub(super) fn end(&mut self, summary: &Summary) -> anyhow::Result<bool> {
         let bytes = self.renderer().end(summary);
         self.is_page_open = false;
-        write(&bytes)
+        self.write(bytes)
     }
 
     fn renderer(&mut self) -> &mut dyn Render {
@@ -136,15 +176,6 @@ impl Output {
             Kind::Events(renderer) => renderer,
             Kind::Json(renderer) => renderer,
         }
-    }
-}
-
-fn write(bytes: &[u8]) -> anyhow::Result<bool> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("cannot write to standard output"),
     }
 }
 

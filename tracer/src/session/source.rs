@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_common::lost;
 
-use super::{memory::Memory, naming::Naming, nanoseconds, sockets::Sockets};
+use super::{memory::Memory, naming::Naming, nanoseconds, parts::Parts, sockets::Sockets};
 use crate::{
     aggregate::{
         Reading,
@@ -63,6 +63,8 @@ pub(super) struct Source {
     unseeded: Option<anyhow::Error>,
     /// Episodes that the ring had refused by the last reading.
     episodes_refused: u64,
+    /// What failed, until it is in a reading.
+    parts: Parts,
     /// Bytes of kills that were none, until they are in a reading.
     undecodable: usize,
     in_force: usize,
@@ -107,6 +109,7 @@ impl Source {
             cgroups,
             naming: Naming::default(),
             episodes_refused: 0,
+            parts: Parts::default(),
             undecodable: 0,
             latest: ClockReading::default(),
         };
@@ -129,10 +132,16 @@ impl Source {
     }
 
     /// What there is of kills, and nothing else.
-    pub(super) fn read_kills(&mut self) -> anyhow::Result<OomReading> {
-        let (reading, undecodable) = self.memory.reading(&mut self.reader, &mut self.naming)?;
+    pub(super) fn read_kills(&mut self) -> OomReading {
+        let Self {
+            reader,
+            naming,
+            parts,
+            ..
+        } = self;
+        let (reading, undecodable) = self.memory.reading(reader, naming, parts);
         self.undecodable += undecodable;
-        Ok(reading)
+        reading
     }
 
     /// Has what a kill needs at hand: the names of functions, and memory that cannot be
@@ -164,7 +173,7 @@ impl Source {
     pub(super) fn read(&mut self, wants: Wants) -> anyhow::Result<Reading> {
         let is_complete = wants.every_task;
         self.prepare_for_kills();
-        let oom = self.read_kills()?;
+        let oom = self.read_kills();
         // Before the tasks, which can take longer than the kernel takes from a sample
         // to the averages: so they are of the moment the reading stands for.
         let averages = load::read().context("cannot read the load averages")?;
@@ -175,7 +184,10 @@ impl Source {
         };
         if self.reader.counts_sockets() && self.seeds.is_none() {
             let recounted = self.sockets.recount(&mut self.reader);
-            self.seeds = recounted.context("cannot count the TCP sockets anew")?;
+            self.seeds = self
+                .parts
+                .optional("counting the TCP sockets", recounted)
+                .flatten();
         }
         let control = [arrived, ran, self.latest.now.0];
         let raw = self
@@ -198,11 +210,19 @@ impl Source {
             &tasks.readings,
             &episodes.readings,
             has_refused,
-        )?;
+        );
+        let names = self.parts.optional("naming what tasks wait for", names);
         let folds = fold::decode(&raw.folds);
         let seeds = self.seeds.take();
-        let tcp = raw.sockets.map(|raw| self.sockets.reading(raw, seeds));
-        let tcp = tcp.transpose()?;
+        let raw_sockets = raw.sockets.transpose();
+        let raw_sockets = self.parts.optional("reading the TCP sockets", raw_sockets);
+        let tcp = raw_sockets
+            .flatten()
+            .map(|raw| self.sockets.reading(raw, seeds));
+        let tcp = self
+            .parts
+            .optional("looking at the TCP sockets", tcp.transpose());
+        let tcp = tcp.flatten();
         for listener in self.sockets.take_deaf() {
             self.reader.forget_listener(listener);
         }
@@ -236,7 +256,8 @@ impl Source {
             counters: raw.counters,
             cgroup_names,
             episodes: episodes.readings,
-            names,
+            names: names.unwrap_or_default(),
+            failed_parts: self.parts.take_failed(),
             tcp,
             oom,
         })
@@ -250,8 +271,10 @@ impl Source {
     }
 
     /// Watches where these processes open connections, and no others.
-    pub(super) fn watch_openings(&mut self, pids: &[u32]) -> anyhow::Result<()> {
-        Ok(self.reader.watch_openings(pids)?)
+    pub(super) fn watch_openings(&mut self, pids: &[u32]) {
+        let watched = self.reader.watch_openings(pids);
+        self.parts
+            .optional("watching where sockets are opened", watched);
     }
 
     /// Probes in force.

@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use super::{
     View,
     logged::{learn, of_log, take_table},
+    senders::Senders,
 };
 use crate::{
     clock::{MonotonicNs, WallNs},
@@ -36,8 +37,10 @@ const TOGETHER_NS: u64 = 1_000_000_000;
 const CLOCKS_APART_NS: u64 = 2_000_000_000;
 /// The innermost functions are those of the hook itself.
 const HOOK: &str = "bpf_";
-/// So many kills are remembered.
+/// So many kills are remembered once they were told.
 const REMEMBERED: usize = 256;
+/// So many are kept until they are told. A ring full of records is fewer.
+const MOST_UNTOLD: usize = 4096;
 /// So many are shown as the latest.
 const RECENT: usize = 20;
 /// So many signals wait for their kill.
@@ -52,6 +55,11 @@ pub(super) struct Kills {
     next_id: u64,
     killed: u64,
     signalled: u64,
+    senders: Senders,
+    /// SIGKILLs of senders that sent too many.
+    limited: u64,
+    /// Kills that there was no room for.
+    dropped: u64,
 }
 
 #[derive(Debug)]
@@ -119,6 +127,10 @@ impl Kills {
             Seen::SignalledByKernel => self.see_signal(reading),
             Seen::SignalledByProcess => {
                 self.signalled += 1;
+                if !self.senders.allow(reading.killer_pid, reading.at) {
+                    self.limited += 1;
+                    return;
+                }
                 self.add(reading, KillKind::Signal, time, Vec::new(), view);
             }
             Seen::Marked => {
@@ -232,10 +244,31 @@ impl Kills {
 
     fn push(&mut self, known: Known) {
         self.next_id += 1;
-        if self.known.len() == REMEMBERED {
-            self.known.pop_front();
+        if self.known.len() >= REMEMBERED {
+            // What was told goes first, and of that what was shown.
+            let shown = |known: &Known| known.is_told && (known.is_shown || known.kill.is_past);
+            let oldest = self.known.iter().position(shown);
+            let oldest = oldest.or_else(|| self.known.iter().position(|known| known.is_told));
+            match oldest {
+                Some(oldest) => drop(self.known.remove(oldest)),
+                None if self.known.len() >= MOST_UNTOLD => {
+                    self.dropped += 1;
+                    return;
+                }
+                None => {}
+            }
         }
         self.known.push_back(known);
+    }
+
+    /// SIGKILLs that are counted and not told, as their sender sent too many.
+    pub(super) fn limited(&self) -> u64 {
+        self.limited
+    }
+
+    /// Kills that are counted and not told, as there was no room.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// The kernel's log has a kill.

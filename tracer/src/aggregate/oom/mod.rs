@@ -6,6 +6,7 @@
 mod kills;
 mod logged;
 mod next;
+mod senders;
 
 #[cfg(test)]
 mod tests;
@@ -193,6 +194,16 @@ impl OomAggregate {
             cgroups: self.limited.clone(),
             cgroups_total: self.cgroups.len() as u64,
         }
+    }
+
+    /// SIGKILLs that are not told, as their sender sent too many.
+    pub fn signals_of_one_sender(&self) -> u64 {
+        self.kills.limited()
+    }
+
+    /// Kills that there was no room for.
+    pub fn untold(&self) -> u64 {
+        self.kills.dropped()
     }
 
     /// Records of the kernel's log that nobody read.

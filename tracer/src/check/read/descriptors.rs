@@ -62,6 +62,16 @@ pub(in crate::check) struct OpenFile {
     pub(in crate::check) used_bytes: u64,
 }
 
+/// Not even this process was found: /proc is not there, or shows none.
+pub(in crate::check) const NO_PROCESSES: &str = "/proc shows no process";
+
+impl Descriptors {
+    /// Whether nothing could be looked at.
+    pub(in crate::check) fn are_none(&self) -> bool {
+        self.counts.is_empty()
+    }
+}
+
 const DELETED: &[u8] = b" (deleted)";
 
 /// Walks now, and asks for the sizes again at the end of the sample.

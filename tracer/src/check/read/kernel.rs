@@ -121,6 +121,9 @@ fn take(log: &mut Log, record: &[u8]) {
     // Processes may write to the log too, but the kernel was first.
     log.is_from_boot.get_or_insert(message.sequence == 0);
     log.oldest_us.get_or_insert(message.at_us);
+    if message.is_piece {
+        return;
+    }
     if let Some(kind) = classify(message.level, &message.text) {
         let seen = log.seen.entry(kind).or_default();
         seen.count += 1;
@@ -131,8 +134,13 @@ fn take(log: &mut Log, record: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::proptest, prop_assert};
+
     use super::{log, read, take};
-    use crate::check::rows::{kernel::Log, messages::Kind};
+    use crate::{
+        check::rows::{kernel::Log, messages::Kind},
+        host::kmsg::forged::other_line,
+    };
 
     #[test]
     fn what_a_process_wrote_is_not_believed() {
@@ -153,6 +161,23 @@ mod tests {
             take(&mut log, rubbish);
         }
         assert_eq!(log.seen.len(), 1);
+    }
+
+    proptest! {
+        /// Whatever tasks, cgroups and devices are called, also where another CPU breaks
+        /// the line.
+        #[test]
+        fn foreign_names_are_no_message((level, line) in other_line()) {
+            let mut log = Log::default();
+            let first = line.split('|').next().unwrap_or_default();
+            for text in [&line.replace('|', ""), first] {
+                take(&mut log, format!("{level},1,1,-;{text}\n").as_bytes());
+            }
+            for piece in line.split('|').skip(1) {
+                take(&mut log, format!("3,2,1,c;{piece}\n").as_bytes());
+            }
+            prop_assert!(log.seen.is_empty(), "{:?}", log.seen.keys());
+        }
     }
 
     #[test]

@@ -36,10 +36,14 @@ pub(in crate::check) struct Held {
 /// Looks.
 pub(super) fn look(context: &Context) -> RowReport {
     let (held, unseen) = read::deleted::held(context.descriptors());
-    RowReport {
+    let report = RowReport {
         unseen,
         ..judge(&held, &context.limits)
+    };
+    if context.descriptors().are_none() {
+        return report.blinded(read::descriptors::NO_PROCESSES);
     }
+    report
 }
 
 /// From files, each once, to a report.

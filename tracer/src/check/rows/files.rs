@@ -90,7 +90,11 @@ pub(super) fn look(context: &Context) -> RowReport {
         most_watches,
         is_cut,
     };
-    judge(&reading, &context.limits)
+    let report = judge(&reading, &context.limits);
+    if descriptors.are_none() {
+        return report.blinded(read::descriptors::NO_PROCESSES);
+    }
+    report
 }
 
 fn inotify(descriptors: &Descriptors) -> (Vec<Inotify>, bool) {

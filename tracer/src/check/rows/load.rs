@@ -31,6 +31,8 @@ struct Reading {
     /// Runnable and blocked tasks as vmstat counts them, means over the sample.
     r: f64,
     b: f64,
+    /// They could not be read.
+    has_no_queue: bool,
     /// What the kernel's events say; `None` where they could not be had, and why.
     watched: Option<LoadBreakdown>,
     /// Tasks blocked in waits that are not `brief`, a mean over the sample.
@@ -42,7 +44,8 @@ struct Reading {
 
 /// Looks over the sample.
 pub(super) fn look(context: &Context) -> RowReport {
-    let (r, b) = run_queue(context.until());
+    let queue = run_queue(context.until());
+    let (r, b) = queue.unwrap_or_default();
     let watched = context.watched();
     let averages = load::read()
         .map(|reading| reading.fixed.map(|fixed| fixed as f64 / 2048.0))
@@ -53,6 +56,7 @@ pub(super) fn look(context: &Context) -> RowReport {
         cpus: facts::online_cpus(),
         r,
         b,
+        has_no_queue: queue.is_none(),
         blocked: snapshot.map_or(0.0, not_brief),
         is_long: snapshot.is_some_and(|snapshot| {
             let longest = snapshot.blocked.first();
@@ -61,15 +65,19 @@ pub(super) fn look(context: &Context) -> RowReport {
         unseen: watched.err().map(ToOwned::to_owned),
         watched: watched.ok().map(|watched| watched.snapshot.load.clone()),
     };
-    judge(&reading, &context.limits)
+    let is_blind = queue.is_none() && reading.watched.is_none();
+    RowReport {
+        is_blind,
+        ..judge(&reading, &context.limits)
+    }
 }
 
 /// Means of `procs_running` and `procs_blocked` of /proc/stat. The thread that reads runs
-/// too, and is taken off.
-fn run_queue(until: MonotonicNs) -> (f64, f64) {
+/// too, and is taken off. `None` where it cannot be read.
+fn run_queue(until: MonotonicNs) -> Option<(f64, f64)> {
     let (mut r, mut b, mut looks) = (0.0, 0.0, 0.0_f64);
     loop {
-        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let text = fs::read_to_string("/proc/stat").ok()?;
         let of = |name| {
             let number = text.lines().find_map(|line| line.strip_prefix(name));
             number
@@ -81,7 +89,7 @@ fn run_queue(until: MonotonicNs) -> (f64, f64) {
         looks += 1.0;
         let now = clock::monotonic();
         if now >= until {
-            return (r / looks, b / looks);
+            return Some((r / looks, b / looks));
         }
         sleep_until((now + EVERY_NS).min(until));
     }
@@ -104,6 +112,10 @@ fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         );
     }
     let mut report = RowReport::new(Row::Load, summary, figures(reading, per_cpu));
+    if reading.has_no_queue {
+        let unseen = "tasks that run and that are blocked: /proc/stat cannot be read";
+        report.unseen.push(unseen.into());
+    }
     if let Some(why) = &reading.unseen {
         let what = "what the load is made of, and why tasks are blocked";
         report.unseen.push(format!("{what}: {why}"));

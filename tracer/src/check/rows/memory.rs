@@ -92,10 +92,7 @@ pub(super) fn look(context: &Context) -> RowReport {
     let (before, began) = (read::memory::counters(), clock::monotonic());
     let seconds = context.wait(began);
     let Some(mut reading) = read::memory::read(before, seconds) else {
-        return RowReport {
-            unseen: vec!["/proc/meminfo cannot be read".into()],
-            ..RowReport::new(Row::Memory, "unknown", Vec::new())
-        };
+        return RowReport::blind(Row::Memory, "/proc/meminfo cannot be read");
     };
     let mut processes: Vec<_> = context.processes().now.values().collect();
     processes.sort_by_key(|process| (std::cmp::Reverse(process.rss_bytes), process.pid));

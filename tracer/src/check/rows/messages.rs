@@ -85,61 +85,146 @@ const ERROR: u32 = 3;
 const WARNING: u32 = 4;
 /// The prefix of hardware errors (`HW_ERR`, include/linux/printk.h).
 const HARDWARE: &str = "[Hardware Error]";
-/// `HW_ERR` stands within so many bytes; a task's name does not have room for it.
-const HARDWARE_WITHIN: usize = 16;
+/// What can stand before it; APEI has `{N}`.
+const BEFORE_HARDWARE: [&str; 5] = ["", "mce: ", "MCE: ", "BERT: ", "GHES: "];
+/// What follows the name of a task at the begin of a warning (`dump_header`, `warn_alloc`).
+const AFTER_A_NAME: [&str; 2] = [" invoked oom-killer: ", ": page allocation "];
+/// The longest name of a task (`TASK_COMM_LEN`, less its end).
+const COMM_CHARS: usize = 15;
 
 /// What a message of the kernel tells of, if that is something bad.
 pub(in crate::check) fn classify(level: u32, text: &str) -> Option<Kind> {
+    if begins_with_a_name(text) {
+        return None;
+    }
     // Told as information once the error has been corrected or logged.
-    if text.find(HARDWARE).is_some_and(|at| at <= HARDWARE_WITHIN) {
+    if is_hardware(text) {
         return Some(Kind::MachineCheck);
     }
     if level > WARNING {
         return None;
     }
     let begins = |with: &[&str]| with.iter().any(|with| text.starts_with(with));
-    let has = |word: &str| text.contains(word);
-    let is_lockup = begins(&[
-        "watchdog: ",
-        "NMI watchdog: ",
+    let without = text
+        .strip_prefix("NMI watchdog: ")
+        .or_else(|| text.strip_prefix("watchdog: "))
+        .unwrap_or(text);
+    let is_lockup = [
+        "BUG: soft lockup",
+        "BUG: workqueue lockup",
         "Watchdog detected hard LOCKUP",
-    ]) && (has("BUG: soft lockup") || has("hard LOCKUP"))
-        || begins(&["BUG: soft lockup", "BUG: workqueue lockup"]);
+    ]
+    .iter()
+    .any(|lockup| without.starts_with(lockup));
     match () {
         () if is_lockup => Some(Kind::Lockup),
-        () if begins(&["INFO: task "]) && has(" blocked ") => {
-            is_hung(text).then_some(Kind::HungTask)
-        }
-        () if begins(&["rcu: INFO: ", "INFO: rcu_"]) && has(" stall") => Some(Kind::RcuStall),
+        () if level <= ERROR && is_hung(text) => Some(Kind::HungTask),
+        () if level <= ERROR && is_stall(text) => Some(Kind::RcuStall),
         () if is_oops(level, text) => Some(Kind::Oops),
         // Corrected errors are left to the counters in /sys.
-        () if begins(&["EDAC "]) && has(" UE ") => Some(Kind::MachineCheck),
+        () if begins(&["EDAC MC"]) && text.contains(" UE ") => Some(Kind::MachineCheck),
         () if is_io(text) => Some(Kind::Io),
         () => None,
     }
 }
 
-/// `hung_task_info`, kernel/hung_task.c. Of a lock that somebody holds it says more, in a
-/// further line.
-fn is_hung(text: &str) -> bool {
-    let after = text.rsplit_once(" blocked ").map(|(_, after)| after);
-    after.is_some_and(|after| {
-        after.starts_with("for more than ") || after.starts_with("in I/O wait for more than ")
+/// Whether it is one of the warnings that begin with the name of a task, which can be
+/// anything.
+fn begins_with_a_name(text: &str) -> bool {
+    AFTER_A_NAME.iter().any(|after| {
+        let mut found = text.match_indices(after);
+        found.any(|(at, _)| {
+            let name = text.get(..at).unwrap_or_default();
+            name.chars().count() <= COMM_CHARS
+        })
     })
 }
+
+fn is_hardware(text: &str) -> bool {
+    let Some((before, _)) = text.split_once(HARDWARE) else {
+        return false;
+    };
+    let number = before.strip_prefix('{').and_then(|n| n.strip_suffix('}'));
+    BEFORE_HARDWARE.contains(&before) || number.is_some_and(|n| n.parse::<u64>().is_ok())
+}
+
+/// `INFO: task NAME:PID blocked for more than N seconds.` (`hung_task_info`,
+/// kernel/hung_task.c). Of a lock that somebody holds it says more, in a further line.
+fn is_hung(text: &str) -> bool {
+    let parts = || {
+        let rest = text.strip_prefix("INFO: task ")?;
+        let (task, after) = rest.rsplit_once(" blocked ")?;
+        let (name, pid) = task.rsplit_once(':')?;
+        let is_task = name.chars().count() <= COMM_CHARS && pid.parse::<u32>().is_ok();
+        let is_long =
+            after.starts_with("for more than ") || after.starts_with("in I/O wait for more than ");
+        Some(is_task && is_long)
+    };
+    parts().unwrap_or(false)
+}
+
+/// `rcu: INFO: rcu_preempt detected stalls on ..` (kernel/rcu/tree_stall.h, tree_exp.h).
+fn is_stall(text: &str) -> bool {
+    let text = text.strip_prefix("rcu: ").unwrap_or(text);
+    let rest = text.strip_prefix("INFO: rcu_");
+    let after = rest.and_then(|rest| rest.split_once(' '));
+    after.is_some_and(|(flavour, after)| {
+        let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+        flavour.chars().all(is_word)
+            && [
+                "self-detected stall",
+                "detected stall",
+                "detected expedited stall",
+            ]
+            .iter()
+            .any(|stall| after.starts_with(stall))
+    })
+}
+
+/// What follows `BUG: ` where the kernel found a bug of its own. A network device can be
+/// called `BUG` too, and its messages begin with its name.
+const BUGS: [&str; 28] = [
+    "kernel NULL pointer",
+    "unable to handle ",
+    "Bad page ",
+    "Bad rss-counter ",
+    "non-zero pgtables_bytes",
+    "scheduling while atomic",
+    "sleeping function called",
+    "spinlock ",
+    "rwlock ",
+    "KASAN: ",
+    "KCSAN: ",
+    "KFENCE: ",
+    "KMSAN: ",
+    "using smp_processor_id",
+    "using __this_cpu",
+    "workqueue leaked",
+    "stack guard page",
+    "IRQ stack guard page",
+    "TASK stack guard page",
+    "Dentry ",
+    "MAX_LOCKDEP_",
+    "MAX_STACK_TRACE",
+    "key ",
+    "looking up invalid subclass",
+    "recent printk recursion",
+    "atomic counter underflow",
+    "memory leak",
+    "stack ",
+];
 
 /// The begin of an oops (`__die_header`, `report_bug`, `bad_page`, arm64's
 /// `die_kernel_fault`).
 fn is_oops(level: u32, text: &str) -> bool {
     let begins = |with: &[&str]| with.iter().any(|with| text.starts_with(with));
-    // A warning may begin with the name of a task (`warn_alloc`).
-    let is_bug = level <= ERROR
-        && begins(&[
-            "BUG: ",
+    let of_bug = text.strip_prefix("BUG: ");
+    let is_bug = of_bug.is_some_and(|rest| BUGS.iter().any(|bug| rest.starts_with(bug)))
+        || begins(&[
             "kernel BUG at ",
             "Unable to handle kernel ",
             "Internal error: ",
-            "Kernel panic - ",
+            "Kernel panic - not syncing",
         ]);
     // Before 6.10 without the first word (`die_addr`, arch/x86/kernel/dumpstack.c).
     let is_oops = begins(&[
@@ -150,7 +235,24 @@ fn is_oops(level: u32, text: &str) -> bool {
         "stack segment: ",
         "double fault: ",
     ]);
-    is_bug || is_oops && text.contains(" [#") && !text.contains(": page ")
+    level <= ERROR && is_bug || is_oops && is_numbered(text)
+}
+
+/// Whether an oops has its number: `.. 0002 [#1] PREEMPT SMP`, or `.., sig: 11 [#1]` of
+/// powerpc.
+fn is_numbered(text: &str) -> bool {
+    let Some((before, after)) = text.rsplit_once(" [#") else {
+        return false;
+    };
+    let Some((number, flags)) = after.split_once(']') else {
+        return false;
+    };
+    let code = before.rsplit(' ').next().unwrap_or_default();
+    let is_code = !code.is_empty() && code.chars().all(|c| c.is_ascii_hexdigit());
+    let mut flags = flags.split_whitespace();
+    is_code
+        && number.parse::<u32>().is_ok()
+        && flags.all(|flag| flag.starts_with(|c: char| c.is_ascii_uppercase()))
 }
 
 /// Errors of block devices and file systems (`blk_print_req_error`, `buffer_io_error`,
@@ -170,25 +272,30 @@ fn is_io(text: &str) -> bool {
         // A drive without a medium in it says so of every look at it.
         return !["fd", "sr"].iter().any(|drive| device.starts_with(drive));
     }
-    let xfs = at("XFS (").is_some_and(|rest| {
+    // `XFS (DEV): ..`: a device's name has neither a space nor a bracket.
+    let of_file_system = |prefix: &str| {
+        let (device, message) = at(prefix)?.split_once("): ")?;
+        (!device.contains([' ', '(', ')'])).then_some(message)
+    };
+    let xfs = of_file_system("XFS (").is_some_and(|message| {
         ["I/O error", "corruption detected", "Corruption", " error "]
             .iter()
-            .any(|word| rest.contains(word))
+            .any(|word| message.contains(word))
     });
     xfs || [
-        "EXT4-fs error (",
-        "EXT3-fs error (",
-        "EXT2-fs error (",
+        "EXT4-fs error (device ",
+        "EXT3-fs error (device ",
+        "EXT2-fs error (device ",
         "JBD2: I/O error",
         "Aborting journal on device ",
-        "BTRFS error (",
-        "BTRFS critical (",
+        "BTRFS error (device ",
+        "BTRFS critical (device ",
         "F2FS-fs error (",
         "FAT-fs error (",
     ]
     .iter()
     .any(|with| text.starts_with(with))
-        || at("EXT4-fs (").is_some_and(|rest| rest.contains("I/O error"))
+        || of_file_system("EXT4-fs (").is_some_and(|message| message.contains("I/O error"))
 }
 
 #[cfg(test)]
@@ -319,7 +426,26 @@ mod tests {
             (6, "XFS (dm-1): Mounting V5 Filesystem"),
             (6, "mce: CPU supports 10 MCE banks"),
             (4, "WARNING: CPU: 1 PID: 2 at kernel/x.c:3"),
-            // Names of tasks that read like messages.
+            // Names of tasks and devices that read like messages.
+            (
+                4,
+                "Oops: 0002 [#1] invoked oom-killer: gfp_mask=0x1(GFP), order=0",
+            ),
+            (3, "BUG: (slave eth0): Error -22 calling set_mac_address"),
+            (4, "Oops: (slave [#1]): Error -22 calling set_mac_address"),
+            (
+                6,
+                "input: [Hardware Error] as /devices/virtual/input/input5",
+            ),
+            (6, "Tasks in /[Hardware Error]"),
+            (
+                4,
+                "EDAC MC0: 1 UE invoked oom-killer: gfp_mask=0x1(GFP), order=0",
+            ),
+            (
+                4,
+                "INFO: task : page allocation failure: order:0,cpuset=a:1 blocked for more than 1",
+            ),
             (6, "BUG: x[12]: segfault at 0 ip 0 sp 0 error 4"),
             (4, "BUG: x: page allocation failure: order:0"),
             (4, "Oops: 1 [#1: page allocation failure: order:0"),

@@ -63,15 +63,15 @@ pub(in crate::check) struct Reading {
 pub(super) fn look(context: &Context) -> RowReport {
     let begun = match read::network::begin() {
         Ok(begun) => begun,
-        Err(error) => {
-            return RowReport {
-                unseen: vec![error.to_string()],
-                ..RowReport::new(Row::Network, "unknown", Vec::new())
-            };
-        }
+        Err(error) => return RowReport::blind(Row::Network, error.to_string()),
     };
     context.wait(context.until());
-    judge(&read::network::end(begun), &context.limits)
+    let reading = read::network::end(begun);
+    let report = judge(&reading, &context.limits);
+    if reading.namespaces.is_empty() {
+        return report.blinded("no network namespace could be looked at");
+    }
+    report
 }
 
 /// What was added over the sample.

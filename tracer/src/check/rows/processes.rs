@@ -106,7 +106,11 @@ pub(super) fn look(context: &Context) -> RowReport {
         blocked,
         largest: largest(processes),
     };
-    judge(&reading, &context.limits)
+    let report = judge(&reading, &context.limits);
+    if processes.now.is_empty() {
+        return report.blinded(read::descriptors::NO_PROCESSES);
+    }
+    report
 }
 
 fn seen(processes: &Processes, why: &str) -> Blocked {

@@ -132,7 +132,11 @@ pub(super) fn look(context: &Context) -> RowReport {
         tcp: watched.ok().map(|watched| watched.snapshot.tcp.clone()),
         unseen,
     };
-    judge(&reading, &context.limits)
+    let report = judge(&reading, &context.limits);
+    if reading.namespaces.is_empty() {
+        return report.blinded("no network namespace could be looked at");
+    }
+    report
 }
 
 fn judge(reading: &Reading, limits: &Limits) -> RowReport {

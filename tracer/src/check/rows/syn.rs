@@ -13,10 +13,7 @@ use crate::{
 pub(super) fn look(context: &Context) -> RowReport {
     match context.watched() {
         Ok(watched) => judge(&watched.snapshot.syn),
-        Err(why) => RowReport {
-            unseen: vec![format!("the queues of listeners: {why}")],
-            ..RowReport::new(Row::Syn, "unknown", Vec::new())
-        },
+        Err(why) => RowReport::blind(Row::Syn, format!("the queues of listeners: {why}")),
     }
 }
 

@@ -4,6 +4,7 @@
 //! (`devkmsg_write`, kernel/printk/printk.c) and not believed. `report.rs` makes kills
 //! of records, `table.rs` reads the table of tasks that comes with one.
 
+mod lines;
 mod report;
 mod table;
 
@@ -80,6 +81,9 @@ pub struct Message {
     pub sequence: u64,
     /// When, in us since boot (`local_clock`).
     pub at_us: u64,
+    /// It goes on with a line of an earlier record, which another CPU broke (the flag `c`,
+    /// Documentation/ABI/testing/dev-kmsg). It can be nothing but the name of a cgroup.
+    pub is_piece: bool,
     /// What it says: foreign text.
     pub text: String,
 }
@@ -104,6 +108,7 @@ impl Message {
             level: priority,
             sequence,
             at_us,
+            is_piece: head.next() == Some("c"),
             // Further lines are key and value pairs.
             text: unescaped(rest.lines().next().unwrap_or_default()),
         })
@@ -133,5 +138,7 @@ fn unescaped(line: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+#[cfg(test)]
+pub(crate) mod forged;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 
 use super::{
     Message,
+    lines::{Line, Pieces, Summary, line},
     table::{LoggedTask, Table},
 };
 use crate::text::Text;
@@ -100,6 +101,8 @@ struct Report {
     began_us: u64,
     kill: LoggedKill,
     table: Option<Table>,
+    /// The last line that comes in pieces.
+    pieces: Option<Pieces>,
     of: Whose,
 }
 
@@ -126,39 +129,61 @@ impl Parser {
             report.table = None;
         }
         self.next = sequence.saturating_add(1);
-        let Message { at_us, text, .. } = Message::of_kernel(record)?;
-        self.message(at_us, &text)
-    }
-
-    fn message(&mut self, at_us: u64, message: &str) -> Option<LoggedKill> {
-        if let Some(trigger) = invoked(message) {
-            self.report = Some(Report {
-                began_us: at_us,
-                kill: LoggedKill {
-                    trigger: Some(trigger),
-                    ..LoggedKill::default()
-                },
-                ..Report::default()
-            });
+        let message = Message::of_kernel(record)?;
+        if message.is_piece {
+            // It can be foreign text alone: it is no line.
+            if let Some(report) = &mut self.report {
+                report.go_on(&message.text);
+            }
             return None;
         }
-        self.report.take_if(|report| {
-            at_us.saturating_sub(report.began_us) > REPORT_US || is_without_victim(message)
-        });
-        // A process can be called so; what it is told to have done is no kill.
-        if let Some((_, rest)) = message.split_once("Killed process ")
-            && rest.contains(TOTAL_VM)
-        {
-            let report = self.report.as_mut().and_then(Report::take);
-            let mut kill = report.unwrap_or_default();
-            killed(rest, &mut kill)?;
-            kill.at_us = at_us;
-            return Some(kill);
+        self.message(&message)
+    }
+
+    fn message(&mut self, message: &Message) -> Option<LoggedKill> {
+        let line = line(message.level, &message.text);
+        let at_us = message.at_us;
+        let is_over = matches!(line, Some(Line::NoVictim));
+        self.report
+            .take_if(|report| is_over || at_us.saturating_sub(report.began_us) > REPORT_US);
+        match line {
+            Some(Line::Invoked(trigger)) => {
+                self.report = Some(Report {
+                    began_us: at_us,
+                    kill: LoggedKill {
+                        trigger: Some(trigger),
+                        ..LoggedKill::default()
+                    },
+                    ..Report::default()
+                });
+                None
+            }
+            Some(Line::Killed(victim)) => {
+                let known = self.report.as_mut().and_then(Report::take);
+                Some(killed(known.unwrap_or_default(), *victim, at_us))
+            }
+            line => {
+                if let Some(report) = &mut self.report {
+                    report.learn(line, &message.text);
+                }
+                None
+            }
         }
-        if let Some(report) = &mut self.report {
-            report.learn(message);
-        }
-        None
+    }
+}
+
+/// A victim, with what its report said before.
+fn killed(known: LoggedKill, victim: LoggedKill, at_us: u64) -> LoggedKill {
+    LoggedKill {
+        at_us,
+        trigger: known.trigger,
+        constraint: known.constraint,
+        oom_memcg: known.oom_memcg,
+        task_memcg: known.task_memcg,
+        usage_bytes: known.usage_bytes,
+        limit_bytes: known.limit_bytes,
+        tasks: known.tasks,
+        ..victim
     }
 }
 
@@ -179,121 +204,64 @@ impl Report {
         }
     }
 
-    fn learn(&mut self, message: &str) {
-        if let Some(fields) = message.strip_prefix("oom-kill:") {
-            self.kill.tasks = self.table.take().map(Table::end);
-            summary(fields, &mut self.kill);
-        } else if let Some(rest) = message.strip_prefix("memory: usage ") {
-            self.kill.usage_bytes = kilobytes(rest);
-            self.kill.limit_bytes = rest.split_once("limit ").and_then(|(_, l)| kilobytes(l));
-        } else if message.contains(OF_GROUP) {
-            self.of = Whose::Group;
-        } else if let Some(names) = message.strip_prefix("[  pid  ]") {
-            self.table = Some(Table::new(names));
-        } else if let Some(table) = &mut self.table {
-            table.row(message);
-        } else if let Some(trigger) = &mut self.kill.trigger {
-            if let Some((_, rest)) = message
-                .split_once("PID: ")
-                .filter(|_| message.starts_with("CPU:"))
-            {
-                trigger.pid = number(rest);
-            } else if let Some(function) = frame(message)
-                && trigger.stack.len() < FRAMES_KEPT
-            {
-                trigger.stack.push(function);
+    fn learn(&mut self, line: Option<Line<'_>>, text: &str) {
+        match line {
+            Some(Line::Usage { usage, limit }) => {
+                self.kill.usage_bytes = Some(usage);
+                self.kill.limit_bytes = Some(limit);
+            }
+            Some(Line::Columns(names)) => self.table = Some(Table::new(names)),
+            Some(Line::Pieces) => {
+                self.pieces = Pieces::begin(text);
+                self.read_pieces();
+            }
+            Some(Line::Caller { tid, comm }) => {
+                // Another CPU can write its own report meanwhile.
+                if let Some(trigger) = &mut self.kill.trigger
+                    && trigger.pid.is_none()
+                    && Text::from(comm).as_str().starts_with(trigger.comm.as_str())
+                {
+                    trigger.pid = Some(tid);
+                }
+            }
+            Some(Line::Frame(function)) => {
+                if let Some(trigger) = &mut self.kill.trigger
+                    && self.table.is_none()
+                    && trigger.stack.len() < FRAMES_KEPT
+                {
+                    trigger.stack.push(function);
+                }
+            }
+            _ => {
+                if let Some(table) = &mut self.table {
+                    table.row(text);
+                }
             }
         }
     }
-}
 
-/// `Tasks in PATH are going to be killed ..` (`mem_cgroup_print_oom_group`,
-/// mm/memcontrol.c).
-const OF_GROUP: &str = "are going to be killed due to memory.oom.group set";
+    /// Takes a further piece of a line.
+    fn go_on(&mut self, piece: &str) {
+        if let Some(pieces) = &mut self.pieces {
+            pieces.go_on(piece);
+            self.read_pieces();
+        }
+    }
 
-/// Between a victim's name and its sizes (`__oom_kill_process`).
-const TOTAL_VM: &str = ") total-vm:";
-
-/// Whether it ends a report that nobody is killed after (`out_of_memory`,
-/// `__oom_kill_process`).
-fn is_without_victim(message: &str) -> bool {
-    message.contains("Out of memory and no killable processes")
-        || message.ends_with("is already exiting. Skip killing the task")
-}
-
-/// `NAME invoked oom-killer: gfp_mask=.., order=N, oom_score_adj=N`
-fn invoked(message: &str) -> Option<LoggedTrigger> {
-    let (comm, rest) = message.rsplit_once(" invoked oom-killer: ")?;
-    let (_, order) = rest.split_once("order=")?;
-    Some(LoggedTrigger {
-        comm: comm.into(),
-        order: signed(order)?,
-        ..LoggedTrigger::default()
-    })
-}
-
-/// `PID (NAME) total-vm:NkB, anon-rss:NkB, ..`; the name can hold anything, so what
-/// follows is looked for from the end.
-fn killed(rest: &str, kill: &mut LoggedKill) -> Option<()> {
-    let pid = number(rest)?;
-    let (head, sizes) = rest.rsplit_once(TOTAL_VM)?;
-    let (_, comm) = head.split_once('(')?;
-    let size = |name: &str| {
-        let (_, value) = sizes.split_once(name)?;
-        kilobytes(value)
-    };
-    kill.pid = pid;
-    kill.comm = comm.into();
-    kill.anon_rss_bytes = size("anon-rss:")?;
-    kill.file_rss_bytes = size("file-rss:").unwrap_or(0);
-    kill.shmem_rss_bytes = size("shmem-rss:").unwrap_or(0);
-    kill.page_table_bytes = size("pgtables:").unwrap_or(0);
-    let adj = sizes.split_once("oom_score_adj:");
-    kill.oom_score_adj = adj.and_then(|(_, adj)| signed(adj)).unwrap_or(0);
-    Some(())
-}
-
-/// `constraint=..,nodemask=..,..,oom_memcg=PATH,task_memcg=PATH,task=NAME,pid=N,uid=N`;
-/// a path can hold a comma, and what follows it cannot.
-fn summary(fields: &str, kill: &mut LoggedKill) {
-    kill.constraint = match fields.split(',').next() {
-        Some("constraint=CONSTRAINT_NONE") => Some(Constraint::None),
-        Some("constraint=CONSTRAINT_CPUSET") => Some(Constraint::Cpuset),
-        Some("constraint=CONSTRAINT_MEMORY_POLICY") => Some(Constraint::MemoryPolicy),
-        Some("constraint=CONSTRAINT_MEMCG") => Some(Constraint::Memcg),
-        _ => None,
-    };
-    let between = |from: &str, to: &str| {
-        let (_, rest) = fields.split_once(from)?;
-        Some(Text::from(rest.split_once(to)?.0))
-    };
-    kill.oom_memcg = between(",oom_memcg=", ",task_memcg=");
-    kill.task_memcg = between(",task_memcg=", ",task=");
-}
-
-/// A line of a stack: `function+0x5/0x10`. One with a question mark was only lying about.
-fn frame(message: &str) -> Option<Text> {
-    let (function, rest) = message.trim_start().split_once("+0x")?;
-    let is_function = !function.is_empty() && !function.contains([' ', ':', '?']);
-    (is_function && rest.contains("/0x")).then(|| function.into())
-}
-
-/// The number that a text begins with.
-fn number(text: &str) -> Option<u32> {
-    digits(text).parse().ok()
-}
-
-fn signed(text: &str) -> Option<i32> {
-    let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
-    Some(sign * digits(text).parse::<i32>().ok()?)
-}
-
-/// `NkB`, in bytes.
-fn kilobytes(text: &str) -> Option<u64> {
-    digits(text).parse::<u64>().ok()?.checked_mul(1024)
-}
-
-fn digits(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_ascii_digit());
-    text.get(..end.unwrap_or(text.len())).unwrap_or_default()
+    fn read_pieces(&mut self) {
+        let Some(pieces) = &self.pieces else { return };
+        if pieces.is_of_group() {
+            self.of = Whose::Group;
+        }
+        if let Some(summary) = pieces.summary() {
+            let Summary {
+                constraint,
+                oom_memcg,
+                task_memcg,
+            } = summary;
+            self.kill.tasks = self.table.take().map(Table::end).or(self.kill.tasks.take());
+            (self.kill.constraint, self.kill.oom_memcg) = (constraint, oom_memcg);
+            self.kill.task_memcg = task_memcg;
+        }
+    }
 }

@@ -3,10 +3,14 @@
 //!
 //! The columns differ from kernel to kernel. Sizes are in pages, but for page tables.
 
+use super::lines::is_comm;
 use crate::text::Text;
 
 /// So many tasks of a table are kept, the largest.
 const TASKS_KEPT: usize = 11;
+/// A thread id in a row is at least so wide. With it and the numbers after it a row is
+/// longer than the name of a task, which another line may begin with.
+const TID_COLUMNS: usize = 7;
 
 /// A task of a report's table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +72,9 @@ impl Table {
 /// A row, without its first bracket. The name is the last column.
 fn task(row: &str, columns: &[String]) -> Option<LoggedTask> {
     let (tid, mut rest) = row.split_once(']')?;
+    if tid.len() < TID_COLUMNS {
+        return None;
+    }
     let tid = tid.trim().parse().ok()?;
     let mut task = LoggedTask {
         tid,
@@ -77,6 +84,7 @@ fn task(row: &str, columns: &[String]) -> Option<LoggedTask> {
     for column in columns {
         rest = rest.trim_start();
         if column == "name" {
+            is_comm(rest).then_some(())?;
             task.comm = rest.into();
             break;
         }
@@ -92,7 +100,7 @@ fn task(row: &str, columns: &[String]) -> Option<LoggedTask> {
             "pgtables_bytes" => task.page_table_bytes = value.parse().ok()?,
             "swapents" => task.swap_pages = value.parse().ok()?,
             "oom_score_adj" => task.oom_score_adj = value.parse().ok()?,
-            _ => {}
+            _ => drop(value.parse::<i64>().ok()?),
         }
     }
     if !columns.iter().any(|column| column == "rss_anon") {

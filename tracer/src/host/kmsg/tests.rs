@@ -130,6 +130,85 @@ fn all_of_a_group_are_told() {
     );
 }
 
+/// Another CPU writes between the pieces of a line (`pr_cont`): the rest has the flag `c`.
+#[test]
+fn a_line_in_pieces_is_put_together() {
+    let of = |pid: u32, name: &str| {
+        let victim = KILLED.replace("771 (java)", &format!("{pid} ({name})"));
+        victim.replace("Out of memory", "Memory cgroup out of memory")
+    };
+    let (first, second) = (of(51, "api"), of(52, "helper"));
+    let records = [
+        (4, '-', MEMCG[0]),
+        (
+            6,
+            '-',
+            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null)",
+        ),
+        (
+            4,
+            '-',
+            "TCP: request_sock_TCP: Possible SYN flooding on port 0.0.0.0:80.",
+        ),
+        (6, 'c', ",cpuset=c1,mems_allowed=0"),
+        (
+            6,
+            'c',
+            ",oom_memcg=/pods/pod1,task_memcg=/pods/pod1/c1,task=api,pid=51,uid=0",
+        ),
+        (3, '-', first.as_str()),
+        (6, '-', "Tasks in /pods/pod1"),
+        (
+            4,
+            '-',
+            "IPv6: ADDRCONF(NETDEV_CHANGE): veth1: link becomes ready",
+        ),
+        (
+            6,
+            'c',
+            " are going to be killed due to memory.oom.group set",
+        ),
+        (3, '-', second.as_str()),
+    ];
+    let mut parser = Parser::default();
+    let record = |(level, flag, text): &(u32, char, &str)| {
+        parser.record(format!("{level},7,5000000,{flag};{text}\n").as_bytes())
+    };
+    let kills: Vec<_> = records.iter().filter_map(record).collect();
+    let pids: Vec<_> = kills.iter().map(|kill| kill.pid).collect();
+    assert_eq!(pids, [51, 52]);
+    for kill in &kills {
+        let paths =
+            [&kill.oom_memcg, &kill.task_memcg].map(|path| path.as_ref().map(|p| p.as_str()));
+        assert_eq!(paths, [Some("/pods/pod1"), Some("/pods/pod1/c1")]);
+    }
+}
+
+/// Two ways to read it: a cgroup is not named rather than named wrongly.
+#[test]
+fn a_path_that_is_ambiguous_is_not_believed() {
+    let summary = |full: &str, its: &str| {
+        format!(
+            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,\
+             oom_memcg={full},task_memcg={its},task=java,pid=771,uid=0"
+        )
+    };
+    let paths = |full: &str, its: &str| {
+        let kills = kills(&[MEMCG[0], &summary(full, its), KILLED]);
+        kills[0]
+            .oom_memcg
+            .as_ref()
+            .map(|path| path.as_str().to_owned())
+    };
+    assert_eq!(paths("/a", "/a/b").as_deref(), Some("/a"));
+    assert_eq!(
+        paths("/a,task_memcg=", "/a,task_memcg=/c").as_deref(),
+        Some("/a,task_memcg=")
+    );
+    let both = "/a,task_memcg=/a/b";
+    assert_eq!(paths(both, both), None);
+}
+
 /// Of ten reports in 5 s the kernel leaves the next out, but for their last lines.
 #[test]
 fn a_report_is_not_taken_for_that_of_the_next_kill() {

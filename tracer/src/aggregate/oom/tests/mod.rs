@@ -484,6 +484,56 @@ fn who_is_next() {
     assert_eq!(snapshot.cgroups[1].left_bytes, 50_000 * PAGE);
 }
 
+fn by_process(sender: u32, at: u64, pid: u32) -> KillReading {
+    KillReading {
+        killer_pid: sender,
+        killer_tid: sender,
+        ..seen(Seen::SignalledByProcess, at, pid, &[])
+    }
+}
+
+/// One that ends 1,000 processes does not push out who died for memory, nor the victim of
+/// another process; what is not told is counted.
+#[test]
+fn a_flood_of_one_sender_is_limited() {
+    let mut world = World::new();
+    let mut kills: Vec<_> = (0..1_000)
+        .map(|i| by_process(9, BEGAN, 1_000 + i))
+        .collect();
+    kills.insert(3, by_process(8, BEGAN, 77));
+    kills.insert(5, seen(Seen::SignalledByKernel, BEGAN, 88, &[]));
+    kills.insert(6, seen(Seen::Marked, BEGAN, 88, &[0]));
+    let mut told = world.kills(MS, kills);
+    told.extend(world.kills(100 * MS, Vec::new()));
+    let of = |kind: KillKind| told.iter().filter(|kill| kill.kind == kind).count() as u64;
+    assert!(told.iter().any(|kill| kill.victim.pid == 77));
+    assert_eq!((of(KillKind::Oom), of(KillKind::Signal)), (1, 65));
+    let limited = world.aggregate.signals_of_one_sender();
+    assert_eq!(of(KillKind::Signal) + limited, 1_001);
+    assert_eq!(world.snapshot().signalled, 1_001);
+    // A second later it is told again.
+    let later = world.kills(S, vec![by_process(9, BEGAN + 2 * S, 5_000)]);
+    assert_eq!(later.len(), 1);
+}
+
+/// Of a thousand senders all are told, also more than are remembered.
+#[test]
+fn what_is_not_told_yet_is_not_dropped() {
+    let mut world = World::new();
+    let kills = (0..1_000).map(|i| by_process(10_000 + i, BEGAN, 1_000 + i));
+    assert_eq!(world.kills(MS, kills.collect()).len(), 1_000);
+    let kills = (0..5_000).map(|i| by_process(10_000 + i, BEGAN + S, 1_000 + i));
+    let told = world.kills(S, kills.collect()).len() as u64;
+    assert_eq!(told + world.aggregate.untold(), 5_000);
+    // Then it takes no more room than before.
+    let after = (0..2_000).map(|i| by_process(i, BEGAN + 2 * S, 1_000 + i));
+    for kill in after {
+        world.kills(MS, vec![kill]);
+    }
+    world.snapshot();
+    assert!(world.snapshot().kills.is_empty());
+}
+
 #[test]
 fn memory_is_bounded() {
     let mut world = World::new();

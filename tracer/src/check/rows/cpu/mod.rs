@@ -187,10 +187,7 @@ pub(super) fn look(context: &Context) -> RowReport {
     let seconds = context.wait(began);
     let now = read::cpu::stat();
     let Some((all, each)) = read::cpu::shares(&stat, &now) else {
-        return RowReport {
-            unseen: vec!["/proc/stat says nothing of the sample".into()],
-            ..RowReport::new(Row::Cpu, "unknown", Vec::new())
-        };
+        return RowReport::blind(Row::Cpu, "/proc/stat says nothing of the sample");
     };
     let interrupts = read::cpu::deltas(&interrupts, &read::cpu::interrupts());
     let (throttled, is_cut) = cgroups.since(seconds);

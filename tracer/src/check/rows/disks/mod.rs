@@ -200,7 +200,11 @@ pub(super) fn look(context: &Context) -> RowReport {
     if context.wants_du {
         reading.largest = walk(&mut reading, &list);
     }
-    judge(&reading, &context.limits)
+    let report = judge(&reading, &context.limits);
+    if reading.mounts.is_empty() {
+        return report.blinded("no file system is known: /proc/self/mountinfo");
+    }
+    report
 }
 
 /// Walks the fullest file system of this host; one that is far away may hang for ever.
