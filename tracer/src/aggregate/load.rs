@@ -206,7 +206,17 @@ fn multiply(parts: &mut [f64; 3], factors: [f64; 3]) {
 mod tests {
     use proptest::prelude::proptest;
 
-    use super::{advance, recover};
+    use super::{EXP, FIXED_1, advance, recover};
+
+    /// `1/exp(5sec/1min)` and so on, as fixed point: include/linux/sched/loadavg.h.
+    #[test]
+    fn the_exponentials_are_those_of_1_5_and_15_minutes() {
+        let of = |minutes: f64| FIXED_1 as f64 * (-5.0 / (60.0 * minutes)).exp();
+        assert_eq!(
+            EXP,
+            [1.0, 5.0, 15.0].map(|minutes| of(minutes).round() as u64)
+        );
+    }
 
     #[test]
     fn a_steady_load_is_recovered_although_nothing_changes() {
