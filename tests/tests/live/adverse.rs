@@ -10,7 +10,7 @@ use std::{
     },
     process::{Child, Command, Stdio},
     ptr, thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -19,7 +19,7 @@ use tests::{
     lanes::{OOM_TABLE, Test},
     memory::MemoryCgroup,
     skip, test,
-    time::{NS, eventually, host_or_guest, wall_ns},
+    time::{NS, eventually, host_or_guest, monotonic_ns, wall_ns},
     tracer::{Tracer, command, output},
 };
 
@@ -44,11 +44,11 @@ const RUN: [&str; 5] = ["run", "--format", "json", "--interval", "100ms"];
 
 /// Ends it by SIGTERM; how long that took.
 fn ends_after(child: &mut Child) -> Duration {
-    let began = Instant::now();
+    let began = monotonic_ns();
     // SAFETY: sends a signal to a child that was not waited for.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     let has_ended = eventually(10.0, || child.try_wait().expect("a child").is_some());
-    let took = began.elapsed();
+    let took = Duration::from_nanos(monotonic_ns() - began);
     if !has_ended {
         child.kill().expect("it can be killed");
     }
@@ -82,9 +82,9 @@ fn a_start_goes_on_after_signals() {
     for _ in 0..host_or_guest(5, 1) {
         let child = run().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("tracer starts");
-        let until = Instant::now() + Duration::from_secs(2);
+        let until = monotonic_ns() + 2 * NS as u64;
         let mut stops = 0;
-        while child.try_wait().expect("a child").is_none() && Instant::now() < until {
+        while child.try_wait().expect("a child").is_none() && monotonic_ns() < until {
             for signal in [libc::SIGSTOP, libc::SIGCONT] {
                 // SAFETY: as above.
                 unsafe { libc::kill(child.id() as i32, signal) };
