@@ -34,6 +34,20 @@ pub fn inventory() -> BTreeSet<Held> {
     programs.chain(maps).chain(links).collect()
 }
 
+/// Names of the programs that are linked to their hooks, of those among these; the kernel
+/// keeps 15 bytes of a name.
+pub fn linked(held: &BTreeSet<Held>) -> Vec<String> {
+    let links = loaded_links().filter_map(Result::ok);
+    let programs = links
+        .filter(|link| held.contains(&Held::Link(link.id())))
+        .filter_map(|link| {
+            let mut all = loaded_programs().filter_map(Result::ok);
+            all.find(|program| program.id() == link.program_id())
+        });
+    let name = |program: ProgramInfo| program.name_as_str().map(str::to_owned);
+    programs.filter_map(name).collect()
+}
+
 /// Calls and time of a program, while statistics are on.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {

@@ -141,6 +141,29 @@ fn signals_end_it_with_a_summary() {
     }
 }
 
+/// What is said to be in force is, and nothing else: by the kernel's list of links. An
+/// iterator has its link while it reads, and one hook is linked when it is needed only.
+fn assert_linked(tracer: &Tracer, linked: &[String]) {
+    let hooks = tracer.start["hooks"].as_array().expect("hooks").iter();
+    let in_force = hooks.filter(|hook| {
+        let via = hook["via"].as_str().expect("a way");
+        hook["state"] == "ok" && !via.starts_with("iter") && hook["name"] != "sys_exit"
+    });
+    let name = |hook: &Value| {
+        hook["name"]
+            .as_str()
+            .map(|name| name[..name.len().min(15)].to_owned())
+    };
+    let mut said: Vec<String> = in_force.filter_map(name).collect();
+    let mut linked = linked.to_vec();
+    linked.retain(|name| !name.starts_with("each_") && name != "sys_exit");
+    said.sort();
+    linked.sort();
+    println!("{linked:?}");
+    assert_eq!(said, linked);
+}
+
+/// Its hooks are there while it runs, and go with it.
 fn a_killed_tracer_leaves_nothing_in_the_kernel() {
     let before = bpf::inventory();
     let mut tracer = Tracer::start(&["--interval", "200ms"]);
@@ -149,6 +172,7 @@ fn a_killed_tracer_leaves_nothing_in_the_kernel() {
     let is_new = during.difference(&before).count();
     // Three tracepoints' links, four programs, eight maps at the least.
     assert!(is_new >= 15, "the test can see what tracer loads: {is_new}");
+    assert_linked(&tracer, &bpf::linked(&(&during - &before)));
     tracer.signal(libc::SIGKILL);
     drop(tracer);
     // The kernel frees programs and maps after a grace period.

@@ -1,8 +1,9 @@
 //! Stacks that have their names, so that the same one is not read again: most connections
 //! of a process are opened by the same way.
 //!
-//! The reader says which words of the stack it went by. It is believed for a short time, and
-//! for the process that it was asked about.
+//! The reader says where the return addresses stand. It is believed for a short time, and
+//! for the process that it was asked about. Registers that are saved between them need not
+//! be the same: they count and point to something else each time.
 
 use std::collections::HashMap;
 
@@ -23,28 +24,27 @@ pub(super) struct Known {
 
 struct Stack {
     learned: MonotonicNs,
-    registers: [u64; 3],
-    bytes: usize,
-    /// Words of it, by their place.
+    /// Program counter and stack pointer.
+    registers: (u64, u64),
+    /// Return addresses, by their place.
     words: Vec<(u16, [u8; 8])>,
     named: Named,
 }
 
 impl Known {
-    /// The functions of a stack that differs from a known one in nothing that matters.
+    /// The functions of a stack that returns by the same way as a known one.
     pub(super) fn like(&self, pid: u32, stack: &UserStack, now: MonotonicNs) -> Option<Named> {
         let is_it = |known: &&Stack| {
             let is_word = |(at, value): &(u16, [u8; 8])| word(stack, *at).as_ref() == Some(value);
             now.since_ns(known.learned) < KNOWN_NS
                 && known.registers == registers(stack)
-                && known.bytes == stack.bytes.len()
                 && known.words.iter().all(is_word)
         };
         let known = self.stacks.get(&pid)?.iter().find(is_it)?;
         Some(known.named.clone())
     }
 
-    /// Takes in what a stack came to, and the places of the words that it depends on.
+    /// Takes in what a stack came to, and the places of its return addresses.
     pub(super) fn learn(
         &mut self,
         pid: u32,
@@ -70,15 +70,14 @@ impl Known {
         stacks.push(Stack {
             learned: now,
             registers: registers(stack),
-            bytes: stack.bytes.len(),
             words,
             named: named.clone(),
         });
     }
 }
 
-fn registers(stack: &UserStack) -> [u64; 3] {
-    [stack.pc, stack.sp, stack.fp]
+fn registers(stack: &UserStack) -> (u64, u64) {
+    (stack.pc, stack.sp)
 }
 
 #[cfg(test)]
@@ -118,7 +117,7 @@ mod tests {
             assert_eq!(like(own), None, "{own}");
         }
         let other_registers = UserStack {
-            fp: 4,
+            sp: 4,
             ..stack([0; 32])
         };
         assert_eq!(known.like(7, &other_registers, now), None);

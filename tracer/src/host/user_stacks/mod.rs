@@ -3,10 +3,10 @@
 //! To name a stack, files are read that any user can have made. tracer itself reads none
 //! of them. It runs its own program twice more, with a hidden first argument:
 //!
-//! - the *opener* ([`opener`]) reads /proc/PID/maps and opens what is needed. It keeps
+//! - the *opener* (`opener`) reads /proc/PID/maps and opens what is needed. It keeps
 //!   the rights for that and no others, and can be killed when an open hangs;
-//! - the *reader* ([`reader`]) gets the descriptors, unwinds and finds names. It is
-//!   nobody, has no rights, and may use a handful of system calls ([`sandbox`]).
+//! - the *reader* (`reader`) gets the descriptors, unwinds and finds names. It is
+//!   user 65534, has no rights, and may use a handful of system calls (`sandbox`).
 //!
 //! [`Client`] is tracer's side: one reading at a time, at most a second each. What the
 //! reader answers is foreign bytes.

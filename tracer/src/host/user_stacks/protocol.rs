@@ -15,7 +15,7 @@ pub(super) const MAPPINGS: usize = 256;
 pub(super) const FILES: usize = 32;
 /// Bytes of a file's name, without its folders.
 pub(super) const FILE_NAME: usize = 128;
-/// Words of a stack that unwinding may ask for and still be repeated.
+/// Words of a stack that unwinding may ask for, for it to be known again.
 pub(super) const WORDS: usize = 256;
 /// The largest packet, in bytes.
 pub(super) const PACKET: usize = 80 << 10;
@@ -73,8 +73,8 @@ pub(super) struct Answer {
     pub(super) is_partial: bool,
     /// Names of functions, innermost first.
     pub(super) names: Vec<Vec<u8>>,
-    /// The stack was unwound by no more of it than its registers and the words at these
-    /// places: another one that has the same has the same functions. `None`: by too many.
+    /// Where in the stack the return addresses stand: another one that has the same there,
+    /// and begins at the same place, has the same functions. `None`: too much was read.
     pub(super) words: Option<Vec<u16>>,
 }
 

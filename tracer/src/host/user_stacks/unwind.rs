@@ -3,15 +3,15 @@
 use super::{FRAMES, cache::Unwinding, protocol::WORDS};
 use crate::decode::opening::UserStack;
 
-/// Addresses in the functions of a stack, innermost first, and the places of the words that
-/// were asked for; `None` where these are too many. What cannot be unwound any further is
-/// left out.
+/// Addresses in the functions of a stack, innermost first, and the places of the return
+/// addresses among its words; `None` where too many were asked for. What cannot be unwound
+/// any further is left out.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn addresses(
     modules: Vec<Unwinding>,
     stack: &UserStack,
 ) -> (Vec<u64>, Option<Vec<u16>>) {
-    use std::collections::BTreeSet;
+    use std::collections::BTreeMap;
 
     use bytes::Bytes;
     use framehop::{
@@ -24,14 +24,14 @@ pub(super) fn addresses(
     for module in modules {
         unwinder.add_module(module);
     }
-    let mut words = BTreeSet::new();
+    let mut words = BTreeMap::new();
     let mut read = |address: u64| -> Result<u64, ()> {
         let at = u16::try_from(address.checked_sub(stack.sp).ok_or(())?).map_err(drop)?;
-        let word = word(stack, at).ok_or(())?;
+        let word = u64::from_ne_bytes(word(stack, at).ok_or(())?);
         if words.len() <= WORDS {
-            words.insert(at);
+            words.insert(at, word);
         }
-        Ok(u64::from_ne_bytes(word))
+        Ok(word)
     };
     let registers = UnwindRegsNative::new(stack.pc, stack.sp, stack.fp);
     let mut cache = CacheNative::<OnStack>::new_in();
@@ -42,8 +42,15 @@ pub(super) fn addresses(
     {
         addresses.push(frame.address_for_lookup());
     }
-    let words: Vec<u16> = words.into_iter().collect();
-    (addresses, (words.len() <= WORDS).then_some(words))
+    // A call is looked up by the byte before the address that it returns to.
+    let is_return = |word: &u64| {
+        word.checked_sub(1)
+            .is_some_and(|it| addresses.contains(&it))
+    };
+    let is_whole = words.len() <= WORDS;
+    let returns = words.into_iter().filter(|(_, word)| is_return(word));
+    let returns: Vec<u16> = returns.map(|(at, _)| at).collect();
+    (addresses, is_whole.then_some(returns))
 }
 
 /// A word of a stack.
