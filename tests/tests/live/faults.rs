@@ -7,6 +7,7 @@ use std::{
     process::Stdio,
 };
 
+use serde_json::Value;
 use tests::{
     assert_near, bpf,
     lanes::Test,
