@@ -512,7 +512,7 @@ fn a_flood_of_one_sender_is_limited() {
     assert_eq!(of(KillKind::Signal) + limited, 1_001);
     assert_eq!(world.snapshot().signalled, 1_001);
     // A second later it is told again.
-    let later = world.kills(S, vec![by_process(9, BEGAN + 2 * S, 5_000)]);
+    let later = world.kills(S, vec![by_process(9, BEGAN + S, 5_000)]);
     assert_eq!(later.len(), 1);
 }
 
