@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use super::{
-    CPU_MS, channel,
+    CPU_US, channel,
     known::Known,
     protocol::{Answer, Request},
 };
@@ -130,7 +130,7 @@ impl Client {
         let before = cpu_ns();
         let answer = pair.ask(&request);
         pair.count();
-        let took_ms = cpu_ns().saturating_sub(before) / 1_000_000;
+        let took_us = cpu_ns().saturating_sub(before) / 1000;
         match answer {
             Ok(answer) => {
                 self.pair = Some(pair);
@@ -141,7 +141,7 @@ impl Client {
             }
             Err(_) => {
                 self.bury(pid, pair);
-                let is_cheap = took_ms < CPU_MS as u64 / 2;
+                let is_cheap = took_us < CPU_US as u64 / 2;
                 let rest_ns = if is_cheap { BRIEF_REST_NS } else { REST_NS };
                 self.give_up(pid, rest_ns, clock::monotonic());
                 Named::GivenUp

@@ -34,9 +34,13 @@ pub use client::{Client, Named};
 const FRAMES: usize = 32;
 /// Bytes of a function's name, with the mark where it was cut.
 const NAME_BYTES: usize = 256;
-/// CPU time that each of the two processes may take for one reading, in ms. The kernel
+/// CPU time that each of the two processes may take for one reading, in us. The kernel
 /// ends one that takes more.
-const CPU_MS: i64 = 80;
+const CPU_US: i64 = 80_000;
+/// Where a CPU is slow, as an emulated one, it is so many times what the start took, up to
+/// the second.
+const TIMES_START: i64 = 8;
+const MOST_CPU_US: i64 = 800_000;
 
 /// What the program was asked to be, by its hidden first argument. `None`: tracer.
 pub fn run_if_asked() -> Option<ExitCode> {

@@ -35,16 +35,17 @@ const PERF_MAP: u64 = perf_map::BYTES;
 /// A channel is broken.
 pub(super) fn serve() -> io::Result<()> {
     let (tracer, reader) = (io::stdin(), io::stdout());
+    let limit_us = sandbox::cpu_limit_us();
     channel::send(&tracer, b"ready", &[], SendFlags::empty())?;
     while let Some((bytes, _)) = channel::receive(&tracer, RecvFlags::empty())? {
         let request = Request::decode(&bytes).ok_or(io::ErrorKind::InvalidData)?;
-        sandbox::arm_timer(true)?;
+        sandbox::arm_timer(limit_us)?;
         {
             let (work, files) = open_all(&request);
             let descriptors: Vec<_> = files.iter().map(AsFd::as_fd).collect();
             channel::send(&reader, &work.encode(), &descriptors, SendFlags::empty())?;
         }
-        sandbox::arm_timer(false)?;
+        sandbox::arm_timer(0)?;
         // The files are closed, which can hang too.
         channel::send(
             &tracer,

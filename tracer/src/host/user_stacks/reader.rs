@@ -21,16 +21,17 @@ use super::{
 /// A channel is broken.
 pub(super) fn serve() -> io::Result<()> {
     let (opener, tracer) = (io::stdin(), io::stdout());
+    let limit_us = sandbox::cpu_limit_us();
     channel::send(&tracer, b"ready", &[], SendFlags::empty())?;
     let mut cache = Cache::default();
     while let Some((bytes, files)) = channel::receive(opener.as_fd(), RecvFlags::empty())? {
         let work = Work::decode(&bytes).ok_or(io::ErrorKind::InvalidData)?;
-        sandbox::arm_timer(true)?;
+        sandbox::arm_timer(limit_us)?;
         cache.make_room();
         let answer = answer(&mut cache, &work, &files);
         // Before the answer: to close a file can hang, and that is part of this reading.
         drop(files);
-        sandbox::arm_timer(false)?;
+        sandbox::arm_timer(0)?;
         channel::send(&tracer, &answer.encode(), &[], SendFlags::empty())?;
     }
     Ok(())

@@ -6,7 +6,9 @@
 
 use std::{fs, io, ptr};
 
-use super::CPU_MS;
+use crate::clock;
+
+use super::{CPU_US, MOST_CPU_US, TIMES_START};
 
 /// The user and group that own nothing.
 const NOBODY: u32 = 65534;
@@ -70,11 +72,21 @@ pub(super) fn of_reader(parent: i32) -> io::Result<()> {
     filter()
 }
 
-/// Lets the kernel end this process once it has taken too much CPU time for a reading.
-pub(super) fn arm_timer(is_on: bool) -> io::Result<()> {
+/// CPU time for a reading, in us: asked for once, when the start is over.
+pub(super) fn cpu_limit_us() -> i64 {
+    let took_ns = clock::cpu_of(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or(0);
+    let start_us = i64::try_from(took_ns / 1000).unwrap_or(i64::MAX);
+    start_us
+        .saturating_mul(TIMES_START)
+        .clamp(CPU_US, MOST_CPU_US)
+}
+
+/// Lets the kernel end this process once it has taken so much CPU time, in us; with 0 not
+/// any more.
+pub(super) fn arm_timer(limit_us: i64) -> io::Result<()> {
     let value = libc::timeval {
         tv_sec: 0,
-        tv_usec: if is_on { CPU_MS * 1000 } else { 0 },
+        tv_usec: limit_us,
     };
     let timer = libc::itimerval {
         it_interval: libc::timeval {
