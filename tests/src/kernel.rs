@@ -34,6 +34,10 @@ pub fn may_lose(reason: &str) -> u64 {
     if reason == "kernel_sample" {
         return host_or_guest(0, 3);
     }
+    if matches!(reason, "tcp_opening_unnamed" | "tcp_opening_given_up") {
+        // All stacks of the host together have a 64th of a CPU: those of other tests too.
+        return u64::MAX;
+    }
     if reason == "tcp_transition_unseen" {
         // See tcp/untold.rs; those tests hold each against the kernel's own trace.
         // In a guest: what was missed, by the count anew.

@@ -101,9 +101,23 @@ impl<'a> Leak<'a> {
     }
 
     /// Whether all its sockets are in a snapshot: the last ones wait for long, and who
-    /// holds them is looked up.
+    /// holds them is looked up; and where they were opened is named: all stacks together
+    /// have a 64th of a CPU, and an emulated one is slow.
     fn is_whole(&self, snapshot: &Snapshot) -> bool {
-        self.row(snapshot)["sockets"].as_u64() == Some(self.made().len() as u64)
+        let row = self.row(snapshot);
+        let is_named = !seen::list(&row["stack"]).is_empty();
+        let all = self.made().len() as u64;
+        row["sockets"].as_u64() == Some(all) && is_named == self.function().is_some()
+    }
+
+    /// The function that opened its sockets. Who was passed them has opened none.
+    fn function(&self) -> Option<&'static str> {
+        match self.variant {
+            "passed" => None,
+            "connected" => Some("open_connection"),
+            "python" => Some("PyEval"),
+            _ => Some("handle_client"),
+        }
     }
 
     /// The leak is told with its process, descriptors, peers, bytes, ages, and the function
@@ -112,17 +126,11 @@ impl<'a> Leak<'a> {
         let (variant, row) = (self.variant, self.row(snapshot));
         println!("{variant}: {row}");
         assert_eq!(row["comm"], self.said["comm"]);
-        let function = match variant {
-            "passed" => None,
-            "connected" => Some("open_connection"),
-            "python" => Some("PyEval"),
-            _ => Some("handle_client"),
-        };
+        let function = self.function();
         let names = |stack: &Value, function: &str| {
             let mut frames = seen::list(stack).iter();
             frames.any(|frame| frame.as_str().is_some_and(|frame| frame.contains(function)))
         };
-        // Who was passed its sockets has opened none.
         assert_eq!(row["stack"] == Value::Array(Vec::new()), function.is_none());
         let samples = seen::list(&row["samples"]);
         assert!(!samples.is_empty());
@@ -164,7 +172,7 @@ fn assert_leaks(tracer: &mut Tracer, leaks: &[Leak<'_>], meanwhile: &[Snapshot])
         };
         let waited = (monotonic_ns() - begin) as f64 / NS;
         assert!(
-            waited < host_or_guest(5.0, 20.0),
+            waited < host_or_guest(15.0, 90.0),
             "{}: {} of them: {}",
             part.variant,
             part.made().len(),
