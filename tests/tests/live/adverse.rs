@@ -26,12 +26,13 @@ use tests::{
 use crate::oom::MUCH_MEMORY;
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(output_that_is_not_read_holds_up_nothing),
+    test!(output_that_is_not_read_holds_up_nothing)
+        .host("a guest has too few processes to fill what is kept"),
     test!(a_cgroup_called_like_a_kill_kills_nobody).needs(&[OOM_TABLE, MUCH_MEMORY]),
     test!(a_start_goes_on_after_signals),
-    test!(a_terminal_that_is_stopped_does_not_keep_tracer),
+    test!(a_terminal_that_is_stopped_does_not_keep_tracer).host("a guest has no terminals"),
     test!(an_output_that_is_full_is_an_error),
-    test!(check_without_proc_is_no_ok),
+    test!(check_without_proc_is_no_ok).host("no kernel has a part in it"),
     test!(a_flood_of_sigkills_hides_no_memory_kill)
         .serial("SIGKILLs of other tests are counted too")
         .needs(&[OOM_TABLE, MUCH_MEMORY]),
