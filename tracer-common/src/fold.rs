@@ -1,8 +1,8 @@
 //! Who was runnable on a CPU when the kernel folded that CPU's count into the
 //! load (`calc_global_load_tick`, kernel/sched/loadavg.c).
 
-/// Most tasks of one CPU that a fold can name: a record of them is a KiB.
-pub const FOLD_TASKS: usize = 256;
+/// Most tasks of one CPU that a fold can name: a record of them has 2 KiB.
+pub const FOLD_TASKS: usize = 512;
 
 /// Bit of a listed tid: the task was asleep, yet still queued (`se.sched_delayed`).
 pub const FOLD_DELAYED: u32 = 1 << 31;

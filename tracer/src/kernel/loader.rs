@@ -293,7 +293,7 @@ fn breakpoints(
 /// The verifier gives up with EAGAIN when a signal is pending (`do_check`,
 /// kernel/bpf/verifier.c), also one that stops the process and lets it go on. libbpf tries
 /// five times; a large program that is stopped each ms needs more.
-const LOAD_TRIES: u32 = 200;
+const LOAD_TRIES: u32 = 5_000;
 
 /// Loads a program, again while signals come in between.
 fn load_again(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
