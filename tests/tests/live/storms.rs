@@ -398,7 +398,15 @@ fn a_storm_of_episodes_is_counted() {
     let share = host_or_guest(0.002, 0.02);
     let (slept, tolerance) = (slept as f64, slept as f64 * share + 20.0);
     assert_near("episodes by length", by_vfork as f64, slept, tolerance);
-    assert_near("episodes of the process", episodes, slept, tolerance);
+    let by_lock: u64 = lengths(&end["totals"]["lengths"], "mmap_lock")
+        .values()
+        .sum();
+    let most = slept + tolerance + by_lock as f64;
+    println!("{by_lock} episodes by mmap_lock of all");
+    assert!(
+        (slept - tolerance..=most).contains(&episodes),
+        "{episodes} of {slept}"
+    );
     assert_eq!(number(&end["lost"]["episode_unaccounted"]), 0.0);
     for (reason, count) in end["lost"].as_object().expect("lost") {
         // Each child is an exit as well.
