@@ -123,6 +123,8 @@ fn output_that_is_not_read_holds_up_nothing() {
     thread::sleep(Duration::from_secs(5));
     assert_soon(ends_after(&mut unread));
     drop(pipe);
+    // What is kept is half a MiB.
+    thread::sleep(Duration::from_secs(10));
     // The other one is read from now on, until it says what was dropped.
     let mut lines = BufReader::new(late_pipe).lines();
     let said = lines.by_ref().take(MOST_LINES).find_map(|line| {

@@ -2,7 +2,8 @@
 //!
 //! What waits is bounded in bytes: what finds no room is dropped whole, and counted. The
 //! caller waits a moment for each write, so that it learns at once of an output that is
-//! closed or full, and not at all for one that is behind.
+//! closed or full, and not at all for one that is behind. For room it waits once; a reader
+//! that is slow and reads on loses nothing by that.
 
 use std::{
     collections::VecDeque,
@@ -15,10 +16,10 @@ use std::{
 
 /// So much waits behind the piece that is being written, but one piece at least: some
 /// dozen snapshots.
-const MOST_BYTES: usize = 128 << 10;
+const MOST_BYTES: usize = 512 << 10;
 /// A write is waited for so long.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// What waits at the end is waited for so long.
+/// What waits at the end is waited for so long, and once for room.
 const LAST_PATIENCE: Duration = Duration::from_millis(400);
 /// The thread calls write(2) and nothing else.
 const STACK_BYTES: usize = 64 << 10;
@@ -43,6 +44,8 @@ struct State {
     is_writing: bool,
     /// The last write was not done in time.
     is_behind: bool,
+    /// Room was waited for in vain, and nothing was written since.
+    is_stuck: bool,
     is_over: bool,
     dropped: u64,
     end: Option<End>,
@@ -79,7 +82,11 @@ impl Writer {
     /// These bytes, or some before, could not be written.
     pub(super) fn write(&self, bytes: Vec<u8>) -> io::Result<bool> {
         let mut state = self.shared.lock();
-        if state.bytes > 0 && state.bytes + bytes.len() > MOST_BYTES {
+        if !state.is_stuck {
+            state = self.shared.wait_for_room(state, bytes.len());
+            state.is_stuck = !state.has_room(bytes.len());
+        }
+        if !state.has_room(bytes.len()) {
             state.dropped += 1;
         } else if !bytes.is_empty() {
             state.bytes += bytes.len();
@@ -120,6 +127,10 @@ impl Drop for Writer {
 }
 
 impl State {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= MOST_BYTES || self.end.is_some()
+    }
+
     fn is_busy(&self) -> bool {
         (self.is_writing || !self.queue.is_empty()) && self.end.is_none()
     }
@@ -151,6 +162,18 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
+    fn wait_for_room<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        bytes: usize,
+    ) -> MutexGuard<'a, State> {
+        let has_none = |state: &mut State| !state.has_room(bytes);
+        let waited = self
+            .changed
+            .wait_timeout_while(state, LAST_PATIENCE, has_none);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// The thread: one piece after the other, until all are written and no more come.
     fn write_all(&self, sink: &mut impl Write) {
         loop {
@@ -166,6 +189,7 @@ impl Shared {
             let written = sink.write_all(&piece).and_then(|()| sink.flush());
             let mut state = self.lock();
             state.is_writing = false;
+            state.is_stuck = false;
             state.is_behind &= !state.queue.is_empty();
             if let Err(error) = written {
                 state.end = Some(match error.kind() {
