@@ -178,7 +178,7 @@ impl Heard {
 /// fold up to a tick apart, and every task that comes, goes or moves within it is counted
 /// on one of them twice or not at all.
 fn most_off(is_shared: bool) -> f64 {
-    host_or_guest(if is_shared { 0.2 } else { 0.1 }, 5.0)
+    host_or_guest(if is_shared { 0.5 } else { 0.1 }, 5.0)
 }
 
 /// The kernel's samples of a run: (counted, named).
