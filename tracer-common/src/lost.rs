@@ -48,5 +48,8 @@ pub const COOKIES: u32 = 18;
 /// The ring of kills was half full, and the rest is for memory kills: a SIGKILL of a
 /// process is not told.
 pub const KILL_SIGNALS: u32 = 19;
+/// Not a loss: transitions that went to the ring of transitions or were lost there, to
+/// know when all that went there have been read.
+pub const SEEDS_SEEN: u32 = 20;
 /// Number of counters.
-pub const COUNTERS: u32 = 20;
+pub const COUNTERS: u32 = 21;

@@ -241,8 +241,11 @@ pub struct OpeningRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SeedRecord {
-    /// `sk_cookie`, as sock_diag has it.
+    /// `sk_cookie`, as sock_diag has it. 0 from LISTEN to SYN_RECV: there the child still
+    /// has its listener's (`inet_csk_clone_lock`, net/ipv4/inet_connection_sock.c).
     pub cookie: u64,
+    /// Address of the `sock`, by which a child is known until it has a cookie.
+    pub socket: u64,
     /// Inode number of its network namespace.
     pub netns: u32,
     /// State before.

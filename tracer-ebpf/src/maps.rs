@@ -24,7 +24,7 @@ use tracer_common::{
     },
 };
 
-use crate::{field::Object, table::Table};
+use crate::{atomic::add_one, field::Object, table::Table};
 
 /// A value that lives and dies with a task (`BPF_MAP_TYPE_TASK_STORAGE`).
 ///
@@ -230,7 +230,8 @@ pub(crate) static COUNTERS: PerCpuArray<u64, { lost::COUNTERS as usize }> = PerC
 #[inline(always)]
 pub(crate) fn count(counter: u32) {
     if let Some(n) = COUNTERS.get_ptr_mut(counter) {
-        // SAFETY: a per-CPU slot, and BPF programs do not migrate.
-        unsafe { *n += 1 };
+        // SAFETY: a per-CPU slot, and BPF programs do not migrate. An interrupt may count
+        // here too.
+        unsafe { add_one(n) };
     }
 }

@@ -213,13 +213,20 @@ fn count_population(netns: u32, from: u32, to: u32) {
 /// Tells user space, which counts the sockets from before the start meanwhile.
 #[inline(always)]
 fn report(sk: Object, netns: u32, from: u32, to: u32) {
+    count(lost::SEEDS_SEEN);
     let Some(mut record) = SEEDS.reserve(0) else {
         count(lost::SEED_RING);
         return;
     };
+    let is_child = from == LISTEN && to == SYN_RECV;
     record.write(SeedRecord {
-        // SAFETY: the argument is a sock.
-        cookie: unsafe { bpf_get_socket_cookie(sk.cast_mut()) },
+        cookie: if is_child {
+            0
+        } else {
+            // SAFETY: the argument is a sock.
+            unsafe { bpf_get_socket_cookie(sk.cast_mut()) }
+        },
+        socket: sk as u64,
         netns,
         from: from as u16,
         to: to as u16,

@@ -1,6 +1,8 @@
 //! What is true of all that the shared tracer recorded: the kernel's own samples of the
 //! load, and its count of kills.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use tests::{
     assert_near, kernel,
@@ -107,8 +109,12 @@ fn the_kernels_samples_are_named() {
         // One of a test's own is held to what may be lost in every snapshot.
         for (reason, count) in losses(&last.0) {
             let most = may_lose(&reason, heard.seconds);
-            println!("lost: {count} {reason}, at most {most}");
-            assert!(count <= most, "lost: {count} {reason}, at most {most}");
+            let when = heard.grew.get(&reason).map_or("", String::as_str);
+            println!("lost: {count} {reason}, at most {most}:{when}");
+            assert!(
+                count <= most,
+                "lost: {count} {reason}, at most {most}:{when}"
+            );
         }
     }
 }
@@ -157,6 +163,8 @@ struct Heard {
     samples: Samples,
     seconds: f64,
     last: Option<Snapshot>,
+    /// By reason of loss: when more of it came, in s of the stream, and how many.
+    grew: BTreeMap<String, String>,
 }
 
 impl Heard {
@@ -170,6 +178,15 @@ impl Heard {
     fn take(&mut self, snapshot: Snapshot) {
         self.samples.0.extend(snapshot.samples());
         self.seconds += snapshot.seconds();
+        let before = self.last.as_ref().map(|last| losses(&last.0));
+        let before = before.unwrap_or_default();
+        for (reason, count) in losses(&snapshot.0) {
+            let more = count - before.get(&reason).unwrap_or(&0);
+            if more > 0 {
+                let when = format!(" {more} at {:.0} s", self.seconds);
+                self.grew.entry(reason).or_default().push_str(&when);
+            }
+        }
         self.last = Some(snapshot);
     }
 }

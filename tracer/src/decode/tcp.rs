@@ -136,8 +136,10 @@ pub struct HolderReading {
 /// A transition while the sockets from before the start were counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SeedReading {
-    /// Cookie of the socket, as sock_diag has it.
+    /// Cookie of the socket, as sock_diag has it; 0 from LISTEN to SYN_RECV.
     pub cookie: u64,
+    /// Its address in the kernel: another's once it is closed.
+    pub socket: u64,
     /// Inode number of its network namespace.
     pub netns: u32,
     /// State before.
@@ -191,6 +193,7 @@ pub fn seeds(bytes: &Bytes) -> Decoded<SeedReading> {
         let b = &mut b;
         Some(SeedReading {
             cookie: u64(b).ok()?,
+            socket: u64(b).ok()?,
             netns: u32(b).ok()?,
             from: b.try_get_u16_ne().ok()?.into(),
             to: b.try_get_u16_ne().ok()?.into(),

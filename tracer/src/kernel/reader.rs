@@ -208,6 +208,15 @@ impl Reader {
         self.sockets.seeds()
     }
 
+    /// Whether all that went to the ring of transitions so far has been read.
+    ///
+    /// # Errors
+    /// The kernel refuses the read.
+    pub fn has_all_seeds(&self) -> Result<bool, KernelError> {
+        let written = self.lost(lost::SEEDS_SEEN)? - self.lost(lost::SEED_RING)?;
+        Ok(self.sockets.seeds_read() == written)
+    }
+
     /// Tells of transitions one by one again.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tracer_common::syn::Listening;
 use tracer_common::tcp::{
     ACTORS, CLOSE_WAIT, Counted, LISTEN, Matrix, Moves, PAIRS, PORTS, RESET_REASONS, STATES,
-    SYN_RECV,
+    SYN_RECV, SeedRecord,
 };
 
 use super::{
@@ -81,6 +81,7 @@ pub(super) struct SocketReader {
     waiting: Map,
     listeners: Map,
     seeds: RingBuf<MapData>,
+    seeds_read: u64,
     control: Array<MapData, u64>,
     openings: OpeningReader,
     cookies: CookieReader,
@@ -119,6 +120,7 @@ impl SocketReader {
             actors: Table::map(ebpf, "ACTORS", ACTORS)?,
             ports: Table::map(ebpf, "PORTS", PORTS)?,
             seeds: take(ebpf, "SEEDS")?,
+            seeds_read: 0,
             control: take(ebpf, "TCP_CONTROL")?,
             openings: OpeningReader::new(ebpf, hooks)?,
             cookies: CookieReader::new(ebpf, hooks)?,
@@ -191,7 +193,14 @@ impl SocketReader {
 
     /// Transitions since the start, one by one, until [`Self::end_seeding`].
     pub(super) fn seeds(&mut self) -> Bytes {
-        drain(&mut self.seeds)
+        let seeds = drain(&mut self.seeds);
+        self.seeds_read += (seeds.len() / size_of::<SeedRecord>()) as u64;
+        seeds
+    }
+
+    /// How many transitions [`Self::seeds`] has returned so far.
+    pub(super) fn seeds_read(&self) -> u64 {
+        self.seeds_read
     }
 
     /// Tells of transitions one by one again, until [`Self::end_seeding`].

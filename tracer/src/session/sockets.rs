@@ -4,6 +4,8 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
+    thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -54,6 +56,10 @@ const QUEUES_AFTER: u64 = 2_000_000_000;
 const CLOSING_STATES: [u32; 4] = [FIN_WAIT1, FIN_WAIT2, 9, 11];
 /// To find a moment without a transition.
 const TRIES: u32 = 20;
+/// The ring of transitions is read so often, until all are there: a CPU that is taken away
+/// while it writes one holds up all later ones (`__bpf_ringbuf_reserve`,
+/// kernel/bpf/ringbuf.c). A millisecond lies between two reads.
+const LAST_READS: u32 = 100;
 
 /// The sockets of the host.
 pub(super) struct Sockets {
@@ -120,7 +126,12 @@ impl Sockets {
     pub(super) fn seed(&mut self, reader: &mut Reader) -> anyhow::Result<Seeds> {
         let (seeds, listed) = self.count(reader, Seeds::default())?;
         self.is_uncountable = listed.is_err();
-        listed.map(|()| seeds)
+        listed.map(|is_whole| {
+            if !is_whole {
+                self.recount_at = clock::monotonic();
+            }
+            seeds
+        })
     }
 
     /// Counts them anew, when it is time. Where that fails, or too much happens meanwhile,
@@ -132,7 +143,6 @@ impl Sockets {
         if self.is_uncountable || clock::monotonic() < self.recount_at {
             return Ok(None);
         }
-        let lost_before = reader.lost(lost::SEED_RING)?;
         reader.begin_seeding()?;
         let mut before = reader.moves()?;
         let mut uncertain = u64::MAX;
@@ -152,24 +162,35 @@ impl Sockets {
             ..Seeds::default()
         };
         let (seeds, listed) = self.count(reader, begin)?;
-        // Without a transition of the meantime a socket would be counted as it was not.
-        let is_whole = reader.lost(lost::SEED_RING)? == lost_before;
-        Ok((listed.is_ok() && is_whole).then_some(seeds))
+        Ok(listed.is_ok_and(|is_whole| is_whole).then_some(seeds))
     }
 
-    /// The sockets, and whether the kernel has listed them.
+    /// The sockets, and whether the kernel has listed them; if so, whether all transitions
+    /// since the beginning are known. Without one of them, a socket would be counted as it
+    /// was not.
     fn count(
         &mut self,
         reader: &mut Reader,
         begin: Seeds,
-    ) -> anyhow::Result<(Seeds, anyhow::Result<()>)> {
+    ) -> anyhow::Result<(Seeds, anyhow::Result<bool>)> {
         let effort = Effort::begin();
+        let lost_before = reader.lost(lost::SEED_RING)?;
         let mut seeds = begin;
         let listed = self.list_all(&mut seeds);
-        seeds.transitions = tcp::seeds(&reader.seeds()).readings;
         reader.end_seeding()?;
+        let mut is_whole = false;
+        for _ in 0..LAST_READS {
+            let more = tcp::seeds(&reader.seeds()).readings;
+            seeds.transitions.extend(more);
+            is_whole = reader.has_all_seeds()?;
+            if is_whole {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        is_whole &= reader.lost(lost::SEED_RING)? == lost_before;
         self.recount_at = clock::monotonic() + effort.pause(self.recount_after);
-        Ok((seeds, listed))
+        Ok((seeds, listed.map(|()| is_whole)))
     }
 
     /// Every socket that there is.
