@@ -30,6 +30,22 @@ pub(crate) const TESTS: &[Test] = &[
     test!(it_starts_at_once).host(EMULATED).serial(MEASURES),
 ];
 
+/// A host that is busy through all of these rounds has no quiet moment.
+const MOST_ROUNDS: u32 = 15;
+
+/// Measures until two rounds were cheap enough. What else the machine does only adds, and
+/// what costs more costs more in every round.
+fn assert_is_cheap(mut round: impl FnMut() -> bool) {
+    let mut cheap = 0;
+    for _ in 0..MOST_ROUNDS {
+        cheap += u32::from(round());
+        if cheap == 2 {
+            return;
+        }
+    }
+    panic!("{cheap} of {MOST_ROUNDS} rounds were cheap enough");
+}
+
 /// The hot hooks, net of what an empty program costs in the same run.
 fn hooks_cost_next_to_nothing() {
     let has_stress = Command::new("stress-ng").arg("--version").output().is_ok();
@@ -39,10 +55,24 @@ fn hooks_cost_next_to_nothing() {
     let _floor = bpf::floor();
     let mut tracer = Tracer::start(&["--interval", "1s"]);
     tracer.snapshot();
-    let (mut floors, mut switches, mut wakings) = (Vec::new(), Vec::new(), Vec::new());
-    // Rounds, and the second least of each: what else the machine does only adds, and a
-    // hook that costs more costs more in every round.
-    for _ in 0..5 {
+    assert_is_cheap(|| {
+        let net = Net::of_a_second();
+        println!("{net:.1?}");
+        net.is_little()
+    });
+}
+
+/// What hooks cost a call, in ns: the floor is an empty program's, the others are net of it.
+#[derive(Debug)]
+struct Net {
+    floor: f64,
+    switch: f64,
+    waking: f64,
+}
+
+impl Net {
+    /// While tasks switch as often as they can.
+    fn of_a_second() -> Self {
         let look = || ["floor", "sched_switch", "sched_waking"].map(bpf::cost_of);
         let before = look();
         let stress = Command::new("stress-ng")
@@ -52,29 +82,18 @@ fn hooks_cost_next_to_nothing() {
         let after = look();
         let [floor, switch, waking] =
             [0, 1, 2].map(|i: usize| after[i].ns_a_call_since(&before[i]));
-        println!("ns a call: empty {floor:.1}, sched_switch {switch:.1}, sched_waking {waking:.1}");
-        floors.push(floor);
-        switches.push(switch - floor);
-        wakings.push(waking - floor);
+        Self {
+            floor,
+            switch: switch - floor,
+            waking: waking - floor,
+        }
     }
-    floors.sort_by(f64::total_cmp);
-    for (name, net, most) in [
-        ("sched_switch", &mut switches, 10.0),
-        // From 6.12 on it also reads the line of the task that `enqueue_task` reads
-        // next, to tell sleep from waiting: a miss that is ours instead of the kernel's.
-        // What a miss takes is the machine's matter: so it is held against the floor.
-        (
-            "sched_waking",
-            &mut wakings,
-            f64::max(45.0, 2.0 * floors[2]),
-        ),
-    ] {
-        net.sort_by(f64::total_cmp);
-        println!(
-            "{name}: net of the empty program {:.1} ns, at most {most:.1}",
-            net[1]
-        );
-        assert!(net[1] <= most, "{name}: {net:?}");
+
+    /// From 6.12 on the hook of wakings also reads the line of the task that `enqueue_task`
+    /// reads next, to tell sleep from waiting: a miss that is ours instead of the kernel's.
+    /// What a miss takes is the machine's matter: so it is held against the floor.
+    fn is_little(&self) -> bool {
+        self.switch <= 10.0 && self.waking <= f64::max(45.0, 2.0 * self.floor)
     }
 }
 
@@ -82,9 +101,7 @@ fn hooks_cost_next_to_nothing() {
 /// less one with none.
 fn an_episode_over_the_threshold_costs_little() {
     let _statistics = bpf::statistics();
-    let mut extra = Vec::new();
-    // Rounds, and the median: the machine is not ours alone.
-    for _ in 0..3 {
+    assert_is_cheap(|| {
         let [none, all] = ["1h", "1ns"].map(|threshold| {
             let mut tracer = Tracer::start(&["--min-block", threshold, "--interval", "250ms"]);
             tracer.may_lose = true;
@@ -104,16 +121,14 @@ fn an_episode_over_the_threshold_costs_little() {
             )
         });
         let (ns_a_call, calls_an_episode) = all;
+        let extra = (ns_a_call - none.0) * calls_an_episode;
         println!(
             "ns a waking: {:.0} with none over the threshold, {ns_a_call:.0} with all; \
-             {calls_an_episode:.2} wakings an episode",
+             {calls_an_episode:.2} wakings an episode: {extra:.0} more for each, at most 3000",
             none.0
         );
-        extra.push((ns_a_call - none.0) * calls_an_episode);
-    }
-    extra.sort_by(f64::total_cmp);
-    println!("ns an episode over the threshold costs more: {extra:.0?}, at most 3000");
-    assert!(extra[1] <= 3000.0, "{extra:?}");
+        extra <= 3000.0
+    });
 }
 
 /// The hooks that say what a task waits for, net of an empty program on the spot.
@@ -134,19 +149,23 @@ fn the_hooks_of_causes_cost_little() {
         ),
     ] {
         let _floor = bpf::empty_program(hook);
-        let mut workload = Workload::ready(workload);
-        let look = || ["floor", hook].map(bpf::cost_of);
-        let before = look();
-        workload.go();
-        workload.line();
-        workload.end();
-        let after = look();
-        let calls = after[1].calls - before[1].calls;
-        let [floor, cost] = [0, 1].map(|i: usize| after[i].ns_a_call_since(&before[i]));
-        println!("{hook}: {calls} calls, {cost:.0} ns, empty {floor:.0} ns, at most {most} more");
-        assert!(calls > 20, "the workload comes by");
-        // What comes by rarely finds its memory cold.
-        assert!(cost - floor <= most * coldness, "{hook}: {cost} ns");
+        assert_is_cheap(|| {
+            let mut workload = Workload::ready(workload);
+            let look = || ["floor", hook].map(bpf::cost_of);
+            let before = look();
+            workload.go();
+            workload.line();
+            workload.end();
+            let after = look();
+            let calls = after[1].calls - before[1].calls;
+            let [floor, cost] = [0, 1].map(|i: usize| after[i].ns_a_call_since(&before[i]));
+            println!(
+                "{hook}: {calls} calls, {cost:.0} ns, empty {floor:.0} ns, at most {most} more"
+            );
+            assert!(calls > 20, "the workload comes by");
+            // What comes by rarely finds its memory cold.
+            cost - floor <= most * coldness
+        });
     }
 }
 
@@ -202,9 +221,8 @@ fn the_process_costs_next_to_nothing() {
 /// From exec to hooks attached, and to the first figures.
 fn it_starts_at_once() {
     let coldness = coldness();
-    let mut attached = Vec::new();
-    let mut shown = Vec::new();
-    for _ in 0..5 {
+    let most = (300.0 * coldness) as u64;
+    assert_is_cheap(|| {
         let own_ns = || schedstat::of_thread().1;
         let (began, waited_ns) = (monotonic_ns(), own_ns());
         let mut tracer = Tracer::start(&["--interval", "1s"]);
@@ -213,14 +231,10 @@ fn it_starts_at_once() {
             let waits_ns = schedstat::of_task(tracer.pid()).1 + own_ns() - waited_ns;
             (monotonic_ns() - began).saturating_sub(waits_ns) / 1_000_000
         };
-        attached.push(ms(&tracer));
+        let attached = ms(&tracer);
         tracer.snapshot();
-        shown.push(ms(&tracer));
-    }
-    attached.sort_unstable();
-    shown.sort_unstable();
-    println!("ms from exec to hooks attached {attached:?}, to the first figures {shown:?}");
-    let most = (300.0 * coldness) as u64;
-    assert!(attached[2] <= most, "{attached:?}");
-    assert!(shown[2] <= 1000 + most, "{shown:?}");
+        let shown = ms(&tracer);
+        println!("ms from exec: to hooks attached {attached}, to the first figures {shown}");
+        attached <= most && shown <= 1000 + most
+    });
 }
