@@ -22,6 +22,7 @@ mod hostile_stacks;
 mod leaks;
 mod listeners;
 mod memory_v1;
+mod namespaces;
 mod nodes;
 mod oom;
 mod recorded;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         syn::TESTS,
         cookies::TESTS,
         tcp::TESTS,
+        namespaces::TESTS,
         events::TESTS,
         guest::TESTS,
         check::TESTS,

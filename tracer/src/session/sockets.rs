@@ -70,6 +70,8 @@ pub(super) struct Sockets {
     sought: HashSet<u32>,
     /// When they may be looked for again.
     seek_at: MonotonicNs,
+    /// Whether one was no longer where it was seen: it has gone, or only a process of it.
+    has_gone: bool,
     /// The most that could not be opened at one look.
     unopened: u64,
     /// Whether the identities of sockets' cgroups are of the hierarchy that has names.
@@ -106,6 +108,7 @@ impl Sockets {
             readings: 0,
             sought: HashSet::new(),
             seek_at: MonotonicNs::default(),
+            has_gone: false,
             unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
             openings: Openings::default(),
@@ -338,6 +341,9 @@ impl Sockets {
             for (inode, _) in with_sockets {
                 self.sought.remove(inode);
             }
+            if self.has_gone {
+                ask = Some(Ask::All);
+            }
         }
         for &(inode, _) in moves {
             if self.namespaces.get(inode).is_none() && self.sought.insert(inode) {
@@ -347,6 +353,7 @@ impl Sockets {
         if let Some(ask) = ask {
             let effort = Effort::begin();
             self.readings = 0;
+            self.has_gone = false;
             let changes = self.namespaces.refresh(ask);
             for gone in changes.context("cannot look for network namespaces")?.gone {
                 self.latest.remove(&gone.inode);
@@ -397,10 +404,13 @@ impl Sockets {
                 Some(known) => (known.counters, known.counted),
                 None => match netstat::read(namespace) {
                     Ok(counters) => (counters, clock::monotonic()),
-                    // It goes away while it is read: what it had stays as it was.
-                    Err(_) => known
-                        .map(|known| (known.counters, known.counted))
-                        .unwrap_or_default(),
+                    // What it had stays as it was until the next look.
+                    Err(_) => {
+                        self.has_gone = true;
+                        known
+                            .map(|known| (known.counters, known.counted))
+                            .unwrap_or_default()
+                    }
                 },
             };
             let settings = known.filter(|_| !settings_are_old);

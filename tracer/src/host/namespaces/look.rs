@@ -6,19 +6,19 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
-    io, mem,
+    io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use super::{Namespace, NamespaceError, OWN, inode, linked, of_process};
+use super::{Namespace, NamespaceError, OWN, has_vanished, inode, linked, of_process};
 use crate::text::Text;
 
 const PROCESSES: &str = "/proc";
 /// Where ip-netns(8) puts names; mostly the second is a link to the first.
 const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
-/// No more than this are held open: each takes a descriptor, of which a process
-/// may have 1024 by default. Any user can make namespaces.
+/// No more than this are known: any user can make namespaces, and each costs time at every
+/// look.
 const MOST_NAMESPACES: usize = 512;
 /// In so many looks each process is asked once.
 const TURNS: u32 = 4;
@@ -41,8 +41,8 @@ pub struct Namespaces {
 pub struct Changes {
     /// Numbers of those that are new.
     pub new: Vec<u32>,
-    /// Those that have neither a process nor a name any more. The kernel takes
-    /// them down when these are dropped.
+    /// Those that have neither a process nor a name any more, or whose number is
+    /// another's now.
     pub gone: Vec<Namespace>,
 }
 
@@ -64,15 +64,11 @@ impl Namespaces {
     /// just vanished.
     pub fn find() -> Result<Self, NamespaceError> {
         let own = |source| NamespaceError::Own { source };
-        let file = File::open(OWN).map_err(own)?;
-        let metadata = file.metadata().map_err(own)?;
+        let metadata = fs::metadata(OWN).map_err(own)?;
         let mut namespaces = Self {
             found: vec![Namespace {
-                inode: inode(&metadata).map_err(own)?,
-                name: None,
-                pid: None,
                 is_own: true,
-                file,
+                ..Namespace::new(inode(&metadata).map_err(own)?, None, PathBuf::from(OWN))
             }],
             device: metadata.dev(),
             processes: Vec::new(),
@@ -106,7 +102,7 @@ impl Namespaces {
     }
 
     /// Namespaces that the last look saw and could not open: no right, no
-    /// descriptor left, or more of them than are held.
+    /// descriptor left, or more of them than are known.
     pub fn unopened(&self) -> u64 {
         self.unopened
     }
@@ -121,6 +117,8 @@ impl Namespaces {
         let processes = processes()?;
         let mut names = self.names()?;
         let mut look = Look::default();
+        let is_another = |known: &mut Namespace| *known.is_replaced.get_mut();
+        let mut gone: Vec<_> = self.found.extract_if(.., is_another).collect();
         for known in &mut self.found {
             known.pid = known
                 .pid
@@ -154,10 +152,8 @@ impl Namespaces {
         let is_there = |pid: &u32| processes.binary_search(pid).is_ok();
         self.unreadable.retain(is_there);
         self.processes = processes;
-        let (found, gone) = mem::take(&mut self.found)
-            .into_iter()
-            .partition(|known| known.is_own || look.seen.contains(&known.inode));
-        self.found = found;
+        let is_gone = |known: &mut Namespace| !known.is_own && !look.seen.contains(&known.inode);
+        gone.extend(self.found.extract_if(.., is_gone));
         Ok(Changes {
             new: look.new,
             gone,
@@ -188,6 +184,7 @@ impl Namespaces {
     fn see(&mut self, look: &mut Look, inode: u32, pid: Option<u32>, path: &Path) {
         if let Some(known) = self.found.iter_mut().find(|known| known.inode == inode) {
             known.pid = pid;
+            known.path = path.to_path_buf();
             look.seen.insert(inode);
             return;
         }
@@ -197,16 +194,11 @@ impl Namespaces {
         }
         match self.open(path) {
             // Between the link and the open a process can have gone elsewhere.
-            Ok((opened, file)) if opened == inode => {
+            Ok(opened) if opened == inode => {
                 look.seen.insert(inode);
                 look.new.push(inode);
-                self.found.push(Namespace {
-                    inode,
-                    name: None,
-                    pid,
-                    is_own: false,
-                    file,
-                });
+                let path = path.to_path_buf();
+                self.found.push(Namespace::new(inode, pid, path));
             }
             Ok(_) => {}
             Err(error) if has_vanished(&error) => {}
@@ -217,13 +209,13 @@ impl Namespaces {
         }
     }
 
-    fn open(&self, path: &Path) -> io::Result<(u32, File)> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
+    /// Opens one, and its number: whoever may do this may enter it too, with CAP_SYS_ADMIN.
+    fn open(&self, path: &Path) -> io::Result<u32> {
+        let metadata = File::open(path)?.metadata()?;
         if metadata.dev() != self.device {
             return Err(io::Error::other("not a namespace"));
         }
-        Ok((inode(&metadata)?, file))
+        inode(&metadata)
     }
 
     /// Names and their files by number. Only what is on the file system of
@@ -283,18 +275,13 @@ fn is_none(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | PermissionDenied)
 }
 
-/// Whether a process or a name was gone before it could be opened.
-fn has_vanished(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
-}
-
 #[cfg(test)]
 mod tests {
     use std::thread;
 
     use super::{Ask, Namespaces, TURNS};
     use crate::host::{
-        namespaces::{of_process, within},
+        namespaces::{NamespaceError, of_process, within},
         stranger::Stranger,
     };
 
@@ -316,6 +303,35 @@ mod tests {
         );
         assert_eq!(namespaces.all()[0].inode, inode);
         assert_eq!(namespaces.all().iter().filter(|n| n.is_own).count(), 1);
+    }
+
+    #[test]
+    fn another_namespace_with_the_same_number_is_a_new_one() {
+        const NAME: &str = "another_namespace_with_the_same_number_is_a_new_one";
+        let stranger = match Stranger::start() {
+            Ok(stranger) => stranger,
+            Err(error) => return println!("SKIPPED {NAME}: {error}"),
+        };
+        let inode = of_process(stranger.pid()).unwrap();
+        let mut namespaces = Namespaces::find().unwrap();
+        let enter = |namespaces: &Namespaces| within(namespaces.get(inode).unwrap(), || ());
+        match enter(&namespaces) {
+            Err(NamespaceError::Enter { source, .. }) => {
+                return println!("SKIPPED {NAME}: {source}");
+            }
+            entered => entered.unwrap(),
+        }
+        // As if it had been another one before; the kernel never gives this number.
+        namespaces.get_mut(inode).unwrap().cookie = u64::MAX.into();
+        let gone = enter(&namespaces).unwrap_err();
+        assert!(matches!(gone, NamespaceError::Gone { .. }), "{gone}");
+        let changes = namespaces.refresh(Ask::ByTurns).unwrap();
+        assert!(changes.gone.iter().any(|gone| gone.inode == inode));
+        assert!(changes.new.contains(&inode));
+        enter(&namespaces).unwrap();
+        stranger.end();
+        let gone = enter(&namespaces).unwrap_err();
+        assert!(matches!(gone, NamespaceError::Gone { .. }), "{gone}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Network namespaces: which ones the host has, and how to read inside one.
 //!
 //! A namespace is found through a process that is in it (/proc/PID/ns/net), or by
-//! the name that ip-netns(8) gave it. Each is opened once and held open, so that
-//! neither the end of its processes nor a number that comes again can put another
-//! one in its place.
+//! the name that ip-netns(8) gave it. None is held open, since a namespace that is
+//! held keeps its devices and addresses: it is opened each time it is entered, and
+//! known again by a number that the kernel gives to no other one.
 //!
 //! One that is held by nothing but a thread other than the first of its process,
 //! a socket, or a mount elsewhere than in /run/netns, is not found.
@@ -12,13 +12,17 @@ mod look;
 
 use std::{
     fs::{self, File},
-    io,
+    io, mem,
     os::{
-        fd::AsRawFd as _,
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     },
     panic,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -26,6 +30,9 @@ use thiserror::Error;
 
 pub use self::look::{Ask, Changes, Namespaces};
 use crate::text::Text;
+
+/// include/uapi/asm-generic/socket.h.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// tracer's own.
 const OWN: &str = "/proc/self/ns/net";
@@ -58,6 +65,12 @@ pub enum NamespaceError {
         /// Why.
         source: io::Error,
     },
+    /// It is no longer where it was seen last.
+    #[error("network namespace {inode} has gone, or what tracer entered it through")]
+    Gone {
+        /// Which namespace.
+        inode: u32,
+    },
     /// It cannot be entered.
     #[error(
         "cannot enter network namespace {inode}: {source}; \
@@ -71,7 +84,7 @@ pub enum NamespaceError {
     },
 }
 
-/// A network namespace (`struct net`, include/net/net_namespace.h), held open.
+/// A network namespace (`struct net`, include/net/net_namespace.h).
 #[derive(Debug)]
 pub struct Namespace {
     /// Its inode number, `N` of `net:[N]` (`net->ns.inum`). It comes again once
@@ -84,7 +97,79 @@ pub struct Namespace {
     pub pid: Option<u32>,
     /// Whether tracer itself is in it.
     pub is_own: bool,
-    file: File,
+    /// What it was seen through last: a link of /proc, or a file of ip-netns(8).
+    path: PathBuf,
+    /// `net->net_cookie`, once it was entered.
+    cookie: OnceLock<u64>,
+    /// Whether another one was found under its number.
+    is_replaced: AtomicBool,
+}
+
+impl Namespace {
+    fn new(inode: u32, pid: Option<u32>, path: PathBuf) -> Self {
+        Self {
+            inode,
+            name: None,
+            pid,
+            is_own: false,
+            path,
+            cookie: OnceLock::new(),
+            is_replaced: AtomicBool::new(false),
+        }
+    }
+
+    /// Moves the calling thread there.
+    fn enter(&self) -> Result<(), NamespaceError> {
+        let inode = self.inode;
+        let refused = |source| NamespaceError::Enter { inode, source };
+        let gone = || NamespaceError::Gone { inode };
+        let file = match File::open(&self.path) {
+            Err(error) if has_vanished(&error) => return Err(gone()),
+            file => file.map_err(refused)?,
+        };
+        if self::inode(&file.metadata().map_err(refused)?).ok() != Some(inode) {
+            return Err(gone());
+        }
+        // SAFETY: no memory is touched; the descriptor is open as long as the file.
+        if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+            return Err(refused(io::Error::last_os_error()));
+        }
+        drop(file);
+        let cookie = cookie_here().map_err(refused)?;
+        if *self.cookie.get_or_init(|| cookie) != cookie {
+            self.is_replaced.store(true, Ordering::Relaxed);
+            return Err(gone());
+        }
+        Ok(())
+    }
+}
+
+/// The number of the calling thread's namespace, which the kernel gives to no other one
+/// (SO_NETNS_COOKIE, net/core/sock.c, from 5.14).
+fn cookie_here() -> io::Result<u64> {
+    // SAFETY: takes no memory.
+    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it has just been opened, and belongs to nothing else.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let mut cookie = 0_u64;
+    let mut length = mem::size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the buffer as long as it says.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    match status {
+        0 => Ok(cookie),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Inode number of tracer's own.
@@ -104,7 +189,8 @@ pub fn own_inode() -> Result<u32, NamespaceError> {
 /// `/proc/thread-self/net`, since `/proc/self` is the first thread's.
 ///
 /// # Errors
-/// No thread can be started, or setns(2) is refused.
+/// No thread can be started, the namespace is no longer where it was seen, or setns(2) is
+/// refused.
 pub fn within<T: Send>(
     namespace: &Namespace,
     f: impl FnOnce() -> T + Send,
@@ -113,15 +199,7 @@ pub fn within<T: Send>(
         return Ok(f());
     }
     let inode = namespace.inode;
-    let inside = || {
-        // SAFETY: no memory is touched; the descriptor is open as long as the file.
-        let status = unsafe { libc::setns(namespace.file.as_raw_fd(), libc::CLONE_NEWNET) };
-        if status != 0 {
-            let source = io::Error::last_os_error();
-            return Err(NamespaceError::Enter { inode, source });
-        }
-        Ok(f())
-    };
+    let inside = || namespace.enter().map(|()| f());
     thread::scope(|scope| {
         thread::Builder::new()
             .name("netns".into())
@@ -145,6 +223,11 @@ fn linked(path: &Path) -> io::Result<Option<u32>> {
 fn number(link: &[u8]) -> Option<u32> {
     let digits = link.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
     str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Whether a process or a name was gone before it could be opened.
+fn has_vanished(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 fn inode(metadata: &fs::Metadata) -> io::Result<u32> {
