@@ -18,9 +18,10 @@ use tests::{
     assert_near,
     lanes::{OOM_TABLE, Test},
     memory::MemoryCgroup,
+    provoke::Workload,
     skip, test,
     time::{NS, eventually, host_or_guest, monotonic_ns, wall_ns},
-    tracer::{Tracer, command, output},
+    tracer::{Tracer, command, number, output},
 };
 
 use crate::oom::MUCH_MEMORY;
@@ -35,6 +36,10 @@ pub(crate) const TESTS: &[Test] = &[
     test!(check_without_proc_is_no_ok).host("no kernel has a part in it"),
     test!(a_flood_of_sigkills_hides_no_memory_kill)
         .serial("SIGKILLs of other tests are counted too")
+        .needs(&[OOM_TABLE, MUCH_MEMORY]),
+    test!(memory_kills_without_end_take_little)
+        .host("the cost on an emulated CPU says nothing of that on a real one")
+        .serial("it measures what tracer costs, and counts kills")
         .needs(&[OOM_TABLE, MUCH_MEMORY]),
 ];
 
@@ -318,4 +323,61 @@ fn a_flood_of_sigkills_hides_no_memory_kill() {
     assert!(of("sigkill") >= 64);
     let all = of("sigkill") as u64 + lost.iter().sum::<u64>();
     assert_near("SIGKILLs", all as f64, CHILDREN as f64, 0.0);
+}
+
+/// Beside thousands of processes, all of which tracer looks at when one is killed.
+fn memory_kills_without_end_take_little() {
+    const PROCESSES: &str = "5000";
+    const KILLS: u64 = 120;
+    /// A 32nd for those looks; the rest is for what is told of each kill, and for all other
+    /// work beside so many processes. It was 0.3 to 0.5 without a limit.
+    const MOST_OF_A_CPU: f64 = 0.2;
+    let cgroup = match MemoryCgroup::new("tracer-kills", 16) {
+        Ok(cgroup) => cgroup,
+        Err(e) => skip!("memory_kills_without_end_take_little", "no cgroup: {e}"),
+    };
+    let crowd = Workload::ready(&["crowd", PROCESSES]);
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.may_lose = true;
+    tracer.snapshots(2);
+    let kill = |_| {
+        let mut eater = cgroup.workload(&["eat", "64"]);
+        eater.go();
+        assert_eq!(eater.line(), "", "it is killed");
+        eater.pid()
+    };
+    let is_kill = |event: &Value| event["event"] == "oom_kill";
+    let mut shares = Vec::new();
+    let (victims, mut told, last) = thread::scope(|scope| {
+        let killer = scope.spawn(|| (0..KILLS).map(kill).collect::<Vec<u32>>());
+        let mut told = Vec::new();
+        while !killer.is_finished() {
+            let (kills, snapshot) = tracer.told_until(wall_ns(), is_kill);
+            told.extend(kills);
+            shares.push(number(&snapshot.0["self"]["cpu_ratio"]));
+        }
+        let (kills, last) = tracer.told_until(wall_ns() + 3 * NS as u64, is_kill);
+        told.extend(kills);
+        (killer.join().expect("kills"), told, last)
+    });
+    // The kernel logs the cgroup of ten kills in five seconds, so they are asked by pid.
+    told.retain(|kill| victims.iter().any(|pid| kill["pid"] == *pid));
+    drop(crowd);
+    println!(
+        "{} kills a snapshot, CPU {shares:.3?}",
+        KILLS as f64 / shares.len() as f64
+    );
+    let unread = last.lost("kill_memory_unread");
+    let lost = ["kill_ring_full", "kills_untold"].map(|reason| last.lost(reason));
+    println!(
+        "{} told, lost {lost:?}; at {unread} there was no look",
+        told.len()
+    );
+    let told = told.len() as u64 + lost.iter().sum::<u64>();
+    assert_near("kills", told as f64, cgroup.oom_kills() as f64, 0.0);
+    // What is allowed at once is used up in the first half.
+    let later = &shares[shares.len() / 2..];
+    let mean = later.iter().sum::<f64>() / later.len() as f64;
+    println!("{mean:.3} of a CPU, at most {MOST_OF_A_CPU}");
+    assert!(mean <= MOST_OF_A_CPU);
 }

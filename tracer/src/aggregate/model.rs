@@ -450,6 +450,11 @@ impl LoadAggregate {
                 "more kills at once than are kept until they are told: one is counted only",
             ),
             lost(
+                "kill_memory_unread",
+                self.oom.unlooked(),
+                "so many kills that to look at the memory of all processes each time would take more than a 32nd of a CPU: at one, what other processes had is some seconds old",
+            ),
+            lost(
                 "kernel_log_overwritten",
                 self.oom.log_lost(),
                 "the kernel's log was overwritten before it was read: of a kill less is known",

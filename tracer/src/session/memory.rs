@@ -5,7 +5,11 @@ use std::collections::HashSet;
 
 use anyhow::Context as _;
 
-use super::{effort::Effort, naming::Naming, parts::Parts};
+use super::{
+    effort::{Allowance, Effort},
+    naming::Naming,
+    parts::Parts,
+};
 use crate::{
     aggregate::oom::{LimitedCgroup, OomReading},
     clock::{self, MonotonicNs},
@@ -34,6 +38,10 @@ pub(super) struct Memory {
     page_bytes: u64,
     named: HashSet<u64>,
     look_at: MonotonicNs,
+    /// For looks at every kill: a user can have his processes killed without end.
+    allowance: Allowance,
+    /// Kills at which there was no look.
+    unlooked: u64,
     log_lost: u64,
 }
 
@@ -51,6 +59,8 @@ impl Memory {
             page_bytes: own::page_bytes(),
             named: HashSet::new(),
             look_at: MonotonicNs(0),
+            allowance: Allowance::new(),
+            unlooked: 0,
             log_lost: 0,
         };
         (memory, why)
@@ -70,11 +80,16 @@ impl Memory {
         let kills = oom::kills(&reader.kills());
         let mut undecodable = kills.undecodable;
         let is_mark = |kill: &KillReading| kill.kind == KillKind::Marked;
-        let is_marked = kills.readings.iter().any(is_mark);
+        let marked = kills.readings.iter().filter(|kill| is_mark(kill)).count() as u64;
         let now = clock::monotonic();
         let host = memory::host().ok();
         let (mut processes, mut cgroups) = (None, None);
-        if is_marked || !logged.is_empty() || now >= self.look_at {
+        let is_asked = marked > 0 || !logged.is_empty();
+        let is_allowed = is_asked && self.allowance.has_some(now);
+        if is_asked && !is_allowed {
+            self.unlooked += marked;
+        }
+        if is_allowed || now >= self.look_at {
             let effort = Effort::begin();
             let memory = parts.optional("reading the memory of processes", reader.memory());
             let decoded = memory.flatten().as_ref().map(oom::memory);
@@ -88,12 +103,15 @@ impl Memory {
                     .filter_map(|cgroup| limit(cgroup, swap_bytes))
                     .collect(),
             );
-            let after = if is_marked {
+            let after = if marked > 0 {
                 LOOK_AFTER_KILL
             } else {
                 LOOK_AFTER
             };
             self.look_at = now + effort.pause(after);
+            if is_allowed {
+                self.allowance.spend(&effort);
+            }
         }
         let frames = kills.readings.iter().flat_map(|kill| &kill.frames);
         let functions = naming.functions(frames.copied());
@@ -111,6 +129,7 @@ impl Memory {
             functions,
             logged,
             log_lost: self.log_lost,
+            unlooked: self.unlooked,
             host: host.map(host_memory),
             cgroups,
             cgroups_unread: (self.cgroups.left_out() + self.cgroups.unreadable()) as u64,

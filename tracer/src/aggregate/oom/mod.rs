@@ -69,6 +69,8 @@ pub struct OomReading {
     /// Records of the kernel's log that were overwritten before they were read, since
     /// the start.
     pub log_lost: u64,
+    /// Kills at which the memory of processes was not looked at, since the start.
+    pub unlooked: u64,
     /// Every process with its memory, when it was asked for.
     pub processes: Option<Vec<MemoryReading>>,
     /// The host's memory.
@@ -94,6 +96,7 @@ pub struct OomAggregate {
     limited: Vec<CgroupMemory>,
     names: HashMap<u64, Text>,
     log_lost: u64,
+    unlooked: u64,
     cgroups_unread: u64,
     /// CLOCK_MONOTONIC less the clock of the kernel's log, in ns.
     log_offset_ns: i64,
@@ -129,6 +132,7 @@ impl OomAggregate {
             self.limited = self.limited(users);
         }
         self.log_lost = reading.log_lost;
+        self.unlooked = reading.unlooked;
         self.cgroups_unread = self.cgroups_unread.max(reading.cgroups_unread);
         let view = View {
             page_bytes: self.page_bytes,
@@ -209,6 +213,11 @@ impl OomAggregate {
     /// Records of the kernel's log that nobody read.
     pub fn log_lost(&self) -> u64 {
         self.log_lost
+    }
+
+    /// Kills at which the memory of other processes was not looked at.
+    pub fn unlooked(&self) -> u64 {
+        self.unlooked
     }
 
     /// The most cgroups that there was no room to read.
