@@ -37,9 +37,9 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_flood_of_sigkills_hides_no_memory_kill)
         .serial("SIGKILLs of other tests are counted too")
         .needs(&[OOM_TABLE, MUCH_MEMORY]),
-    test!(memory_kills_without_end_take_little)
-        .host("the cost on an emulated CPU says nothing of that on a real one")
-        .serial("it measures what tracer costs, and counts kills")
+    test!(memory_kills_without_end_are_all_told)
+        .host("no kernel has a part in it")
+        .serial("it fills the kernel's log")
         .needs(&[OOM_TABLE, MUCH_MEMORY]),
 ];
 
@@ -325,16 +325,13 @@ fn a_flood_of_sigkills_hides_no_memory_kill() {
     assert_near("SIGKILLs", all as f64, CHILDREN as f64, 0.0);
 }
 
-/// Beside thousands of processes, all of which tracer looks at when one is killed.
-fn memory_kills_without_end_take_little() {
+/// Beside thousands of processes, whose memory tracer looks at for some of the kills only.
+fn memory_kills_without_end_are_all_told() {
     const PROCESSES: &str = "5000";
     const KILLS: u64 = 120;
-    /// A 32nd for those looks; the rest is for what is told of each kill, and for all other
-    /// work beside so many processes. It was 0.3 to 0.5 without a limit.
-    const MOST_OF_A_CPU: f64 = 0.2;
     let cgroup = match MemoryCgroup::new("tracer-kills", 16) {
         Ok(cgroup) => cgroup,
-        Err(e) => skip!("memory_kills_without_end_take_little", "no cgroup: {e}"),
+        Err(e) => skip!("memory_kills_without_end_are_all_told", "no cgroup: {e}"),
     };
     let crowd = Workload::ready(&["crowd", PROCESSES]);
     let mut tracer = Tracer::start(&["--interval", "500ms"]);
@@ -375,9 +372,4 @@ fn memory_kills_without_end_take_little() {
     );
     let told = told.len() as u64 + lost.iter().sum::<u64>();
     assert_near("kills", told as f64, cgroup.oom_kills() as f64, 0.0);
-    // What is allowed at once is used up in the first half.
-    let later = &shares[shares.len() / 2..];
-    let mean = later.iter().sum::<f64>() / later.len() as f64;
-    println!("{mean:.3} of a CPU, at most {MOST_OF_A_CPU}");
-    assert!(mean <= MOST_OF_A_CPU);
 }
