@@ -147,8 +147,10 @@ impl Namespace {
 /// The number of the calling thread's namespace, which the kernel gives to no other one
 /// (SO_NETNS_COOKIE, net/core/sock.c, from 5.14).
 fn cookie_here() -> io::Result<u64> {
+    // Any would do; this kind tracer needs anyway.
+    let (family, kind) = (libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC);
     // SAFETY: takes no memory.
-    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    let socket = unsafe { libc::socket(family, kind, libc::NETLINK_SOCK_DIAG) };
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }
