@@ -25,6 +25,7 @@ mod memory_v1;
 mod nodes;
 mod oom;
 mod recorded;
+mod rights;
 mod sockets;
 mod storms;
 mod syn;
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         causes::TESTS,
         faults::TESTS,
         leaks::TESTS,
+        rights::TESTS,
         hostile_stacks::TESTS,
         oom::TESTS,
         adverse::TESTS,
