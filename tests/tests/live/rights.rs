@@ -153,6 +153,7 @@ fn what_looks_once_keeps_fewer() {
     let nice = own().nice;
     for (args, kept) in [
         (&["check", "--sample", "1s"][..], CHECK),
+        (&["check", "--only", "network", "--sample", "1s"], CHECK),
         (
             &["check", "--only", "cpu,disks", "--sample", "1s"],
             CHECK_FILES,

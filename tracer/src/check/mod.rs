@@ -51,10 +51,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             .filter(|row| args.only.contains(row))
             .collect()
     };
-    let mut kept_rights = match Context::wants_events(&rows) && !args.print_config {
-        true => rights::CHECK.give_up(),
-        false => rights::CHECK_FILES.give_up(),
-    };
+    let mut kept_rights = give_up_rights(if args.print_config { &[] } else { &rows });
     let limits = Limits::read(args.config.as_deref())?;
     if args.print_config {
         write(limits.print().as_bytes())?;
@@ -89,6 +86,20 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let has_failed = fails_from.is_some_and(|from| is_blind || worst >= Some(from));
     // A thread that still waits for a mount or a device is not waited for.
     std::process::exit(i32::from(has_failed));
+}
+
+/// Keeps what these rows need; what could not be given up.
+fn give_up_rights(rows: &[Row]) -> Vec<String> {
+    let wants_events = Context::wants_events(rows);
+    // It reads in other network namespaces.
+    let mut kept = match wants_events || rows.contains(&Row::Network) {
+        true => rights::CHECK.give_up(),
+        false => rights::CHECK_FILES.give_up(),
+    };
+    if !wants_events {
+        kept.extend(rights::attached());
+    }
+    kept
 }
 
 /// Says on standard error which rights could not be given up.

@@ -75,8 +75,14 @@ const CONTROL: &[libc::c_long] = &[
     libc::SYS_modify_ldt,
 ];
 
-/// `ioctl` that types into a terminal.
-const INTO_TERMINALS: [libc::c_ulong; 2] = [libc::TIOCSTI, 0x541c];
+/// Requests of ioctl(2) that type into a terminal (TIOCSTI, TIOCLINUX), and that have
+/// signals sent to others (FIOSETOWN, SIOCSPGRP).
+const REQUESTS: [u32; 4] = [0x5412, 0x541c, 0x8901, 0x8902];
+/// Commands of fcntl(2) that do the latter: F_SETOWN, F_SETSIG, F_SETOWN_EX.
+const OWNERS: [u32; 3] = [8, 10, 15];
+
+/// libc has it for x86-64 alone; the number is the same everywhere.
+const FCHMODAT2: libc::c_long = 452;
 
 /// What changes a file by its path, but for open(2).
 const CHANGES: &[libc::c_long] = &[
@@ -89,7 +95,7 @@ const CHANGES: &[libc::c_long] = &[
     libc::SYS_truncate,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    FCHMODAT2,
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_setxattr,
@@ -100,6 +106,10 @@ const CHANGES: &[libc::c_long] = &[
     libc::SYS_fremovexattr,
     libc::SYS_utimensat,
     libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    #[cfg(target_arch = "aarch64")]
+    38, // renameat
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_renameat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_creat,
@@ -143,6 +153,23 @@ const SIGNALS: &[libc::c_long] = &[
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_pidfd_send_signal,
+];
+
+/// What a user may do to its own processes and their memory: root's are many.
+const NEIGHBOURS: &[libc::c_long] = &[
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_semget,
+    libc::SYS_semctl,
+    libc::SYS_msgget,
+    libc::SYS_msgctl,
 ];
 
 /// To speak with others. A pair of sockets, netlink and what is open are not.
@@ -258,6 +285,8 @@ pub(super) fn launcher() -> Filter {
 /// that nothing can be written, that stand in the way there.
 pub(super) fn opener() -> Filter {
     let filter = opens_to_read(Filter::of_all_threads())
+        .unless(libc::SYS_prlimit64, 0, &[0], REFUSE)
+        .calls(NEIGHBOURS, REFUSE)
         .calls(CHANGES, REFUSE)
         .calls(PROGRAMS, REFUSE)
         .calls(USERS, REFUSE)
@@ -284,9 +313,11 @@ pub(super) fn attached() -> Filter {
 /// What nothing of tracer needs.
 fn control() -> Filter {
     let filter = Filter::of_all_threads().above(NEWEST, UNKNOWN);
-    let terminals = INTO_TERMINALS.into_iter();
-    let filter = terminals.fold(filter, |filter, request| {
-        filter.is(libc::SYS_ioctl, 1, request as u32, REFUSE)
+    let filter = REQUESTS.into_iter().fold(filter, |filter, request| {
+        filter.is(libc::SYS_ioctl, 1, request, REFUSE)
+    });
+    let filter = OWNERS.into_iter().fold(filter, |filter, command| {
+        filter.is(libc::SYS_fcntl, 1, command, REFUSE)
     });
     filter.calls(CONTROL, REFUSE)
 }
@@ -296,6 +327,8 @@ fn reads_only(filter: Filter) -> Filter {
     opens_to_read(filter)
         .calls(&[libc::SYS_openat2], UNKNOWN)
         .unless(libc::SYS_socket, 0, &[libc::AF_NETLINK as u32], REFUSE)
+        .unless(libc::SYS_prlimit64, 0, &[0], REFUSE)
+        .calls(NEIGHBOURS, REFUSE)
         .calls(CHANGES, REFUSE)
         .calls(PROGRAMS, REFUSE)
         .calls(USERS, REFUSE)

@@ -67,7 +67,7 @@ pub const CHECK: Rights = Rights {
     filter: calls::check,
 };
 
-/// `tracer check --only` with rows that need no BPF.
+/// `tracer check --only` with rows that need neither BPF nor other network namespaces.
 pub const CHECK_FILES: Rights = Rights {
     of: "check --only",
     keeps: &[DAC_READ_SEARCH, SYS_PTRACE, SYSLOG],

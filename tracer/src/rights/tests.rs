@@ -149,6 +149,14 @@ fn who_watches_changes_no_file_and_starts_no_process() {
         ),
         ("setns", libc::SYS_setns, [-1, 0, 0, 0, 0, 0]),
         ("setuid", libc::SYS_setuid, [0; 6]),
+        (
+            "prlimit of another",
+            libc::SYS_prlimit64,
+            [1, 0, 0, 0, 0, 0],
+        ),
+        ("setpriority", libc::SYS_setpriority, [9, 0, 0, 0, 0, 0]),
+        ("F_SETSIG", libc::SYS_fcntl, [-1, 10, 0, 0, 0, 0]),
+        ("SIOCSPGRP", libc::SYS_ioctl, [-1, 0x8902, 0, 0, 0, 0]),
     ] {
         assert_eq!(
             behind(&[calls::watch], number, arguments),
@@ -172,6 +180,7 @@ fn who_watches_changes_no_file_and_starts_no_process() {
             Outcome::Done,
         ),
         ("setns", libc::SYS_setns, [-1, net, 0, 0, 0, 0], bad),
+        ("own prlimit", libc::SYS_prlimit64, [0; 6], Outcome::Done),
         ("clone3", libc::SYS_clone3, [0; 6], UNKNOWN),
         ("openat2", libc::SYS_openat2, [0; 6], UNKNOWN),
     ] {
