@@ -198,14 +198,14 @@ fn run(children: &mut Vec<Child>, role: &str, descriptors: Vec<OwnedFd>) -> u32 
 
 /// Kills a child, and reaps it if it has ended: a pid that is not a child's is none of ours.
 fn end(children: &mut Vec<Child>, pid: u32) -> bool {
-    let Some(at) = children.iter().position(|child| child.id() == pid) else {
+    let Some(child) = children.iter_mut().find(|child| child.id() == pid) else {
         return true;
     };
     // One that has ended is as good.
-    let _ = children[at].kill();
-    let has_ended = !matches!(children[at].try_wait(), Ok(None));
+    let _ = child.kill();
+    let has_ended = !matches!(child.try_wait(), Ok(None));
     if has_ended {
-        children.swap_remove(at);
+        children.retain(|child| child.id() != pid);
     }
     has_ended
 }
