@@ -108,8 +108,18 @@ pub(crate) fn bound(kept: &[Capability]) -> io::Result<()> {
 
 /// Whether the calling thread has any.
 pub(super) fn has_any() -> bool {
+    permitted() != 0
+}
+
+/// Whether the calling thread has all of these.
+pub(crate) fn has(wanted: &[Capability]) -> bool {
+    let permitted = permitted();
+    wanted.iter().all(|one| permitted >> one.bit & 1 == 1)
+}
+
+fn permitted() -> u64 {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    mask_of(&status, "CapPrm:") != 0
+    mask_of(&status, "CapPrm:")
 }
 
 /// A line of /proc/PID/status; 0 where it is missing.

@@ -106,6 +106,9 @@ pub const LAUNCHER: Rights = Rights {
     filter: calls::launcher,
 };
 
+/// Without these it can start no reader, or not end one; the others it only hands on.
+pub(crate) const TO_START_READERS: &[Capability] = &[KILL, SETGID, SETUID, SETPCAP];
+
 /// Opens files of suspected processes.
 pub const OPENER: Rights = Rights {
     of: "tracer-opener",

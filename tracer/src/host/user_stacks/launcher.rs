@@ -33,6 +33,9 @@ pub(super) const LAUNCHER: &str = "serve-as-launcher-of-readers";
 /// overloaded host.
 const ANSWER_NS: u64 = 5 * NS_PER_S;
 
+const NO_START: &str = "it ends at its start, as where CAP_SETPCAP, CAP_SETUID, CAP_SETGID or \
+                        CAP_KILL is missing, or system calls cannot be filtered";
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -91,7 +94,10 @@ impl Launcher {
         if let Err(error) = answer(&channel, 0) {
             // It can be killed: tracer has its rights still.
             let _ = child.kill().and_then(|()| child.wait());
-            return Err(error);
+            return Err(match error.kind() {
+                io::ErrorKind::UnexpectedEof => io::Error::other(NO_START),
+                _ => error,
+            });
         }
         Ok(Self {
             child,

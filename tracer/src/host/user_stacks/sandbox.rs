@@ -36,8 +36,11 @@ pub(super) const PROGRAM: &str = "/proc/self/exe";
 /// Gives up what the launcher does not need.
 ///
 /// # Errors
-/// The kernel refuses, or tracer has gone.
+/// The kernel refuses, tracer has gone, or had not the rights itself.
 pub(super) fn of_launcher(parent: i32) -> io::Result<()> {
+    if !capabilities::has(rights::TO_START_READERS) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     close_all()?;
     limit(&[
         (libc::RLIMIT_AS, LAUNCHER_MEMORY),
