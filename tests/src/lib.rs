@@ -21,6 +21,7 @@ pub mod lanes;
 pub mod limits;
 pub mod memory;
 pub mod pace;
+pub mod processes;
 pub mod provoke;
 pub mod schedstat;
 pub mod snapshot;

@@ -15,6 +15,7 @@ pub mod figures;
 pub mod host;
 pub mod kernel;
 pub mod render;
+pub mod rights;
 pub mod session;
 pub mod snapshot;
 pub mod text;

@@ -14,6 +14,7 @@ use std::{
 use serde_json::Value;
 use tests::{
     lanes::Test,
+    processes::descendants,
     provoke::Workload,
     tcp::{hostile, seen},
     test,
@@ -157,7 +158,7 @@ impl Stage {
         assert!(is_named, "the honest process: {names:?}");
         let pid = self.tracer.pid();
         let foreign = || {
-            let all = children(pid)
+            let all = descendants(pid)
                 .into_iter()
                 .chain([pid])
                 .flat_map(of_descriptors);
@@ -272,7 +273,7 @@ fn a_file_system_that_does_not_answer_does_no_harm() {
 fn assert_confined(tracer: u32) {
     let of_name = |name: &str| {
         let status = |pid: u32| fs::read_to_string(format!("/proc/{pid}/status")).ok();
-        let mut all = children(tracer).into_iter().filter_map(status);
+        let mut all = descendants(tracer).into_iter().filter_map(status);
         let is_it = |status: &String| status.starts_with(&format!("Name:\t{name}\n"));
         all.find(is_it).unwrap_or_else(|| panic!("no {name}"))
     };
@@ -310,7 +311,7 @@ fn assert_confined(tracer: u32) {
 fn watch(pid: u32, is_over: &AtomicBool) -> Took {
     let mut most = Took::default();
     while !is_over.load(Ordering::Relaxed) {
-        let all = children(pid).into_iter().chain([pid]);
+        let all = descendants(pid).into_iter().chain([pid]);
         most.kib = most.kib.max(all.map(resident_kib).sum());
         most.descriptors = most.descriptors.max(of_descriptors(pid).len());
         thread::sleep(Duration::from_millis(20));
@@ -343,29 +344,17 @@ fn is_of_a_process(path: &std::path::Path) -> bool {
         .any(|part| path.contains(part))
 }
 
-/// Processes that a process has started.
-fn children(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten();
-    let list = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).ok();
-    let lists: Vec<String> = tasks.filter_map(|task| list(task.ok()?)).collect();
-    let words = lists.iter().flat_map(|list| list.split_whitespace());
-    words.filter_map(|word| word.parse().ok()).collect()
-}
-
 /// CPU time of a process, of its children that have ended and of those that have not,
 /// in s.
 fn cpu_s(pid: u32) -> f64 {
-    let ticks = |pid: u32, fields: usize| -> u64 {
+    let ticks = |pid: u32| -> u64 {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let after = stat.rsplit(')').next().unwrap_or_default();
         // utime, stime, cutime, cstime.
-        let words = after.split_whitespace().skip(11).take(fields);
+        let words = after.split_whitespace().skip(11).take(4);
         words.filter_map(|word| word.parse::<u64>().ok()).sum()
     };
-    let own = ticks(pid, 4);
-    let alive: u64 = children(pid).into_iter().map(|pid| ticks(pid, 2)).sum();
+    let all = descendants(pid).into_iter().chain([pid]);
     // USER_HZ is 100 everywhere.
-    (own + alive) as f64 / 100.0
+    all.map(ticks).sum::<u64>() as f64 / 100.0
 }

@@ -26,6 +26,7 @@ mod namespaces;
 mod nodes;
 mod oom;
 mod recorded;
+mod rights;
 mod sockets;
 mod storms;
 mod syn;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
         causes::TESTS,
         faults::TESTS,
         leaks::TESTS,
+        rights::TESTS,
         hostile_stacks::TESTS,
         oom::TESTS,
         adverse::TESTS,

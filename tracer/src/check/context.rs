@@ -65,13 +65,24 @@ impl Context {
         if wants(&[Row::Deleted, Row::Files, Row::Sockets, Row::Disks]) {
             make(&context.descriptors, move || descriptors::read(until));
         }
-        if wants(&[Row::Load, Row::Oom, Row::Processes, Row::Sockets, Row::Syn]) {
+        if Self::wants_events(rows) {
             let (sample, btf) = (args.sample, args.btf.clone());
             make(&context.watched, move || {
                 session::sample(sample, btf).map_err(|error| format!("{error:#}"))
             });
         }
         context
+    }
+
+    /// Whether a row needs the kernel's events.
+    pub(super) fn wants_events(rows: &[Row]) -> bool {
+        let needed = [Row::Load, Row::Oom, Row::Processes, Row::Sockets, Row::Syn];
+        rows.iter().any(|row| needed.contains(row))
+    }
+
+    /// What could not be given up once everything was attached, if that is known by now.
+    pub(super) fn kept_right(&self) -> Option<String> {
+        self.watched.get()?.as_ref().ok()?.kept_right.clone()
     }
 
     /// When the sample ends.

@@ -32,6 +32,7 @@ use crate::{
     cli::{CheckArgs, FailOn, PlainFormat},
     clock,
     host::facts,
+    rights,
 };
 
 /// A row has so long beyond the sample.
@@ -43,12 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// The file of limits is wrong, or standard output cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let limits = Limits::read(args.config.as_deref())?;
-    if args.print_config {
-        write(limits.print().as_bytes())?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let began = clock::monotonic();
     let rows: Vec<Row> = if args.only.is_empty() {
         ROWS.to_vec()
     } else {
@@ -56,8 +51,17 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             .filter(|row| args.only.contains(row))
             .collect()
     };
+    let mut kept_rights = give_up_rights(if args.print_config { &[] } else { &rows });
+    let limits = Limits::read(args.config.as_deref())?;
+    if args.print_config {
+        write(limits.print().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let began = clock::monotonic();
     let context = Arc::new(Context::new(args, &rows, limits));
     let reports = look(&context, &rows);
+    kept_rights.extend(context.kept_right());
+    say(&kept_rights);
     let worst = reports.iter().map(RowReport::verdict).max();
     let is_blind = reports.iter().any(|report| report.is_blind);
     let page = Page {
@@ -82,6 +86,30 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let has_failed = fails_from.is_some_and(|from| is_blind || worst >= Some(from));
     // A thread that still waits for a mount or a device is not waited for.
     std::process::exit(i32::from(has_failed));
+}
+
+/// Keeps what these rows need; what could not be given up.
+fn give_up_rights(rows: &[Row]) -> Vec<String> {
+    let wants_events = Context::wants_events(rows);
+    // It reads in other network namespaces.
+    let mut kept = match wants_events || rows.contains(&Row::Network) {
+        true => rights::CHECK.give_up(),
+        false => rights::CHECK_FILES.give_up(),
+    };
+    if !wants_events {
+        kept.extend(rights::attached());
+    }
+    kept
+}
+
+/// Says on standard error which rights could not be given up.
+fn say(kept_rights: &[String]) {
+    let lines = kept_rights.iter();
+    let lines: String = lines
+        .map(|kept| format!("tracer: rights: {kept}\n"))
+        .collect();
+    // Who closed it does not want to know.
+    let _ = io::stderr().write_all(lines.as_bytes());
 }
 
 fn write(bytes: &[u8]) -> anyhow::Result<()> {

@@ -14,14 +14,21 @@ use crate::{
         reader::Reader,
         symbols::Symbols,
     },
+    rights::{
+        self, DOCTOR, Rights,
+        landlock::{self, Landlock},
+    },
     session::LEAST_KERNEL,
     snapshot::HookState,
 };
 
 /// Every check, in an order in which the first failure explains the later ones.
 pub(super) fn all(btf: Option<&Path>) -> Examination {
-    let mut checks = vec![
-        rights(),
+    let kept = DOCTOR.give_up();
+    let mut checks = vec![rights(), given_up(&kept)];
+    checks.extend(rights::TABLE.map(of_rights));
+    checks.extend([
+        landlock(),
         kernel(),
         jit(),
         pid_namespace(),
@@ -32,7 +39,7 @@ pub(super) fn all(btf: Option<&Path>) -> Examination {
         kernel_log(),
         memory_cgroups(),
         locked_memory(),
-    ];
+    ]);
     checks.extend(type_information(btf));
     if checks.iter().any(|check| check.state == State::Failed) {
         let finding = "not tried: what failed above is needed first";
@@ -84,6 +91,41 @@ fn rights() -> Check {
         finding,
         "run it as root: sudo tracer doctor",
     )
+}
+
+/// What this process could give up of its rights: the others can do as much.
+fn given_up(kept: &[String]) -> Check {
+    if kept.is_empty() {
+        let finding = "what is not needed is given up for good: see the next lines";
+        return check("rights kept", State::Ok, finding, "");
+    }
+    check(
+        "rights kept",
+        State::Limited,
+        format!("more than is needed: {}", kept.join("; ")),
+        "run it as root, on a kernel with CONFIG_SECCOMP_FILTER",
+    )
+}
+
+/// A row of the table.
+fn of_rights(rights: &Rights) -> Check {
+    let finding = format!("{}; {}", rights.names(), rights.may);
+    check(format!("rights of {}", rights.of), State::Ok, finding, "")
+}
+
+/// Without it system calls are filtered all the same.
+fn landlock() -> Check {
+    let of: Vec<&str> = rights::TABLE
+        .into_iter()
+        .filter(|rights| rights.landlock != Landlock::No)
+        .map(|rights| rights.of)
+        .collect();
+    let of = of.join(", ");
+    let finding = match landlock::abi() {
+        0 => format!("not in force in this kernel; it would be a second line of defence of {of}"),
+        abi => format!("version {abi}: a second line of defence of {of}"),
+    };
+    check("Landlock", State::Ok, finding, "")
 }
 
 fn kernel() -> Check {

@@ -20,7 +20,7 @@ pub use self::{
     source::LEAST_KERNEL,
 };
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, error::ErrorKind};
@@ -39,8 +39,9 @@ use crate::{
     aggregate::{LoadAggregate, Options, Reading, tcp::TcpAges},
     cli::{By, Cli, EventsArgs, Format, LoadArgs, OomArgs, RunArgs, TcpArgs, WatchArgs},
     clock::{self, MonotonicNs},
-    host::{facts, own, users::Users},
+    host::{facts, own, user_stacks::Launcher, users::Users},
     kernel::{probes::PROBES, symbols::Symbols},
+    rights,
     snapshot::{Event, Start, Subject},
 };
 
@@ -152,13 +153,16 @@ fn watch(setup: Setup<'_>, pictures: Pictures) -> anyhow::Result<ExitCode> {
             .filter_level(log::LevelFilter::Debug)
             .init();
     }
+    // Both take rights that are given up next.
+    let launcher = Launcher::start();
     own::raise_priority();
+    let kept_rights = rights::WATCH.give_up();
     // One thread does everything: a tracer should not be a load of its own.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(Session::begin(setup, pictures)?.drive())?;
+        .block_on(Session::begin(setup, pictures, launcher, kept_rights)?.drive())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -235,9 +239,19 @@ struct Session {
 
 impl Session {
     /// Attaches and takes the first reading.
-    fn begin(setup: Setup<'_>, pictures: Pictures) -> anyhow::Result<Self> {
+    fn begin(
+        setup: Setup<'_>,
+        pictures: Pictures,
+        launcher: io::Result<Launcher>,
+        mut kept_rights: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let watch = setup.watch;
-        let (mut source, hooks) = Source::attach(watch)?;
+        let (launcher, no_launcher) = match launcher {
+            Ok(launcher) => (Some(launcher), None),
+            Err(error) => (None, Some(error)),
+        };
+        let (mut source, hooks) = Source::attach(watch, launcher)?;
+        kept_rights.extend(source.kept_right().map(str::to_owned));
         if setup.shows == Shows::Events {
             // An event is told once, so names must be there at once.
             source.load_symbols();
@@ -266,7 +280,7 @@ impl Session {
             matrix: setup.matrix,
             next: setup.next,
             hooks,
-            notes: notes(&source),
+            notes: notes(&source, no_launcher, &kept_rights),
         };
         Ok(Self {
             aggregate: LoadAggregate::new(options, &first),
@@ -466,8 +480,15 @@ impl Ending {
     }
 }
 
-fn notes(source: &Source) -> Vec<String> {
-    let mut notes = Vec::new();
+fn notes(source: &Source, no_launcher: Option<io::Error>, kept_rights: &[String]) -> Vec<String> {
+    let kept = kept_rights.iter();
+    let mut notes: Vec<String> = kept.map(|kept| format!("rights: {kept}")).collect();
+    if let Some(error) = no_launcher {
+        notes.push(format!(
+            "where leaking processes open their sockets stays unknown: what reads their \
+             files cannot be started: {error}"
+        ));
+    }
     if !facts::in_initial_pid_namespace() {
         notes.push(
             "this is not the host's pid namespace: processes outside of it are not seen, \

@@ -35,6 +35,8 @@ pub struct Watched {
     pub snapshot: Snapshot,
     /// Each probe, and whether it is in force.
     pub hooks: Vec<HookState>,
+    /// What could not be given up once everything was attached.
+    pub kept_right: Option<String>,
 }
 
 /// Watches for so long, the time to attach included, or a little longer where that takes
@@ -44,7 +46,7 @@ pub struct Watched {
 /// The kernel side cannot be brought up or read.
 pub fn sample(time: Duration, btf: Option<PathBuf>) -> anyhow::Result<Watched> {
     let until = clock::monotonic() + nanoseconds(time);
-    let (mut source, hooks) = Source::attach(&WatchArgs {
+    let args = WatchArgs {
         duration: None,
         min_block: MIN_BLOCK,
         leak_age: LEAK_AGE,
@@ -54,7 +56,9 @@ pub fn sample(time: Duration, btf: Option<PathBuf>) -> anyhow::Result<Watched> {
         btf,
         function_hooks: HowFunctions::Auto,
         verbose: false,
-    })?;
+    };
+    let (mut source, hooks) = Source::attach(&args, None)?;
+    source.leave_unlocked();
     source.load_symbols();
     let first = source.read_first()?;
     let until = until.max(first.clock.now + nanoseconds(LEAST));
@@ -87,7 +91,12 @@ pub fn sample(time: Duration, btf: Option<PathBuf>) -> anyhow::Result<Watched> {
             aggregate.kills(now);
             let in_force = (source.hooks_in_force(), PROBES.len());
             let snapshot = aggregate.snapshot(cost.interval(now), in_force);
-            return Ok(Watched { snapshot, hooks });
+            let kept_right = source.kept_right().map(str::to_owned);
+            return Ok(Watched {
+                snapshot,
+                hooks,
+                kept_right,
+            });
         }
     }
 }

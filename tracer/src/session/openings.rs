@@ -18,7 +18,7 @@ use crate::{
     aggregate::tcp::{OpeningReading, StackLosses},
     clock::{self, MonotonicNs},
     decode::opening::RawOpening,
-    host::user_stacks::{self, Client, Named},
+    host::user_stacks::{self, Client, Launcher, Named},
 };
 
 /// Readings that may wait for the thread.
@@ -39,8 +39,9 @@ const REMEMBERED: usize = 1024;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The thread, once there is work for it.
-#[derive(Default)]
 pub(super) struct Openings {
+    /// Starts the processes that read, until the thread has it.
+    launcher: Option<Launcher>,
     worker: Option<Worker>,
     /// Stacks that have no names, or not all, since the start.
     pub(super) lost: StackLosses,
@@ -61,11 +62,22 @@ enum Outcome {
 }
 
 impl Openings {
+    pub(super) fn new(launcher: Option<Launcher>) -> Self {
+        Self {
+            launcher,
+            worker: None,
+            lost: StackLosses::default(),
+        }
+    }
+
     /// Takes new openings, and gives those that have got their names since.
     pub(super) fn name(&mut self, openings: Vec<RawOpening>) -> Vec<OpeningReading> {
         if !openings.is_empty() {
             let count = openings.len() as u64;
-            let worker = self.worker.get_or_insert_with(Worker::start);
+            let worker = match &mut self.worker {
+                Some(worker) => worker,
+                worker => worker.insert(Worker::start(self.launcher.take())),
+            };
             if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
                 worker.to.try_send(openings)
             {
@@ -92,17 +104,21 @@ impl Openings {
 }
 
 impl Worker {
-    fn start() -> Self {
+    fn start(launcher: Option<Launcher>) -> Self {
         let (to, openings) = sync_channel(WAITING);
         let (outcomes, from) = channel();
         // It ends when either end of its channels has gone.
-        thread::spawn(move || work(&openings, &outcomes));
+        thread::spawn(move || work(launcher, &openings, &outcomes));
         Self { to, from }
     }
 }
 
-fn work(openings: &Receiver<Vec<RawOpening>>, outcomes: &Sender<Outcome>) -> Option<()> {
-    let mut client = Client::default();
+fn work(
+    launcher: Option<Launcher>,
+    openings: &Receiver<Vec<RawOpening>>,
+    outcomes: &Sender<Outcome>,
+) -> Option<()> {
+    let mut client = Client::new(launcher);
     let mut queue = Queue::default();
     loop {
         let due = queue.next_due();

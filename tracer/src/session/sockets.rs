@@ -33,6 +33,7 @@ use crate::{
         netstat::{self, NetCounters},
         sock_diag::{SockDiag, SocketEntry, States},
         sysctls::{self, TcpSysctls},
+        user_stacks::Launcher,
     },
     kernel::{cookies::RawCookies, fields::CgroupVersion, reader::Reader, sockets::RawSockets},
     snapshot::{Cookies, Netns, SynSettings, TcpCounters, TcpState, Timer, TimerKind},
@@ -101,7 +102,11 @@ struct Known {
 }
 
 impl Sockets {
-    pub(super) fn new(cgroups: CgroupVersion, recount_after: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        cgroups: CgroupVersion,
+        recount_after: u64,
+        launcher: Option<Launcher>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             namespaces: Namespaces::find().context("cannot find the network namespaces")?,
             latest: HashMap::new(),
@@ -111,7 +116,7 @@ impl Sockets {
             has_gone: false,
             unopened: 0,
             names_cgroups: cgroups == CgroupVersion::V2,
-            openings: Openings::default(),
+            openings: Openings::new(launcher),
             recount_after,
             recount_at: clock::monotonic() + recount_after,
             is_uncountable: false,

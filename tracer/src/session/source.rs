@@ -22,11 +22,12 @@ use crate::{
         tcp::{ActorKey, actor_words},
     },
     error::KernelError,
-    host::{capabilities, cgroups::Cgroups, facts, load, namespaces, own},
+    host::{capabilities, cgroups::Cgroups, facts, load, namespaces, own, user_stacks::Launcher},
     kernel::{
         loader::{self, LoadOptions},
         reader::Reader,
     },
+    rights,
     snapshot::HookState,
     text::Text,
 };
@@ -57,6 +58,8 @@ pub(super) struct Source {
     /// Why the kernel's log cannot be read.
     no_log: Option<anyhow::Error>,
     is_locked: bool,
+    /// Rights that could not be given up once everything was attached.
+    kept_right: Option<String>,
     /// The sockets from before the start, until they are in a reading.
     seeds: Option<Seeds>,
     /// Why they are not known.
@@ -72,8 +75,11 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Checks the rights and attaches every probe.
-    pub(super) fn attach(args: &WatchArgs) -> anyhow::Result<(Self, Vec<HookState>)> {
+    /// Checks the rights and attaches every probe. Without a launcher no user stack is named.
+    pub(super) fn attach(
+        args: &WatchArgs,
+        launcher: Option<Launcher>,
+    ) -> anyhow::Result<(Self, Vec<HookState>)> {
         check_host()?;
         let cgroups = Cgroups::new();
         let loaded = loader::load(&LoadOptions {
@@ -87,7 +93,9 @@ impl Source {
         own::trim_memory();
         let hooks = loaded.hooks.clone();
         let mut reader = Reader::new(loaded)?;
-        let mut sockets = Sockets::new(cgroups.version(), nanoseconds(args.recount_after))?;
+        let kept_right = rights::attached();
+        let recount_after = nanoseconds(args.recount_after);
+        let mut sockets = Sockets::new(cgroups.version(), recount_after, launcher)?;
         let seeds = reader
             .counts_sockets()
             .then(|| sockets.seed(&mut reader))
@@ -101,6 +109,7 @@ impl Source {
             memory,
             no_log,
             is_locked: false,
+            kept_right,
             in_force: hooks.iter().filter(|hook| hook.why.is_none()).count(),
             seeds,
             unseeded,
@@ -119,6 +128,16 @@ impl Source {
     /// Why the sockets from before the start are not known, if they are not.
     pub(super) fn unseeded(&self) -> Option<&anyhow::Error> {
         self.unseeded.as_ref()
+    }
+
+    /// What could not be given up once everything was attached.
+    pub(super) fn kept_right(&self) -> Option<&str> {
+        self.kept_right.as_deref()
+    }
+
+    /// Who ends soon locks no memory.
+    pub(super) fn leave_unlocked(&mut self) {
+        self.is_locked = true;
     }
 
     /// Why the kernel's log cannot be read, if it cannot.

@@ -1,4 +1,4 @@
-//! tracer's side: starts the opener and the reader, asks them, and ends them.
+//! tracer's side: has the opener and the reader started, asks them, and has them ended.
 //!
 //! Nothing here waits for one of them without an end. A process that cannot be killed at
 //! once (in D) is left to be reaped when it has ended; while too many of those are left no
@@ -7,11 +7,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::process::CommandExt as _,
-    },
-    process::{Child, Command, Stdio, id},
+    os::fd::{AsFd as _, OwnedFd},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -23,6 +19,7 @@ use rustix::{
 use super::{
     CPU_US, channel,
     known::Known,
+    launcher::{Ask, Launcher},
     protocol::{Answer, Request},
 };
 use crate::{
@@ -35,7 +32,7 @@ use crate::{
 pub(super) const OPENER: &str = "serve-as-opener-of-user-stacks";
 pub(super) const READER: &str = "serve-as-reader-of-user-stacks";
 
-const NS_PER_S: u64 = 1_000_000_000;
+pub(super) const NS_PER_S: u64 = 1_000_000_000;
 /// A stack must be named in this time, in ns.
 const ANSWER_NS: u64 = NS_PER_S;
 /// The two must have started in this time, in ns: on an overloaded host it takes longer.
@@ -74,11 +71,14 @@ pub enum Named {
 }
 
 /// Names stacks, one at a time.
-#[derive(Default)]
 pub struct Client {
+    /// Starts and ends the two. Without it no stack is named.
+    launcher: Option<Launcher>,
+    /// CPU time of the launcher that is in [`CPU_NS`] already.
+    launched_ns: u64,
     pair: Option<Pair>,
     /// Killed processes that have not ended, with the process that they read of.
-    undead: Vec<(u32, Child)>,
+    undead: Vec<(u32, u32)>,
     sequence: u64,
     given_up: HashMap<u32, Rest>,
     start_at: MonotonicNs,
@@ -99,13 +99,27 @@ struct Pair {
 }
 
 struct Worker {
-    child: Child,
+    pid: u32,
     channel: OwnedFd,
     /// CPU time that is in [`CPU_NS`] already.
     counted_ns: u64,
 }
 
 impl Client {
+    /// One that has its processes started by this launcher.
+    pub fn new(launcher: Option<Launcher>) -> Self {
+        Self {
+            launcher,
+            launched_ns: 0,
+            pair: None,
+            undead: Vec::new(),
+            sequence: 0,
+            given_up: HashMap::new(),
+            start_at: MonotonicNs::default(),
+            known: Known::default(),
+        }
+    }
+
     /// Names the functions of a stack of a process. Takes a second at most, or six when
     /// the processes must be started.
     pub fn name(&mut self, pid: u32, stack: &UserStack) -> Named {
@@ -174,7 +188,8 @@ impl Client {
         if self.undead.len() + 2 > UNDEAD || now < self.start_at {
             return None;
         }
-        let mut pair = Pair::start().ok();
+        let launcher = self.launcher.as_ref()?;
+        let mut pair = Pair::start(launcher).ok();
         if let Some(started) = &mut pair
             && started.await_ready().is_err()
         {
@@ -189,17 +204,21 @@ impl Client {
     }
 
     fn bury(&mut self, pid: u32, pair: Pair) {
-        for mut worker in [pair.opener, pair.reader] {
-            // One that has ended is as good.
-            let _ = worker.child.kill();
-            self.undead.push((pid, worker.child));
-        }
+        let both = [pair.opener, pair.reader];
+        let both = both.into_iter().map(|worker| (pid, worker.pid));
+        self.undead.extend(both);
         self.reap();
     }
 
+    /// Kills those that are left, and forgets those that have ended.
     fn reap(&mut self) {
-        let is_there = |child: &mut Child| matches!(child.try_wait(), Ok(None));
-        self.undead.retain_mut(|(_, child)| is_there(child));
+        let Some(launcher) = &self.launcher else {
+            return;
+        };
+        // One that cannot be asked has gone, and they with it.
+        self.undead
+            .retain(|(_, child)| matches!(launcher.end(*child), Ok(false)));
+        count(&mut self.launched_ns, launcher.cpu_ns());
     }
 }
 
@@ -210,17 +229,24 @@ impl Drop for Client {
 }
 
 impl Pair {
-    fn start() -> io::Result<Self> {
+    fn start(launcher: &Launcher) -> io::Result<Self> {
         let (files_out, files_in) = channel::pair()?;
         let (to_opener, requests) = channel::pair()?;
         let (from_reader, answers) = channel::pair()?;
-        let mut reader = Worker::start(READER, (files_in, answers), from_reader)?;
-        match Worker::start(OPENER, (requests, files_out), to_opener) {
+        let start = |role, (stdin, stdout): (OwnedFd, OwnedFd), channel| {
+            let pid = launcher.run(role, &stdin, &stdout)?;
+            io::Result::Ok(Worker {
+                pid,
+                channel,
+                counted_ns: 0,
+            })
+        };
+        let reader = start(Ask::Reader, (files_in, answers), from_reader)?;
+        match start(Ask::Opener, (requests, files_out), to_opener) {
             Ok(opener) => Ok(Self { opener, reader }),
             Err(error) => {
                 // It has done nothing yet, and ends by itself: the other end is closed.
-                let _ = reader.child.kill();
-                let _ = reader.child.try_wait();
+                launcher.end(reader.pid)?;
                 Err(error)
             }
         }
@@ -286,37 +312,17 @@ impl Pair {
 }
 
 impl Worker {
-    fn start(
-        role: &str,
-        (stdin, stdout): (OwnedFd, OwnedFd),
-        channel: OwnedFd,
-    ) -> io::Result<Self> {
-        let child = Command::new("/proc/self/exe")
-            .args([role, &id().to_string()])
-            .env_clear()
-            .stdin(Stdio::from(stdin))
-            .stdout(Stdio::from(stdout))
-            .stderr(Stdio::null())
-            // A signal from the terminal is for tracer, which ends them.
-            .process_group(0)
-            .spawn()?;
-        Ok(Self {
-            child,
-            channel,
-            counted_ns: 0,
-        })
-    }
-
     /// Adds the CPU time that it has taken.
     fn count(&mut self) {
-        let pid = self.child.id() as i32;
-        // The clock of a process's CPU time: include/linux/posix-timers_types.h,
-        // `make_process_cpuclock(pid, CPUCLOCK_SCHED)`.
-        let Some(ns) = clock::cpu_of(!pid << 3 | 2) else {
-            return;
-        };
-        CPU_NS.fetch_add(ns.saturating_sub(self.counted_ns), Ordering::Relaxed);
-        self.counted_ns = ns;
+        count(&mut self.counted_ns, clock::cpu_of_process(self.pid));
+    }
+}
+
+/// Adds to [`CPU_NS`] what a process has taken since it was counted.
+fn count(counted_ns: &mut u64, taken_ns: Option<u64>) {
+    if let Some(ns) = taken_ns {
+        CPU_NS.fetch_add(ns.saturating_sub(*counted_ns), Ordering::Relaxed);
+        *counted_ns = ns;
     }
 }
 

@@ -1,8 +1,10 @@
 //! The functions of a process's user stack, read by processes that have little to lose.
 //!
 //! To name a stack, files are read that any user can have made. tracer itself reads none
-//! of them. It runs its own program twice more, with a hidden first argument:
+//! of them. It runs its own program thrice more, with a hidden first argument:
 //!
+//! - the *launcher* (`launcher`) starts the other two and ends them. tracer starts it
+//!   before it gives up root's rights, and asks it for as long as it runs;
 //! - the *opener* (`opener`) reads /proc/PID/maps and opens what is needed. It keeps
 //!   the rights for that and no others, and can be killed when an open hangs;
 //! - the *reader* (`reader`) gets the descriptors, unwinds and finds names. It is
@@ -17,6 +19,7 @@ mod client;
 mod demangle;
 mod elf;
 mod known;
+mod launcher;
 mod maps;
 mod opener;
 mod perf_map;
@@ -29,6 +32,7 @@ use std::process::ExitCode;
 
 pub(crate) use client::cpu_ns;
 pub use client::{Client, Named};
+pub use launcher::Launcher;
 
 /// Frames of a stack.
 const FRAMES: usize = 32;
@@ -51,6 +55,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
     let parent = parent.and_then(|word| word.to_str()?.parse().ok());
     let parent = parent.unwrap_or_default();
     let done = match role.to_str()? {
+        launcher::LAUNCHER => sandbox::of_launcher(parent).and_then(|()| launcher::serve()),
         client::OPENER => sandbox::of_opener(parent).and_then(|()| opener::serve()),
         client::READER => sandbox::of_reader(parent).and_then(|()| reader::serve()),
         _ => return None,
