@@ -26,6 +26,7 @@ use std::{
     thread,
 };
 
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use thiserror::Error;
 
 pub use self::look::{Ask, Changes, Namespaces};
@@ -150,7 +151,7 @@ fn cookie_here() -> io::Result<u64> {
     // Any would do; this kind tracer needs anyway.
     let (family, kind) = (libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC);
     // SAFETY: takes no memory.
-    let socket = unsafe { libc::socket(family, kind, libc::NETLINK_SOCK_DIAG) };
+    let socket = unsafe { libc::socket(family, kind, NETLINK_SOCK_DIAG as libc::c_int) };
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }
