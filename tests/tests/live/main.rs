@@ -22,8 +22,10 @@ mod hostile_stacks;
 mod leaks;
 mod listeners;
 mod memory_v1;
+mod named_files;
 mod nodes;
 mod oom;
+mod oom_limits;
 mod recorded;
 mod sockets;
 mod storms;
@@ -42,12 +44,14 @@ fn main() -> std::process::ExitCode {
         leaks::TESTS,
         hostile_stacks::TESTS,
         oom::TESTS,
+        oom_limits::TESTS,
         adverse::TESTS,
         nodes::TESTS,
         syn::TESTS,
         cookies::TESTS,
         tcp::TESTS,
         events::TESTS,
+        named_files::TESTS,
         guest::TESTS,
         check::TESTS,
         check_cpu::TESTS,

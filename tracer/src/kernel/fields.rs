@@ -177,6 +177,12 @@ pub const FIELDS: &[Field] = &[
     needed("SIGINFO_CODE", &[("kernel_siginfo", &["si_code"])]),
     needed("MM_PAGE_TABLES", &[("mm_struct", &["pgtables_bytes"])]),
     needed("MM_TOTAL", &[("mm_struct", &["total_vm"])]),
+    // 6.18 made it an array of words, of which the first has the same bits.
+    optional(
+        "MM_FLAGS",
+        &[("mm_struct", &["flags"]), ("mm_struct", &["_flags"])],
+        "processes that the out-of-memory killer passes over, as it has freed their memory",
+    ),
     needed("SUBSYSTEM_CGROUP", &[("cgroup_subsys_state", &["cgroup"])]),
     optional(
         "MEMCG_CGROUP",
