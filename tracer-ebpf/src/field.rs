@@ -61,6 +61,7 @@ offsets!(
     TASK_CHILDREN,
     TASK_MM,
     TASK_LEADER,
+    TASK_EXECS,
     TASK_PARENT,
     TASK_SIGNAL,
     TASK_VFORK_DONE,

@@ -17,6 +17,7 @@ mod cookies;
 mod cost;
 mod events;
 mod faults;
+mod full_tables;
 mod guest;
 mod hostile_stacks;
 mod leaks;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
         syn::TESTS,
         cookies::TESTS,
         tcp::TESTS,
+        full_tables::TESTS,
         events::TESTS,
         named_files::TESTS,
         guest::TESTS,

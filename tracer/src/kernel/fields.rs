@@ -170,6 +170,7 @@ pub const FIELDS: &[Field] = &[
     optional("REGS_FP", &[("pt_regs", &["bp"])], NO_OPENINGS),
     needed("TASK_MM", &[("task_struct", &["mm"])]),
     needed("TASK_LEADER", &[("task_struct", &["group_leader"])]),
+    needed("TASK_EXECS", &[("task_struct", &["self_exec_id"])]),
     needed("TASK_PARENT", &[("task_struct", &["real_parent"])]),
     needed("TASK_SIGNAL", &[("task_struct", &["signal"])]),
     needed("TASK_VFORK_DONE", &[("task_struct", &["vfork_done"])]),

@@ -329,9 +329,7 @@ impl Session {
         })?;
         self.aggregate.observe(&reading);
         if let Some(tcp) = self.aggregate.tcp() {
-            let idle = tcp.take_idle_actors();
             let suspects = tcp.suspects();
-            self.source.forget(&idle);
             self.source.watch_openings(&suspects);
         }
         Ok(reading)

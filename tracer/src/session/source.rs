@@ -15,12 +15,7 @@ use crate::{
     },
     cli::WatchArgs,
     clock,
-    decode::{
-        block,
-        clock::ClockReading,
-        fold, task,
-        tcp::{ActorKey, actor_words},
-    },
+    decode::{block, clock::ClockReading, fold, task},
     error::KernelError,
     host::{capabilities, cgroups::Cgroups, facts, load, memory, namespaces, own},
     kernel::{
@@ -265,13 +260,6 @@ impl Source {
             tcp,
             oom,
         })
-    }
-
-    /// Has the kernel side forget who has not opened or closed a connection for long.
-    pub(super) fn forget(&mut self, actors: &[ActorKey]) {
-        for actor in actors {
-            self.reader.forget_actor(actor_words(*actor));
-        }
     }
 
     /// Watches where these processes open connections, and no others.
