@@ -235,6 +235,10 @@ pub struct OpeningRecord {
     pub sp: u64,
     /// See `pc`.
     pub fp: u64,
+    /// `start_time` of that process (CLOCK_MONOTONIC, ns).
+    pub start_ns: u64,
+    /// Its `self_exec_id`.
+    pub execs: u64,
     /// That process.
     pub tgid: u32,
     /// Local port.

@@ -306,7 +306,7 @@ impl LoadAggregate {
             count,
             meaning,
         };
-        let tcp_dropped = |of: fn(&TcpAggregate) -> u64| self.tcp.as_ref().map_or(0, of);
+        let of_tcp = |of: fn(&TcpAggregate) -> u64| self.tcp.as_ref().map_or(0, of);
         let stacks = self.tcp.as_ref();
         let stacks = stacks.map_or_else(StackLosses::default, TcpAggregate::stack_losses);
         vec![
@@ -367,12 +367,12 @@ impl LoadAggregate {
             ),
             lost(
                 "tcp_actors",
-                counter(lost::ACTORS) + tcp_dropped(TcpAggregate::dropped_actors),
+                counter(lost::ACTORS) + of_tcp(TcpAggregate::dropped_actors),
                 "more pairs of a process and a port than the table holds: a connection is not put on who opened or closed it, or not in the summary",
             ),
             lost(
                 "tcp_ports",
-                counter(lost::PORTS) + tcp_dropped(TcpAggregate::dropped_ports),
+                counter(lost::PORTS) + of_tcp(TcpAggregate::dropped_ports),
                 "more ports than the table holds: a connection has no row by port, or none in the summary",
             ),
             lost(
@@ -382,7 +382,7 @@ impl LoadAggregate {
             ),
             lost(
                 "tcp_listeners",
-                counter(lost::LISTENERS),
+                counter(lost::LISTENERS) + of_tcp(TcpAggregate::listeners_left_out),
                 "more listeners than the table holds: of one the queues are not known",
             ),
             lost(

@@ -223,10 +223,8 @@ impl TcpAggregate {
         self.populations.observe(reading);
         self.closers.observe(self.now, &reading.actors);
         let holders = reading.holders.as_deref();
-        let listening = reading.listening.iter();
-        let listening = listening.map(|listener| (listener.netns, listener.local.port()));
-        let ports = &reading.ports;
-        self.listeners.observe(self.now, ports, listening, holders);
+        self.listeners
+            .observe(self.now, &reading.ports, &reading.listening, holders);
         self.syn.observe(self.now, reading);
         let closing = reading.seeds.as_ref().map(|seeds| &*seeds.closing);
         self.alarms.observe(self.now, &reading.namespaces, closing);
@@ -289,6 +287,11 @@ impl TcpAggregate {
             stack: process.stack,
         };
         told.into_iter().map(event).collect()
+    }
+
+    /// Listeners from before the start that there was no room for.
+    pub fn listeners_left_out(&self) -> u64 {
+        self.listeners.left_out()
     }
 
     /// What actors did that were let go for others, since the start.

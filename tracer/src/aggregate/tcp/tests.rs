@@ -12,7 +12,7 @@ use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{
         clock::ClockReading,
-        opening::Opening,
+        opening::{Opening, Program},
         tcp::{ActorKey, ActorReading, HolderReading, PortReading, WaitingReading},
     },
     snapshot::{CloseWait, Event, LeakEvent, Netns, Side, TcpBreakdown, TcpState, TimerKind},
@@ -276,7 +276,11 @@ fn where_a_socket_was_opened_is_its_own_also_when_its_address_comes_again() {
         opening: Opening {
             socket,
             at: MonotonicNs(at),
-            pid: 7,
+            program: Program {
+                pid: 7,
+                start: MonotonicNs(1),
+                ..Program::default()
+            },
             local_port: 80,
             remote_port: 1024 + socket as u16,
         },
