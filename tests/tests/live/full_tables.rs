@@ -22,8 +22,9 @@ pub(crate) const TESTS: &[Test] = &[
         .serial("it fills tables that all of the host share"),
 ];
 
-/// Ports that are connected to: more than both tables have slots.
-const PORTS: (u64, u64) = (12_000, 6_000);
+/// Ports that are connected to: more than the table of ports has slots, and on a host more
+/// than that of actors.
+const PORTS: (u64, u64) = (12_000, 3_000);
 /// A service is seen within so many snapshots of a second.
 const SOON: usize = 10;
 
@@ -67,7 +68,7 @@ fn what_a_program_did_before_execve_is_its_own() {
     assert_eq!(told, [FIRST, SECOND]);
 }
 
-/// Filled, held and released: each connection has a row or is counted as lost, in the
+/// Filled and released: each connection has a row or is counted as lost, in the
 /// summary as in the intervals, and a service that comes later is seen.
 fn tables_of_ports_that_were_full_have_room_again() {
     let count = host_or_guest(PORTS.0, PORTS.1);
@@ -78,10 +79,7 @@ fn tables_of_ports_that_were_full_have_room_again() {
     let last = snapshots.last().expect("a snapshot");
     let lost = ["tcp_ports", "tcp_actors"].map(|reason| last.lost(reason));
     println!("lost {lost:?} of {count}");
-    assert!(
-        lost.into_iter().all(|lost| lost > 0),
-        "the tables were full"
-    );
+    assert!(lost[0] > 0, "the table of ports was full");
     let mut service = Workload::ready(&["tcp-service", "late-service"]);
     service.go();
     let who: Value = serde_json::from_str(&service.line()).expect("JSON");

@@ -59,7 +59,12 @@ impl Closers {
             {
                 recent.within.pop_front();
             }
-            there.contains(key) || !recent.within.is_empty()
+            let is_there = there.contains(key);
+            if !is_there {
+                // It was let go: if it comes again, it is counted from none on.
+                recent.closed = 0;
+            }
+            is_there || !recent.within.is_empty()
         });
         if self.known.len() > MOST_KNOWN {
             self.forget_smallest(&there);
