@@ -145,6 +145,7 @@ fn main() {
         "tcp-exec" => tcp::reused::exec(),
         "tcp-connect" => tcp::reused::connect_only(word(1), number(2) as u16, number(3)),
         "tcp-ports" => tcp::reused::ports(number(1)),
+        "tcp-listeners" => tcp::reused::listeners(number(1)),
         "tcp-service" => tcp::reused::service(word(1)),
         "round-trips" => counted(throughput::round_trips, number(1)),
         "processes" => counted(throughput::processes, number(1)),

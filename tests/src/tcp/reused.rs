@@ -2,7 +2,7 @@
 //! and after execve, and of so many ports that no table holds them all.
 
 use std::{
-    io,
+    io, mem,
     net::{TcpListener, TcpStream},
     process::{self, Command},
     thread,
@@ -90,6 +90,27 @@ pub fn ports(count: u64) {
             ));
         }
         say(&json!({"connections": count}).to_string());
+    });
+}
+
+/// `tcp-listeners COUNT`: so many sockets that listen, and a connection to the last of them,
+/// until the input is closed. Says `{"pid","port"}` of that one.
+pub fn listeners(count: u64) {
+    must("descriptors", socket::allow_descriptors(count + 100));
+    paced(|| {
+        let all: Vec<TcpListener> = (0..count)
+            .map(|_| must("a listener", socket::listen(Family::V4)))
+            .collect();
+        let last = all.last().expect("one at least");
+        let port = must("its address", last.local_addr()).port();
+        drop(must(
+            "a connection",
+            TcpStream::connect(("127.0.0.1", port)),
+        ));
+        drop(must("its other end", last.accept()));
+        say(&json!({"pid": process::id(), "port": port}).to_string());
+        // For as long as the process lives.
+        mem::forget(all);
     });
 }
 

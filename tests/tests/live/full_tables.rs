@@ -20,13 +20,65 @@ pub(crate) const TESTS: &[Test] = &[
     test!(what_a_program_did_before_execve_is_its_own).contract(),
     test!(tables_of_ports_that_were_full_have_room_again)
         .serial("it fills tables that all of the host share"),
+    test!(a_listener_without_room_is_lost_once)
+        .host("a guest has no memory for so many sockets")
+        .serial("it fills a table that all of the host share"),
 ];
 
 /// Ports that are connected to: more than the table of ports has slots, and on a host more
 /// than that of actors.
 const PORTS: (u64, u64) = (12_000, 3_000);
+/// Sockets that listen: more than the table of them has room for.
+const LISTENERS: u64 = 8192 + 500;
+/// A walk over all descriptors comes within so many snapshots of half a second.
+const A_WALK: usize = 60;
 /// A service is seen within so many snapshots of a second.
 const SOON: usize = 10;
+
+/// Who listens on a port that has connections.
+fn listener<'a>(snapshot: &'a Snapshot, said: &Value) -> Option<&'a Value> {
+    let rows = seen::list(&snapshot.0["tcp"]["ports"]).iter();
+    let mut of_it = rows.filter(|row| row["side"] == "accepted" && row["port"] == said["port"]);
+    Some(&of_it.next()?["listener"])
+}
+
+/// A table of listeners that is full, and is not: what had no room is counted when it came,
+/// and not again by each walk over all descriptors; one that comes later is known.
+fn a_listener_without_room_is_lost_once() {
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.may_lose = true;
+    let mut flood = Workload::nicely(&["tcp-listeners", &LISTENERS.to_string()]);
+    let (who, snapshots) = said(&mut flood, &mut tracer);
+    let mut last = snapshots.into_iter().last().expect("a snapshot");
+    let lost = last.lost("tcp_listeners");
+    println!("{lost} had no room");
+    assert!(lost >= 500, "the table was full");
+    // The last one is among them: a walk alone knows whose it is.
+    let mut passed = 0;
+    while !listener(&last, &who).is_some_and(|listener| listener["pid"] == who["pid"]) {
+        assert!(passed < A_WALK, "no walk in {A_WALK} snapshots");
+        last = tracer.snapshot();
+        passed += 1;
+    }
+    println!("walked after {passed} snapshots");
+    assert_eq!(last.lost("tcp_listeners"), lost, "counted once");
+    flood.end();
+    let mut service = Workload::ready(&["tcp-service", "late-listener"]);
+    service.go();
+    let who: Value = serde_json::from_str(&service.line()).expect("JSON");
+    let is_known = |last: &Snapshot| {
+        let listener = listener(last, &who);
+        listener.is_some_and(|one| one["pid"] == who["pid"] && one["comm"] == "late-listener")
+    };
+    let mut passed = 0;
+    while !is_known(&last) {
+        assert!(passed < 2 * SOON, "not seen in {} snapshots", 2 * SOON);
+        last = tracer.snapshot();
+        passed += 1;
+    }
+    println!("seen after {passed} snapshots");
+    assert_eq!(last.lost("tcp_listeners"), lost);
+}
 
 /// The numbers that a workload says.
 fn said(workload: &mut Workload, tracer: &mut Tracer) -> (Value, Vec<Snapshot>) {
