@@ -21,6 +21,9 @@ pub const SIGNALLED_BY_PROCESS: u32 = 3;
 /// execve or is over; the out-of-memory killer passes it over (`in_vfork`,
 /// include/linux/sched/mm.h).
 pub const IN_VFORK: u32 = 1;
+/// `MemoryRecord::flags`: its memory was freed for an earlier kill, or cannot be freed by
+/// one; the out-of-memory killer passes it over (`MMF_OOM_SKIP`, set in mm/oom_kill.c).
+pub const OOM_SKIP: u32 = 2;
 
 /// What the kernel knows of a process's memory.
 #[repr(C)]
@@ -47,7 +50,7 @@ pub struct MemoryRecord {
     pub uid: u32,
     /// `signal->oom_score_adj`.
     pub score_adj: i32,
-    /// [`IN_VFORK`].
+    /// [`IN_VFORK`], [`OOM_SKIP`].
     pub flags: u32,
     /// Always 0.
     pub reserved: u32,

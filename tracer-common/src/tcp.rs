@@ -72,9 +72,11 @@ pub const ACCEPTED: u16 = 0;
 pub const CONNECTED: u16 = 1;
 
 /// A slot of a table of counters, in an array that user space maps into its memory.
-/// The key is `id | port << 32 | side << 48`: `id` is a process (thread group id) or the
-/// inode number of a network namespace, `port` the local port of accepted connections and
-/// the remote port of others, `side` [`ACCEPTED`] or [`CONNECTED`]. 0 is a free slot.
+/// The key is `id | port << 32 | side << 48 | life << 49`: `id` is a process (thread group
+/// id) or the inode number of a network namespace, `port` the local port of accepted
+/// connections and the remote port of others, `side` [`ACCEPTED`] or [`CONNECTED`], `life`
+/// a hash that tells processes of one number apart (0 of a namespace). 0 is a free slot,
+/// [`LEAVING`] one that user space is about to free.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot<T> {
@@ -83,6 +85,9 @@ pub struct Slot<T> {
     /// The counters.
     pub value: T,
 }
+
+/// Key of a slot that nothing is added to any more, and that cannot be taken yet.
+pub const LEAVING: u64 = u64::MAX;
 
 /// A key is in one of so many slots from the one that its hash falls on.
 pub const SLOTS_TRIED: u32 = 8;
@@ -95,7 +100,12 @@ pub struct ActorTotals {
     pub opened: u64,
     /// Connections it was first to close.
     pub closed_first: u64,
-    /// Name of the task that came first: foreign bytes, ended by a zero.
+    /// `start_time` of the process (CLOCK_MONOTONIC, ns); 0 until the slot's first use.
+    pub start_ns: u64,
+    /// `self_exec_id`: how many programs it and its parents had run, which makes another
+    /// program another actor.
+    pub execs: u64,
+    /// Name of the process when it last opened or closed one: foreign bytes, ended by a zero.
     pub comm: [u8; COMM_BYTES],
 }
 
@@ -225,6 +235,10 @@ pub struct OpeningRecord {
     pub sp: u64,
     /// See `pc`.
     pub fp: u64,
+    /// `start_time` of that process (CLOCK_MONOTONIC, ns).
+    pub start_ns: u64,
+    /// Its `self_exec_id`.
+    pub execs: u64,
     /// That process.
     pub tgid: u32,
     /// Local port.

@@ -17,8 +17,8 @@ use aya_ebpf::{
 use tracer_common::{
     lost,
     oom::{
-        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, NO_REQUEST, OomRequest,
-        SIGNALLED_BY_KERNEL, SIGNALLED_BY_PROCESS,
+        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, NO_REQUEST, OOM_SKIP,
+        OomRequest, SIGNALLED_BY_KERNEL, SIGNALLED_BY_PROCESS,
     },
     task::PF_KTHREAD,
 };
@@ -26,10 +26,11 @@ use tracer_common::{
 use crate::{
     field::{
         CGROUP_NODE, CRED_UID, CSS_SET_MEMORY, MEMCG_CGROUP, MM_ANON_PAGES, MM_FILE_PAGES,
-        MM_PAGE_TABLES, MM_SHMEM_PAGES, MM_SWAP_ENTRIES, MM_TOTAL, NODE_ID, OOM_CONSTRAINT,
-        OOM_MEMCG, OOM_ORDER, OOM_TOTAL, Object, SIGINFO_CODE, SIGNAL_SCORE_ADJ, SUBSYSTEM_CGROUP,
-        TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_MM, TASK_PARENT,
-        TASK_SIGNAL, TASK_START, TASK_TGID, TASK_TID, TASK_VFORK_DONE, field, has, read,
+        MM_FLAGS, MM_PAGE_TABLES, MM_SHMEM_PAGES, MM_SWAP_ENTRIES, MM_TOTAL, NODE_ID,
+        OOM_CONSTRAINT, OOM_MEMCG, OOM_ORDER, OOM_TOTAL, Object, SIGINFO_CODE, SIGNAL_SCORE_ADJ,
+        SUBSYSTEM_CGROUP, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_FLAGS, TASK_LEADER, TASK_MM,
+        TASK_PARENT, TASK_SIGNAL, TASK_START, TASK_TGID, TASK_TID, TASK_VFORK_DONE, field, has,
+        read,
     },
     maps::{KILL_RING_BYTES, KILLS, OOM_REQUEST, count},
     task::IterTask,
@@ -47,6 +48,8 @@ const SEND_SIG_PRIV: u64 = 1;
 const SI_USER: i32 = 0;
 /// `BPF_RB_AVAIL_DATA`, include/uapi/linux/bpf.h: bytes that were not read yet.
 const BPF_RB_AVAIL_DATA: u64 = 0;
+/// include/linux/mm_types.h (include/linux/sched/coredump.h before 6.18).
+const MMF_OOM_SKIP: u32 = 21;
 /// SIGKILLs of processes take no more of the ring.
 const MOST_SIGNALS: u64 = KILL_RING_BYTES as u64 / 2;
 
@@ -252,6 +255,11 @@ unsafe fn fill(task: Object, mm: Object, r: &mut MemoryRecord) {
             if field::<u64>(parent, &TASK_MM) == r.mm {
                 r.flags = IN_VFORK;
             }
+        }
+        if has(&MM_FLAGS) {
+            let flags: u64 = pages(&MM_FLAGS).cast_unsigned();
+            // No branch: see `read`.
+            r.flags |= (flags >> MMF_OOM_SKIP & 1) as u32 * OOM_SKIP;
         }
         r.reserved = 0;
         r.comm = field(task, &TASK_COMM);

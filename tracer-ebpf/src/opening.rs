@@ -23,7 +23,7 @@ use crate::{
     field::{
         FILE_PRIVATE, Object, REGS_FIRST, REGS_FP, REGS_PC, REGS_SP, REGS_SYSCALL, SOCK_LOCAL_PORT,
         SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCKET_SOCK, SYSCALL_ACCEPT, SYSCALL_ACCEPT4,
-        SYSCALL_CONNECT, field, has, read,
+        SYSCALL_CONNECT, TASK_EXECS, TASK_LEADER, TASK_START, field, has, read,
     },
     file::file_of,
     maps::{OPENINGS, SUSPECTS, count},
@@ -113,6 +113,10 @@ unsafe fn report(ctx: &BtfTracePointContext, tgid: u32, sk: u64) {
         (*record).pc = field(regs, &REGS_PC);
         (*record).sp = sp;
         (*record).fp = field(regs, &REGS_FP);
+        let task: Object = bpf_get_current_task_btf().cast_const().cast();
+        let process: Object = field(task, &TASK_LEADER);
+        (*record).start_ns = field(process, &TASK_START);
+        (*record).execs = field(process, &TASK_EXECS);
         (*record).tgid = tgid;
         (*record).local_port = read(sk + u64::from(SOCK_LOCAL_PORT.load()));
         (*record).remote_port = u16::from_be(read(sk + u64::from(SOCK_REMOTE_PORT.load())));

@@ -11,7 +11,7 @@ use crate::atomic::exchange_zero;
 pub(crate) type Table<T, const SLOTS: usize> = Array<Slot<T>, SLOTS, { BPF_F_MMAPABLE as usize }>;
 
 /// Spreads keys that differ in a few bits: 2^64 divided by the golden ratio.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The slot of a key.
 #[inline(always)]

@@ -9,8 +9,7 @@ use core::arch::asm;
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     helpers::generated::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_socket_cookie, bpf_ktime_get_ns,
-        bpf_skc_to_tcp_sock,
+        bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -27,7 +26,8 @@ use crate::{
     atomic::{add_one, add_one_short},
     field::{
         BIND_BUCKET, BUCKET_REUSE, NET_INODE, OWN_NETNS, Object, SOCK_HASH, SOCK_LOCAL_PORT,
-        SOCK_NET, SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_STATE, TCP_SRTT, field, read,
+        SOCK_NET, SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_STATE, TASK_COMM, TASK_EXECS, TASK_LEADER,
+        TASK_START, TASK_TGID, TCP_SRTT, field, read,
     },
     maps::{
         ACTORS, POPULATIONS, PORTS, SEEDS, TCP_CONTROL, TRANSITIONS, WAITING, WAITING_SLOTS, count,
@@ -271,32 +271,55 @@ fn port(sk: Object, side: u16) -> u16 {
 /// The current process opens or closes a connection.
 #[inline(always)]
 fn act(sk: Object, side: u16, opens: bool) {
-    // SAFETY: the helper has no preconditions.
-    let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
-    let key = key(tgid, port(sk, side), side);
-    let slot = match table::find(&ACTORS, key) {
-        Some(slot) => slot,
-        None => {
-            let Some(slot) = table::take(&ACTORS, key) else {
-                count(lost::ACTORS);
-                return;
-            };
-            // SAFETY: a map value, and the buffer is as long as it says.
-            unsafe {
-                let comm = &raw mut (*slot).value.comm;
-                bpf_get_current_comm(comm.cast(), COMM_BYTES as u32);
-            }
-            slot
-        }
+    // SAFETY: current is a task_struct, and so is the first thread of its process, whose
+    // number can be another's before it and after it.
+    let (tgid, start_ns, execs, comm) = unsafe {
+        let current: Object = bpf_get_current_task_btf().cast_const().cast();
+        let process: Object = field(current, &TASK_LEADER);
+        let tgid: u32 = field(current, &TASK_TGID);
+        let (start_ns, execs): (u64, u64) =
+            (field(process, &TASK_START), field(process, &TASK_EXECS));
+        // By words: byte by byte it would cost as much as all the rest.
+        let comm: Comm = field(process, &TASK_COMM);
+        (tgid, start_ns, execs, comm)
+    };
+    let key = key(tgid, port(sk, side), side) | life(start_ns, execs) << LIFE_SHIFT;
+    let Some(slot) = table::find(&ACTORS, key).or_else(|| table::take(&ACTORS, key)) else {
+        count(lost::ACTORS);
+        return;
     };
     // SAFETY: a map value; other CPUs add too.
     unsafe {
+        let totals = &raw mut (*slot).value;
+        let there = ((*totals).start_ns, (*totals).execs);
+        if there.0 == 0 {
+            (*totals).execs = execs;
+            (*totals).start_ns = start_ns;
+        } else if there != (start_ns, execs) {
+            // Another process with the same hash: better without a name than with a wrong one.
+            count(lost::ACTORS);
+            return;
+        }
+        (&raw mut (*totals).comm).cast::<Comm>().write(comm);
         if opens {
-            add_one(&raw mut (*slot).value.opened);
+            add_one(&raw mut (*totals).opened);
         } else {
-            add_one(&raw mut (*slot).value.closed_first);
+            add_one(&raw mut (*totals).closed_first);
         }
     }
+}
+
+/// A name as words; that of a slot stands at a whole word.
+type Comm = [u64; COMM_BYTES / size_of::<u64>()];
+
+/// Where `life` begins in a key.
+const LIFE_SHIFT: u32 = 49;
+
+/// Tells apart processes that have the same number one after the other, and the programs
+/// that one process runs one after the other: 15 bits.
+#[inline(always)]
+fn life(start_ns: u64, execs: u64) -> u64 {
+    (start_ns ^ execs.rotate_left(32)).wrapping_mul(table::SPREAD) >> LIFE_SHIFT
 }
 
 /// See [`tracer_common::tcp::Slot`].

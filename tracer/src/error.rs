@@ -30,6 +30,22 @@ pub enum KernelError {
         /// The running kernel.
         release: String,
     },
+    /// The kernel would kill tracer as it starts.
+    #[error(
+        "its memory cgroup {cgroup} leaves it {left_mib} MiB of its limit of {limit_mib} MiB, \
+         and tracer needs {needed_mib} MiB to start\n  -> raise the limit (memory.max; on \
+         cgroup v1 memory.limit_in_bytes), or start it in another cgroup"
+    )]
+    Memory {
+        /// Its path.
+        cgroup: Text,
+        /// Its limit.
+        limit_mib: u64,
+        /// Left of it.
+        left_mib: u64,
+        /// What a start takes.
+        needed_mib: u64,
+    },
     /// Type information cannot be had.
     #[error(
         "{source}; a kernel built with CONFIG_DEBUG_INFO_BTF=y has it at \

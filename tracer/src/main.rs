@@ -14,7 +14,7 @@ use tracer::{
     cli::{Cli, Command},
     doctor,
     host::user_stacks,
-    session,
+    session, text,
 };
 
 fn main() -> ExitCode {
@@ -34,7 +34,8 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            say(format!("tracer: {error:#}\n"));
+            // It may quote what a file or the host says.
+            say(format!("tracer: {}\n", text::lines(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }

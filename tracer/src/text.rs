@@ -46,6 +46,13 @@ impl Text {
     }
 }
 
+/// Foreign text of several lines: each becomes safe, the ends of lines stay.
+pub fn lines(text: &str) -> String {
+    let lines: Vec<Text> = text.lines().map(Text::from).collect();
+    let lines: Vec<&str> = lines.iter().map(Text::as_str).collect();
+    lines.join("\n")
+}
+
 /// At most so many bytes, whole characters, with the mark where some are missing.
 fn cut(mut text: String) -> String {
     if text.len() > MOST_BYTES {
@@ -112,7 +119,7 @@ impl fmt::Debug for Text {
 mod tests {
     use proptest::prelude::{any, prop, proptest};
 
-    use super::{MOST_BYTES, Text, is_safe};
+    use super::{MOST_BYTES, Text, is_safe, lines};
 
     #[test]
     fn hostile_corpus() {
@@ -153,6 +160,13 @@ mod tests {
         // Not within a character.
         let wide = Text::from("漢".repeat(500).as_str());
         assert_eq!(wide.as_str(), format!("{}…", "漢".repeat(340)));
+    }
+
+    #[test]
+    fn lines_stay_apart() {
+        let hostile = "at line 1\n1 | \u{1b}]0;x\u{7}\u{9b}31m\u{202e}\r\nunknown\rfield\n";
+        let safe = "at line 1\n1 | \u{fffd}]0;x\u{fffd}\u{fffd}31m\u{fffd}\nunknown\u{fffd}field";
+        assert_eq!(lines(hostile), safe);
     }
 
     proptest! {

@@ -7,8 +7,11 @@ pub mod v1;
 pub mod workloads;
 
 use std::{
+    ffi::CString,
     fs, io,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use crate::{provoke::Workload, time::eventually};
@@ -105,6 +108,26 @@ impl MemoryCgroup {
     /// A workload in it.
     pub fn workload(&self, args: &[&str]) -> Workload {
         Workload::ready_in(args, &[&self.directory])
+    }
+
+    /// Has a command run in it from its first instruction on.
+    pub fn contain(&self, command: &mut Command) {
+        let procs = CString::new(self.directory.join("cgroup.procs").as_os_str().as_bytes());
+        let procs = procs.expect("no zero in a path");
+        let enter = move || {
+            // SAFETY: three system calls, with a string that lives on.
+            unsafe {
+                let file = libc::open(procs.as_ptr(), libc::O_WRONLY);
+                let written = libc::write(file, c"0".as_ptr().cast(), 1);
+                libc::close(file);
+                match written {
+                    1 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            }
+        };
+        // SAFETY: it neither allocates nor takes a lock.
+        unsafe { command.pre_exec(enter) };
     }
 
     /// One that holds so many MiB, with its score set right.

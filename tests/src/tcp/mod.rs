@@ -16,6 +16,7 @@ pub mod listener;
 pub mod netns;
 pub mod nginx;
 pub mod python;
+pub mod reused;
 pub mod sampler;
 pub mod seen;
 pub mod servers;

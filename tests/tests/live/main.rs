@@ -17,14 +17,17 @@ mod cookies;
 mod cost;
 mod events;
 mod faults;
+mod full_tables;
 mod guest;
 mod hostile_stacks;
 mod leaks;
 mod listeners;
 mod memory_v1;
+mod named_files;
 mod namespaces;
 mod nodes;
 mod oom;
+mod oom_limits;
 mod recorded;
 mod rights;
 mod sockets;
@@ -45,13 +48,16 @@ fn main() -> std::process::ExitCode {
         rights::TESTS,
         hostile_stacks::TESTS,
         oom::TESTS,
+        oom_limits::TESTS,
         adverse::TESTS,
         nodes::TESTS,
         syn::TESTS,
         cookies::TESTS,
         tcp::TESTS,
         namespaces::TESTS,
+        full_tables::TESTS,
         events::TESTS,
+        named_files::TESTS,
         guest::TESTS,
         check::TESTS,
         check_cpu::TESTS,

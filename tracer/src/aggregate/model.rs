@@ -306,6 +306,7 @@ impl LoadAggregate {
             count,
             meaning,
         };
+        let of_tcp = |of: fn(&TcpAggregate) -> u64| self.tcp.as_ref().map_or(0, of);
         let stacks = self.tcp.as_ref();
         let stacks = stacks.map_or_else(StackLosses::default, TcpAggregate::stack_losses);
         vec![
@@ -366,13 +367,13 @@ impl LoadAggregate {
             ),
             lost(
                 "tcp_actors",
-                counter(lost::ACTORS),
-                "more pairs of a process and a port than the table holds: who opened or closed is not counted",
+                counter(lost::ACTORS) + of_tcp(TcpAggregate::dropped_actors),
+                "more pairs of a process and a port than the table holds: a connection is not put on who opened or closed it, or not in the summary",
             ),
             lost(
                 "tcp_ports",
-                counter(lost::PORTS),
-                "more ports than the table holds: a connection has no row by port",
+                counter(lost::PORTS) + of_tcp(TcpAggregate::dropped_ports),
+                "more ports than the table holds: a connection has no row by port, or none in the summary",
             ),
             lost(
                 "tcp_waiting",
@@ -381,7 +382,7 @@ impl LoadAggregate {
             ),
             lost(
                 "tcp_listeners",
-                counter(lost::LISTENERS),
+                counter(lost::LISTENERS) + of_tcp(TcpAggregate::listeners_left_out),
                 "more listeners than the table holds: of one the queues are not known",
             ),
             lost(

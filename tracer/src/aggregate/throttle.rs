@@ -16,6 +16,10 @@ use crate::clock::MonotonicNs;
 /// kernel's figure lags by a period of the limit (100 ms by default, 1 s at most).
 const MOST_CARRIED_NS: u64 = 1_000_000_000;
 
+/// So many cgroups are known. Of others those are forgotten that were seen last the longest
+/// ago: a host that makes cgroups by the thousand would fill memory.
+const MOST_CGROUPS: usize = 4096;
+
 /// The cgroups' throttled time, as counted so far.
 #[derive(Debug, Default)]
 pub struct Throttle {
@@ -28,6 +32,8 @@ struct Throttled {
     counted_ns: u64,
     /// Not yet given to a task, per CPU.
     carried_ns: u64,
+    /// When a task of it was seen last.
+    seen: MonotonicNs,
 }
 
 impl Throttle {
@@ -95,13 +101,31 @@ impl Throttle {
                     // latest reading is nobody's.
                     counted_ns: task.throttled_ns.saturating_sub(most_ns),
                     carried_ns: 0,
+                    seen: now,
                 });
+            known.seen = now;
             let more = task.throttled_ns.saturating_sub(known.counted_ns);
             if more > 0 {
                 known.counted_ns = task.throttled_ns;
                 *new.entry(task.throttled_cgroup).or_default() += more;
             }
         }
+        self.forget_oldest();
         new
+    }
+
+    fn forget_oldest(&mut self) {
+        if self.cgroups.len() <= MOST_CGROUPS {
+            return;
+        }
+        let seen = self.cgroups.iter();
+        let mut seen: Vec<(MonotonicNs, u64)> = seen
+            .map(|(cgroup, throttled)| (throttled.seen, *cgroup))
+            .collect();
+        seen.sort_unstable();
+        let forget = seen.len() - MOST_CGROUPS / 4 * 3;
+        for (_, cgroup) in seen.into_iter().take(forget) {
+            self.cgroups.remove(&cgroup);
+        }
     }
 }

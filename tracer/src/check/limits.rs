@@ -1,13 +1,24 @@
 //! The one table of limits: from where on a figure is worth a warning, and why. A TOML
 //! file changes them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use super::finding::Verdict;
-use crate::render::quantity::bytes;
+use crate::{
+    render::quantity::bytes,
+    text::{Text, lines},
+};
+
+/// The largest file of limits that is read. That of all limits has 9 KiB.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// From where on a figure is bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,15 +147,17 @@ impl Limits {
         let Some(path) = path else {
             return Ok(Self::default());
         };
-        let text = fs::read_to_string(path);
-        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        let text = read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("limits of {}", path.display()))
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let limits = Self(toml::from_str(text)?);
+        // The error quotes the file.
+        let parsed = toml::from_str(text).map_err(|error| anyhow!(lines(&error.to_string())));
+        let limits = Self(parsed?);
         for name in limits.0.keys() {
             let Some(limit) = LIMITS.iter().find(|limit| limit.name == name) else {
+                let name = Text::from(name.as_str());
                 bail!("there is no limit {name:?}; `tracer check --print-config` has them all");
             };
             let (new, old) = (limits.of(limit), limit);
@@ -236,6 +249,18 @@ impl Limits {
     }
 }
 
+/// The text of a file of limits.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MOST_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{DISK_SPACE, LIMITS, Limits, MEMORY_AVAILABLE};
@@ -271,6 +296,20 @@ mod tests {
                 .why(&DISK_SPACE)
                 .contains("warning from 0.5, critical from 0.97")
         );
+    }
+
+    #[test]
+    fn what_an_error_quotes_is_made_safe() {
+        for text in [
+            "[disk_used_ratio]\nwarning = \u{1b}[31m\u{202e}1\n",
+            "[disk_used_ratio]\n\"\\u001b[31m\" = 1\n",
+            "[\"\\u001b]0;title\\u0007\"]\nwarning = 1\n",
+            "[disk_used_ratio]\nwarning = \"\\u009b31m\"\n",
+        ] {
+            let error = format!("{:#}", Limits::parse(text).unwrap_err());
+            let is_hostile = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
+            assert!(!error.contains(is_hostile), "{error:?}");
+        }
     }
 
     #[test]

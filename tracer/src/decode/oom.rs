@@ -4,8 +4,8 @@ use bytes::{Buf as _, Bytes};
 use tracer_common::{
     COMM_BYTES,
     oom::{
-        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, NO_REQUEST, PAGE_KINDS,
-        SIGNALLED_BY_KERNEL, SIGNALLED_BY_PROCESS,
+        IN_VFORK, KILLER_FRAMES, KillRecord, MARKED, MemoryRecord, NO_REQUEST, OOM_SKIP,
+        PAGE_KINDS, SIGNALLED_BY_KERNEL, SIGNALLED_BY_PROCESS,
     },
 };
 
@@ -47,6 +47,8 @@ pub struct MemoryReading {
     pub score_adj: i32,
     /// It runs on its parent's memory until it calls execve.
     pub is_in_vfork: bool,
+    /// Its memory was freed for an earlier kill, or cannot be freed by one.
+    pub is_skipped: bool,
     /// Its name.
     pub comm: Text,
 }
@@ -179,6 +181,7 @@ fn memory_record(b: &mut Bytes) -> Option<MemoryReading> {
         uid,
         score_adj,
         is_in_vfork: flags & IN_VFORK != 0,
+        is_skipped: flags & OOM_SKIP != 0,
         comm: comm(b)?,
     })
 }

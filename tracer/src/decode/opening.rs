@@ -10,6 +10,18 @@ use super::{
 };
 use crate::clock::MonotonicNs;
 
+/// A process and a program of it: ids of processes come again, and a process can run
+/// another program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Program {
+    /// Process id.
+    pub pid: u32,
+    /// When the process began.
+    pub start: MonotonicNs,
+    /// `self_exec_id`: another one after each execve.
+    pub execs: u64,
+}
+
 /// Which connection it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
@@ -17,8 +29,8 @@ pub struct Opening {
     pub socket: u64,
     /// When it was accepted or begun.
     pub at: MonotonicNs,
-    /// The process.
-    pub pid: u32,
+    /// The process, and the program that it ran.
+    pub program: Program,
     /// Local port.
     pub local_port: u16,
     /// The peer's.
@@ -53,6 +65,7 @@ pub fn decode(bytes: &Bytes) -> Decoded<RawOpening> {
         let b = &mut b;
         let (socket, at) = (u64(b).ok()?, MonotonicNs(u64(b).ok()?));
         let (pc, sp, fp) = (u64(b).ok()?, u64(b).ok()?, u64(b).ok()?);
+        let (start, execs) = (MonotonicNs(u64(b).ok()?), u64(b).ok()?);
         let pid = u32(b).ok()?;
         let (local_port, remote_port) = (b.try_get_u16_ne().ok()?, b.try_get_u16_ne().ok()?);
         let length = usize::try_from(u64(b).ok()?).ok()?;
@@ -60,7 +73,7 @@ pub fn decode(bytes: &Bytes) -> Decoded<RawOpening> {
             opening: Opening {
                 socket,
                 at,
-                pid,
+                program: Program { pid, start, execs },
                 local_port,
                 remote_port,
             },

@@ -1,6 +1,9 @@
 //! TCP: sockets in CLOSE_WAIT, who holds them, who acts, ports, transitions.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    mem::offset_of,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use bytes::{Buf as _, Bytes};
 use tracer_common::{
@@ -30,6 +33,8 @@ const AF_INET6: u16 = 10;
 pub type ActorWords = [u64; ACTOR_WORDS];
 /// How many they are.
 pub const ACTOR_WORDS: usize = size_of::<ActorTotals>() / 8;
+/// How many of them are counters; the others say whose they are.
+pub const ACTOR_COUNTERS: usize = offset_of!(ActorTotals, start_ns) / 8;
 /// `PortTotals` as plain words.
 pub type PortWords = [u64; PORT_WORDS];
 /// How many they are.
@@ -44,6 +49,9 @@ pub struct ActorKey {
     pub side: Side,
     /// Local port of accepted ones, remote port of others.
     pub port: u16,
+    /// Tells processes apart that had this id one after the other, and programs that one
+    /// of them ran.
+    pub life: u16,
 }
 
 /// What a process did with the connections of a port, since the start.
@@ -204,23 +212,19 @@ pub fn seeds(bytes: &Bytes) -> Decoded<SeedReading> {
 /// A slot of ACTORS.
 pub fn actor(key: u64, words: &ActorWords) -> ActorReading {
     let (pid, port, side) = split(key);
-    let [opened, closed_first, comm @ ..] = words;
+    let [opened, closed_first, _start_ns, _execs, comm @ ..] = words;
     let comm: Vec<u8> = comm.iter().flat_map(|word| word.to_le_bytes()).collect();
     ActorReading {
-        key: ActorKey { pid, side, port },
+        key: ActorKey {
+            pid,
+            side,
+            port,
+            life: (key >> 49) as u16,
+        },
         comm: Text::from_bytes(&comm),
         opened: *opened,
         closed_first: *closed_first,
     }
-}
-
-/// The key of ACTORS of a process and a port.
-pub fn actor_words(key: ActorKey) -> u64 {
-    let side = match key.side {
-        Side::Accepted => 0,
-        Side::Connected => u64::from(CONNECTED),
-    };
-    u64::from(key.pid) | u64::from(key.port) << 32 | side << 48
 }
 
 /// A slot of PORTS.
@@ -241,7 +245,11 @@ pub fn port(key: u64, words: &PortWords) -> PortReading {
 
 /// The parts of the key of a [`tracer_common::tcp::Slot`].
 fn split(key: u64) -> (u32, u16, Side) {
-    (key as u32, (key >> 32) as u16, side_of((key >> 48) as u16))
+    (
+        key as u32,
+        (key >> 32) as u16,
+        side_of((key >> 48) as u16 & 1),
+    )
 }
 
 fn side_of(number: u16) -> Side {
@@ -304,7 +312,7 @@ mod tests {
     use proptest::prelude::{any, prop, proptest};
     use tracer_common::tcp::{HolderRecord, STATES, SeedRecord, WaitingRecord};
 
-    use super::{ActorKey, actor, actor_words, holders, population, seeds, waiting};
+    use super::{ACTOR_WORDS, ActorKey, actor, holders, population, seeds, waiting};
     use crate::snapshot::Side;
 
     #[test]
@@ -333,10 +341,17 @@ mod tests {
         }
 
         #[test]
-        fn a_key_comes_back(pid in any::<u32>(), port in any::<u16>(), accepted in any::<bool>()) {
+        fn a_key_has_its_parts(
+            pid in any::<u32>(),
+            port in any::<u16>(),
+            accepted in any::<bool>(),
+            life in 0..1_u16 << 15,
+        ) {
             let side = if accepted { Side::Accepted } else { Side::Connected };
-            let key = ActorKey { pid, side, port };
-            assert_eq!(actor(actor_words(key), &[0; 4]).key, key);
+            let bits = u64::from(!accepted) << 48 | u64::from(life) << 49;
+            let word = u64::from(pid) | u64::from(port) << 32 | bits;
+            let key = ActorKey { pid, side, port, life };
+            assert_eq!(actor(word, &[0; ACTOR_WORDS]).key, key);
         }
     }
 }

@@ -5,7 +5,14 @@ use std::{fs, path::Path};
 use super::{Check, Examination, State};
 use crate::{
     error::KernelError,
-    host::{capabilities, cgroups::Cgroups, facts, kmsg::KernelLog, memory::MemoryCgroups, own},
+    host::{
+        capabilities,
+        cgroups::Cgroups,
+        facts,
+        kmsg::KernelLog,
+        memory::{self, MemoryCgroups},
+        own,
+    },
     kernel::{
         btf::{self, Btf},
         fields::{self, FIELDS},
@@ -18,7 +25,7 @@ use crate::{
         self, DOCTOR, Rights,
         landlock::{self, Landlock},
     },
-    session::LEAST_KERNEL,
+    session::{LEAST_KERNEL, LEAST_ROOM_BYTES},
     snapshot::HookState,
 };
 
@@ -38,6 +45,7 @@ pub(super) fn all(btf: Option<&Path>) -> Examination {
         statistics(),
         kernel_log(),
         memory_cgroups(),
+        memory_room(),
         locked_memory(),
     ]);
     checks.extend(type_information(btf));
@@ -76,6 +84,30 @@ fn check(
         state,
         finding: finding.into(),
         advice: advice.into(),
+    }
+}
+
+/// Whether tracer's own memory cgroup has room for it.
+fn memory_room() -> Check {
+    let needed_mib = LEAST_ROOM_BYTES >> 20;
+    match memory::room() {
+        Some(room) if room.left_bytes < LEAST_ROOM_BYTES => check(
+            "own memory limit",
+            State::Failed,
+            format!(
+                "memory cgroup {} leaves {} MiB of {} MiB; a start takes {needed_mib} MiB",
+                room.cgroup,
+                room.left_bytes >> 20,
+                room.limit_bytes >> 20
+            ),
+            "raise the cgroup's limit, or start tracer in another one",
+        ),
+        Some(_) | None => check(
+            "own memory limit",
+            State::Ok,
+            format!("no cgroup leaves less than the {needed_mib} MiB that a start takes"),
+            "",
+        ),
     }
 }
 

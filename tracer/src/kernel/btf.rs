@@ -4,8 +4,9 @@
 //! Format: Documentation/bpf/btf.rst. Offsets come out in bytes.
 
 use std::{
-    collections::HashMap,
-    fs, io,
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -17,8 +18,12 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MAGIC: u16 = 0xeb9f;
 /// A chain of typedefs and qualifiers longer than this is a damaged file.
 const MAX_CHAIN: usize = 32;
-/// Nesting of unnamed structs and unions deeper than this, likewise.
-const MAX_NESTING: usize = 16;
+/// Structs within structs deeper than this, likewise: no kernel's are within ten.
+const MAX_NESTING: usize = 64;
+/// The longest name that is looked at, as no kernel's is (`KSYM_NAME_LEN`).
+const MAX_NAME_BYTES: usize = 512;
+/// The largest file that is read. A kernel's has 4 to 30 MiB.
+const MAX_FILE_BYTES: u64 = 128 << 20;
 
 mod kind {
     pub(super) const INT: u32 = 1;
@@ -76,11 +81,18 @@ impl Btf {
     /// # Errors
     /// The file cannot be read, or is no BTF of this machine's byte order.
     pub fn from_file(path: &Path, wanted: &[&str]) -> Result<Self, BtfError> {
-        let bytes = fs::read(path).map_err(|source| BtfError::Read {
-            path: path.into(),
-            source,
-        })?;
-        Self::parse(bytes, wanted).map_err(|what| BtfError::Malformed {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(|source| BtfError::Read {
+                path: path.into(),
+                source,
+            })?;
+        let parsed = match bytes.len() as u64 > MAX_FILE_BYTES {
+            true => Err("it is larger than 128 MiB"),
+            false => Self::parse(bytes, wanted),
+        };
+        parsed.map_err(|what| BtfError::Malformed {
             path: path.into(),
             what,
         })
@@ -138,11 +150,34 @@ impl Btf {
             }
             at += 12 + extra_bytes(info).ok_or("it has a type of an unknown kind")?;
         }
-        if at == type_bytes.end {
-            Ok(btf)
-        } else {
-            Err("its last type is cut off")
+        if at != type_bytes.end {
+            return Err("its last type is cut off");
         }
+        let mut checked = HashSet::new();
+        for id in btf.structs.values() {
+            btf.check_nesting(*id, MAX_NESTING, &mut checked)?;
+        }
+        Ok(btf)
+    }
+
+    /// Follows what a struct contains down to its end; `checked` has the types that end.
+    fn check_nesting(
+        &self,
+        id: u32,
+        depth: usize,
+        checked: &mut HashSet<u32>,
+    ) -> Result<(), &'static str> {
+        if checked.contains(&id) {
+            return Ok(());
+        }
+        if depth == 0 {
+            return Err("it has a struct that contains itself, or structs nested too deep");
+        }
+        for (_, member, _) in self.members(id).into_iter().flatten() {
+            self.check_nesting(member, depth - 1, checked)?;
+        }
+        checked.insert(id);
+        Ok(())
     }
 
     /// Byte offset of a field, its path given from a struct down through
@@ -150,10 +185,10 @@ impl Btf {
     /// Unnamed structs and unions are looked through, as C does.
     pub fn offset(&self, root: &str, path: &[&str]) -> Option<u32> {
         let mut id = *self.structs.get(root.as_bytes())?;
-        let mut bits = 0;
+        let mut bits: u32 = 0;
         for name in path {
-            let (member, at) = self.member(id, name.as_bytes(), MAX_NESTING)?;
-            bits += at;
+            let (member, at) = self.member(id, name.as_bytes(), &mut HashSet::new())?;
+            bits = at.checked_add(bits)?;
             id = member;
         }
         Some(bits / 8)
@@ -186,36 +221,42 @@ impl Btf {
         }))
     }
 
-    /// The types behind a field, as (id, bit offset), of a struct or union.
-    fn member(&self, id: u32, wanted: &[u8], depth: usize) -> Option<(u32, u32)> {
+    /// The types behind a field, as (id, bit offset), of a struct or union. `seen` has the
+    /// types without it: each is looked through once, however often it is contained.
+    fn member(&self, id: u32, wanted: &[u8], seen: &mut HashSet<u32>) -> Option<(u32, u32)> {
+        if !seen.insert(id) {
+            return None;
+        }
+        self.members(id)?.find_map(|(name, member, offset)| {
+            if name == wanted {
+                Some((member, offset))
+            } else if name.is_empty() {
+                let (id, inner) = self.member(member, wanted, seen)?;
+                Some((id, offset.checked_add(inner)?))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Name, type and bit offset of each member of a struct or union; `None` of another type.
+    fn members(&self, id: u32) -> Option<impl Iterator<Item = (&[u8], u32, u32)>> {
         let at = self.resolve(id)?;
         let info = self.word(at + 4)?;
-        if !matches!(kind_of(info), kind::STRUCT | kind::UNION) || depth == 0 {
+        if !matches!(kind_of(info), kind::STRUCT | kind::UNION) {
             return None;
         }
         let has_bitfields = info >> 31 != 0;
-        (0..length_of(info)).find_map(|i| {
+        Some((0..length_of(info)).map_while(move |i| {
             let entry = at + 12 + i * 12;
-            let (name, member, offset) = (
-                self.word(entry)?,
-                self.word(entry + 4)?,
-                self.word(entry + 8)?,
-            );
+            let (name, offset) = (self.string(self.word(entry)?)?, self.word(entry + 8)?);
             let offset = if has_bitfields {
                 offset & 0x00ff_ffff
             } else {
                 offset
             };
-            let name = self.string(name)?;
-            if name == wanted {
-                Some((member, offset))
-            } else if name.is_empty() {
-                self.member(member, wanted, depth - 1)
-                    .map(|(id, inner)| (id, offset + inner))
-            } else {
-                None
-            }
-        })
+            Some((name, self.word(entry + 4)?, offset))
+        }))
     }
 
     /// Where the type behind typedefs and qualifiers begins.
@@ -239,6 +280,7 @@ impl Btf {
     fn string(&self, offset: u32) -> Option<&[u8]> {
         let strings = self.bytes.get(self.strings.clone())?;
         let tail = strings.get(offset as usize..)?;
+        let tail = tail.get(..MAX_NAME_BYTES).unwrap_or(tail);
         tail.split(|&b| b == 0).next()
     }
 }
@@ -323,10 +365,25 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_that_contains_itself_ends() {
-        let bytes = btf(STRINGS, &[OUTER, info(4, 1), 8, 0, 1, 0]);
-        let btf = Btf::parse(bytes, &["outer"]).expect("valid");
-        assert_eq!(btf.offset("outer", &["field"]), None);
+    fn a_struct_that_contains_itself_is_refused() {
+        let itself = [0, 1, 0].repeat(60);
+        let types = [&[OUTER, info(4, 60), 8], &itself[..]].concat();
+        let why = Btf::parse(btf(STRINGS, &types), &["outer"]).expect_err("refused");
+        assert!(why.contains("contains itself"), "{why}");
+        // One that nobody asks for does no harm.
+        assert!(Btf::parse(btf(STRINGS, &types), &["inner"]).is_ok());
+    }
+
+    /// 60^16 paths lead down to the last one.
+    #[test]
+    fn a_struct_that_is_contained_often_is_looked_through_once() {
+        let level = |below: u32| [&[0, info(5, 60), 8], &[0, below, 0].repeat(60)[..]].concat();
+        let mut types = vec![OUTER, info(4, 1), 8, 0, 2, 0];
+        types.extend((3..19).flat_map(level));
+        types.extend([0, info(5, 1), 4, FIELD, 19, 0]);
+        let btf = Btf::parse(btf(STRINGS, &types), &["outer"]).expect("valid");
+        assert_eq!(btf.offset("outer", &["inner"]), None);
+        assert_eq!(btf.offset("outer", &["field"]), Some(0));
     }
 
     #[test]

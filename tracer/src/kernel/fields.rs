@@ -170,6 +170,7 @@ pub const FIELDS: &[Field] = &[
     optional("REGS_FP", &[("pt_regs", &["bp"])], NO_OPENINGS),
     needed("TASK_MM", &[("task_struct", &["mm"])]),
     needed("TASK_LEADER", &[("task_struct", &["group_leader"])]),
+    needed("TASK_EXECS", &[("task_struct", &["self_exec_id"])]),
     needed("TASK_PARENT", &[("task_struct", &["real_parent"])]),
     needed("TASK_SIGNAL", &[("task_struct", &["signal"])]),
     needed("TASK_VFORK_DONE", &[("task_struct", &["vfork_done"])]),
@@ -177,6 +178,12 @@ pub const FIELDS: &[Field] = &[
     needed("SIGINFO_CODE", &[("kernel_siginfo", &["si_code"])]),
     needed("MM_PAGE_TABLES", &[("mm_struct", &["pgtables_bytes"])]),
     needed("MM_TOTAL", &[("mm_struct", &["total_vm"])]),
+    // 6.18 made it an array of words, of which the first has the same bits.
+    optional(
+        "MM_FLAGS",
+        &[("mm_struct", &["flags"]), ("mm_struct", &["_flags"])],
+        "processes that the out-of-memory killer passes over, as it has freed their memory",
+    ),
     needed("SUBSYSTEM_CGROUP", &[("cgroup_subsys_state", &["cgroup"])]),
     optional(
         "MEMCG_CGROUP",

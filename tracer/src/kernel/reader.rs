@@ -249,11 +249,6 @@ impl Reader {
         self.sockets.watch_openings(&mut self.ebpf, pids)
     }
 
-    /// Forgets what a process did with a port: a key of `decode::tcp::actor_words`.
-    pub fn forget_actor(&mut self, key: u64) {
-        self.sockets.forget_actor(key);
-    }
-
     /// Forgets a socket that listens no more, by its address.
     pub fn forget_listener(&mut self, socket: u64) {
         self.sockets.forget_listener(socket);

@@ -27,7 +27,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    decode::tcp::{ACTOR_WORDS, ActorWords, PORT_WORDS, PortWords},
+    decode::tcp::{ACTOR_COUNTERS, ACTOR_WORDS, ActorWords, PORT_WORDS, PortWords},
     error::KernelError,
     text::Text,
 };
@@ -54,6 +54,8 @@ pub struct RawSockets {
     pub actors: Vec<(u64, ActorWords)>,
     /// Slots of PORTS.
     pub ports: Vec<(u64, PortWords)>,
+    /// What ACTORS, then PORTS had counted for keys that are not among those any more.
+    pub dropped: [u64; 2],
     /// `WaitingRecord`s.
     pub waiting: Bytes,
     /// `HolderRecord`s; `None` when nobody asked.
@@ -117,8 +119,8 @@ impl SocketReader {
             listeners: map("LISTENERS")?,
             counted: take(ebpf, "TRANSITIONS")?,
             moves: take(ebpf, "POPULATIONS")?,
-            actors: Table::map(ebpf, "ACTORS", ACTORS)?,
-            ports: Table::map(ebpf, "PORTS", PORTS)?,
+            actors: Table::map(ebpf, "ACTORS", ACTORS, ACTOR_COUNTERS)?,
+            ports: Table::map(ebpf, "PORTS", PORTS, PORT_WORDS)?,
             seeds: take(ebpf, "SEEDS")?,
             seeds_read: 0,
             control: take(ebpf, "TCP_CONTROL")?,
@@ -181,6 +183,7 @@ impl SocketReader {
             moves: self.moves_of(&counted)?,
             actors: self.actors.read(),
             ports: self.ports.read(),
+            dropped: [self.actors.dropped(), self.ports.dropped()],
             waiting,
             holders,
             listeners: self.read_listeners(ebpf, iterators)?,
@@ -249,11 +252,6 @@ impl SocketReader {
             let _ = listeners.remove(&socket);
         }
         self.cookies.forget(socket);
-    }
-
-    /// Frees a slot of ACTORS.
-    pub(super) fn forget_actor(&mut self, key: u64) {
-        self.actors.free(key);
     }
 
     fn read_resets(&self) -> Result<Vec<(Text, u64)>, KernelError> {

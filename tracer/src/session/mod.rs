@@ -8,6 +8,7 @@ mod naming;
 mod once;
 mod openings;
 mod output;
+mod output_file;
 mod parts;
 mod pictures;
 mod sockets;
@@ -17,7 +18,7 @@ mod writer;
 pub(crate) use self::output::width_and_color;
 pub use self::{
     once::{Watched, sample},
-    source::LEAST_KERNEL,
+    source::{LEAST_KERNEL, LEAST_ROOM_BYTES},
 };
 
 use std::{io, process::ExitCode, time::Duration};
@@ -68,11 +69,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`], or a file cannot be written.
 pub fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
+    let pictures = Pictures::create(args)?;
     let setup = Setup {
         subject: Subject::Load,
         ..Setup::of_run(&args.run)
     };
-    watch(setup, Pictures::create(args)?)
+    watch(setup, pictures)
 }
 
 /// The same, of which a text shows the TCP sockets alone.
@@ -341,9 +343,7 @@ impl Session {
         })?;
         self.aggregate.observe(&reading);
         if let Some(tcp) = self.aggregate.tcp() {
-            let idle = tcp.take_idle_actors();
             let suspects = tcp.suspects();
-            self.source.forget(&idle);
             self.source.watch_openings(&suspects);
         }
         Ok(reading)

@@ -11,6 +11,7 @@ use tracer_common::block::{NO_STACK, WaitsFor};
 
 use crate::{
     aggregate::{causes::Cause, why::NewNames},
+    clock::{self, MonotonicNs},
     decode::{
         block::{self, EpisodeReading},
         task::TaskReading,
@@ -29,10 +30,9 @@ use crate::{
     text::Text,
 };
 
-/// Devices and mounts come and go: after so many readings they are asked for again.
-const FORGET_AFTER: u32 = 60;
-
-const FIRST: u32 = 1;
+/// Devices and mounts come and go, and their numbers come again: after this time, in ns,
+/// they are asked for again.
+const FORGET_AFTER: u64 = 5_000_000_000;
 /// So many holders are looked at in a reading.
 const HOLDERS: usize = 32;
 
@@ -47,7 +47,8 @@ pub(super) struct Naming {
     device_names: Devices,
     devices: HashSet<u32>,
     mounts: HashSet<u32>,
-    readings: u32,
+    /// When names were forgotten last.
+    forgot_at: Option<MonotonicNs>,
 }
 
 /// The kernel's symbols. Reading them takes a twentieth of a second, on an emulated
@@ -114,16 +115,15 @@ impl Naming {
         episodes: &[EpisodeReading],
         wants_lengths: bool,
     ) -> Result<NewNames, KernelError> {
-        self.readings += 1;
-        if self.readings > FORGET_AFTER {
-            self.readings = FIRST;
+        let mut new = NewNames::default();
+        let now = clock::monotonic();
+        let forgot_at = self.forgot_at;
+        if forgot_at.is_none_or(|at| now.since_ns(at) >= FORGET_AFTER) {
             self.device_names.forget();
             self.devices.clear();
             self.mounts.clear();
-        }
-        let mut new = NewNames::default();
-        if self.readings == FIRST {
             new.alone = Some(alone());
+            self.forgot_at = Some(now);
         }
         let mut ended: HashSet<u64> = episodes.iter().map(|one| one.waits.stack).collect();
         if wants_lengths {

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     aggregate::tcp::{OpeningReading, StackLosses},
     clock::{self, MonotonicNs},
-    decode::opening::RawOpening,
+    decode::opening::{Program, RawOpening},
     host::user_stacks::{self, Client, Launcher, Named},
 };
 
@@ -139,8 +139,8 @@ fn work(
             continue;
         };
         let before = user_stacks::cpu_ns();
-        let pid = raw.opening.pid;
-        let outcome = match client.name(pid, &raw.stack) {
+        let program = raw.opening.program;
+        let outcome = match client.name(program, &raw.stack) {
             Named::Functions(stack, is_partial) => {
                 let opening = raw.opening;
                 Outcome::Named(OpeningReading { opening, stack }, is_partial)
@@ -150,7 +150,7 @@ fn work(
         };
         outcomes.send(outcome).ok()?;
         let took = user_stacks::cpu_ns().saturating_sub(before);
-        queue.charge(pid, took, clock::monotonic());
+        queue.charge(program, took, clock::monotonic());
     }
 }
 
@@ -158,7 +158,7 @@ fn work(
 #[derive(Default)]
 struct Queue {
     waiting: Vec<RawOpening>,
-    costs: HashMap<u32, Cost>,
+    costs: HashMap<Program, Cost>,
     /// When all that was taken is made up for, a burst left out.
     paid_at: MonotonicNs,
 }
@@ -176,8 +176,9 @@ impl Queue {
     fn add(&mut self, new: Vec<RawOpening>) -> usize {
         let mut dropped = 0;
         for raw in new {
-            let pid = raw.opening.pid;
-            let its = self.waiting.iter().filter(|raw| raw.opening.pid == pid);
+            let program = raw.opening.program;
+            let its = self.waiting.iter();
+            let its = its.filter(|raw| raw.opening.program == program);
             if its.count() < QUEUED_OF_ONE && self.waiting.len() < QUEUED {
                 self.waiting.push(raw);
             } else {
@@ -188,7 +189,7 @@ impl Queue {
     }
 
     fn cost(&self, raw: &RawOpening) -> Cost {
-        let known = self.costs.get(&raw.opening.pid);
+        let known = self.costs.get(&raw.opening.program);
         known.copied().unwrap_or_default()
     }
 
@@ -210,14 +211,14 @@ impl Queue {
         Some(self.waiting.remove(at))
     }
 
-    fn charge(&mut self, pid: u32, took_ns: u64, now: MonotonicNs) {
+    fn charge(&mut self, program: Program, took_ns: u64, now: MonotonicNs) {
         if self.costs.len() >= REMEMBERED {
             self.costs.retain(|_, cost| cost.next_at > now);
         }
         if self.costs.len() >= REMEMBERED {
             self.costs.clear();
         }
-        let cost = self.costs.entry(pid).or_default();
+        let cost = self.costs.entry(program).or_default();
         cost.took_ns += took_ns;
         cost.next_at = now + took_ns.saturating_mul(TIMES_ITS_LENGTH);
         self.paid_at = self.paid_at.max(now) + took_ns.saturating_mul(SHARE);
@@ -229,14 +230,21 @@ mod tests {
     use super::{BURST_NS, QUEUED, QUEUED_OF_ONE, Queue, SHARE};
     use crate::{
         clock::MonotonicNs,
-        decode::opening::{Opening, RawOpening},
+        decode::opening::{Opening, Program, RawOpening},
     };
 
     const MS: u64 = 1_000_000;
 
+    fn program(pid: u32) -> Program {
+        Program {
+            pid,
+            ..Program::default()
+        }
+    }
+
     fn of(pid: u32, count: usize) -> Vec<RawOpening> {
         let opening = Opening {
-            pid,
+            program: program(pid),
             ..Opening::default()
         };
         let raw = RawOpening {
@@ -254,8 +262,8 @@ mod tests {
         let mut order = Vec::new();
         let mut now = MonotonicNs(10_000 * MS);
         while let Some(raw) = queue.next(now) {
-            queue.charge(raw.opening.pid, MS, now);
-            order.push(raw.opening.pid);
+            queue.charge(raw.opening.program, MS, now);
+            order.push(raw.opening.program.pid);
             now = now + 50 * MS;
         }
         assert_eq!(order, [1, 2, 1, 1]);
@@ -267,10 +275,10 @@ mod tests {
         let now = MonotonicNs(10_000 * MS);
         queue.add(of(1, 2));
         assert!(queue.next(now).is_some());
-        queue.charge(1, 100 * MS, now);
+        queue.charge(program(1), 100 * MS, now);
         assert!(queue.next(now).is_none());
         queue.add(of(2, 1));
-        assert_eq!(queue.next(now).expect("another").opening.pid, 2);
+        assert_eq!(queue.next(now).expect("another").opening.program.pid, 2);
         let due = now + 4900 * MS;
         assert_eq!(queue.next_due(), Some(due));
         assert!(queue.next(due).is_some());
@@ -285,7 +293,7 @@ mod tests {
             queue.add(of(pid, 1));
             now = now.max(queue.next_due().expect("one waits"));
             assert!(queue.next(now).is_some());
-            queue.charge(pid, 100 * MS, now);
+            queue.charge(program(pid), 100 * MS, now);
             took += 100 * MS;
         }
         let passed = now.since_ns(began);

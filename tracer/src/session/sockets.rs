@@ -269,6 +269,7 @@ impl Sockets {
             seeds,
             actors: raw.actors.iter().map(|(k, v)| tcp::actor(*k, v)).collect(),
             ports: raw.ports.iter().map(|(k, v)| tcp::port(*k, v)).collect(),
+            dropped: raw.dropped,
             waiting,
             holders: holders.map(|holders| holders.readings),
             namespaces: self.counters(&raw.moves, &listening),

@@ -26,7 +26,8 @@ impl Room {
 
     /// Pages that a process is worth; `None` when it is never killed.
     pub(super) fn badness(self, process: &MemoryReading, page_bytes: u64) -> Option<i64> {
-        if process.score_adj == NEVER || process.pid == INIT || process.is_in_vfork {
+        let is_passed_over = process.is_in_vfork || process.is_skipped;
+        if process.score_adj == NEVER || process.pid == INIT || is_passed_over {
             return None;
         }
         let pages = process

@@ -4,7 +4,7 @@
 //! So a process is given those that it closed first in the last minute. The kernel's
 //! own count is the limit: a socket can be taken again before its time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{
     clock::MonotonicNs,
@@ -15,8 +15,8 @@ use crate::{
 
 /// `TCP_TIMEWAIT_LEN`.
 const TIME_WAIT_NS: u64 = 60_000_000_000;
-/// The kernel side finds a free slot near the right one as long as half of them are free.
-const NEARLY_FULL: usize = tracer_common::tcp::ACTORS as usize / 8 * 3;
+/// No more are known. Any user can begin thousands of processes that close a connection each.
+const MOST_KNOWN: usize = 4 * tracer_common::tcp::ACTORS as usize;
 /// From so many on there is something to say. The usual range of local ports has
 /// 28,232, to each peer.
 const WORTH_ADVICE: u64 = 5_000;
@@ -30,11 +30,15 @@ pub(super) struct Closers {
 #[derive(Debug, Default)]
 struct Recent {
     comm: Text,
-    opened: u64,
     closed: u64,
-    last: MonotonicNs,
     /// When, and how many.
     within: VecDeque<(MonotonicNs, u64)>,
+}
+
+impl Recent {
+    fn count(&self) -> u64 {
+        self.within.iter().map(|(_, n)| n).sum()
+    }
 }
 
 impl Closers {
@@ -42,43 +46,47 @@ impl Closers {
         for actor in actors {
             let recent = self.known.entry(actor.key).or_default();
             let more = actor.closed_first.saturating_sub(recent.closed);
-            if more > 0 || actor.opened != recent.opened {
-                recent.last = now;
-                recent.comm = actor.comm.clone();
-            }
             if more > 0 {
                 recent.within.push_back((now, more));
             }
-            (recent.opened, recent.closed) = (actor.opened, actor.closed_first);
+            recent.comm = actor.comm.clone();
+            recent.closed = actor.closed_first;
         }
-        for recent in self.known.values_mut() {
+        let there: HashSet<ActorKey> = actors.iter().map(|actor| actor.key).collect();
+        self.known.retain(|key, recent| {
             while let Some((at, _)) = recent.within.front()
                 && now.since_ns(*at) > TIME_WAIT_NS
             {
                 recent.within.pop_front();
             }
+            let is_there = there.contains(key);
+            if !is_there {
+                // It was let go: if it comes again, it is counted from none on.
+                recent.closed = 0;
+            }
+            is_there || !recent.within.is_empty()
+        });
+        if self.known.len() > MOST_KNOWN {
+            self.forget_smallest(&there);
         }
     }
 
-    /// Once the kernel side's table is nearly full: those that have done nothing for
-    /// longer than a socket stays in TIME_WAIT.
-    pub(super) fn take_idle(&mut self, now: MonotonicNs) -> Vec<ActorKey> {
-        if self.known.len() < NEARLY_FULL {
-            return Vec::new();
+    /// Forgets those that closed the fewest; the kernel side does not have them any more
+    /// either. Their sockets have no name then.
+    fn forget_smallest(&mut self, there: &HashSet<ActorKey>) {
+        let gone = self.known.iter().filter(|(key, _)| !there.contains(key));
+        let mut gone: Vec<(u64, ActorKey)> =
+            gone.map(|(key, recent)| (recent.count(), *key)).collect();
+        gone.sort_unstable();
+        let forget = self.known.len() - MOST_KNOWN / 4 * 3;
+        for (_, key) in gone.into_iter().take(forget) {
+            self.known.remove(&key);
         }
-        let idle = |recent: &Recent| now.since_ns(recent.last) > 2 * TIME_WAIT_NS;
-        let keys = self.known.iter().filter(|(_, recent)| idle(recent));
-        let keys: Vec<ActorKey> = keys.map(|(key, _)| *key).collect();
-        for key in &keys {
-            self.known.remove(key);
-        }
-        keys
     }
 
     /// The closers of so many sockets, the most first, and for how many there is none.
     pub(super) fn put(&self, total: u64) -> (Vec<Closer>, u64) {
-        let closed = |recent: &Recent| recent.within.iter().map(|(_, n)| n).sum::<u64>();
-        let all: u64 = self.known.values().map(closed).sum();
+        let all: u64 = self.known.values().map(Recent::count).sum();
         let mut closers: Vec<Closer> = self
             .known
             .iter()
@@ -87,7 +95,7 @@ impl Closers {
                 comm: recent.comm.clone(),
                 side: key.side,
                 port: key.port,
-                count: share(closed(recent), all, total),
+                count: share(recent.count(), all, total),
             })
             .filter(|closer| closer.count > 0)
             .collect();

@@ -79,6 +79,8 @@ pub struct TcpReading {
     pub actors: Vec<ActorReading>,
     /// Connections by port, since the start.
     pub ports: Vec<PortReading>,
+    /// What actors, then ports did that were let go for others.
+    pub dropped: [u64; 2],
     /// Sockets in CLOSE_WAIT.
     pub waiting: Vec<WaitingReading>,
     /// Sockets in LISTEN.
@@ -136,6 +138,7 @@ struct Sums {
     missed: u64,
     unopened: u64,
     stack_losses: StackLosses,
+    dropped: [u64; 2],
 }
 
 type PortId = (u32, crate::snapshot::Side, u16);
@@ -151,12 +154,12 @@ impl Default for Sums {
             missed: 0,
             unopened: 0,
             stack_losses: StackLosses::default(),
+            dropped: [0; 2],
         }
     }
 }
 
 impl Sums {
-    /// The kernel side forgets who does nothing any more: `before` has what they did.
     fn of(reading: &TcpReading) -> Self {
         let port = |port: &PortReading| ((port.netns, port.side, port.port), port.clone());
         let counters = reading.namespaces.iter();
@@ -175,6 +178,7 @@ impl Sums {
             missed: reading.missed,
             unopened: reading.unopened,
             stack_losses: reading.stack_losses,
+            dropped: reading.dropped,
         }
     }
 }
@@ -219,10 +223,8 @@ impl TcpAggregate {
         self.populations.observe(reading);
         self.closers.observe(self.now, &reading.actors);
         let holders = reading.holders.as_deref();
-        let listening = reading.listening.iter();
-        let listening = listening.map(|listener| (listener.netns, listener.local.port()));
-        let ports = &reading.ports;
-        self.listeners.observe(self.now, ports, listening, holders);
+        self.listeners
+            .observe(self.now, &reading.ports, &reading.listening, holders);
         self.syn.observe(self.now, reading);
         let closing = reading.seeds.as_ref().map(|seeds| &*seeds.closing);
         self.alarms.observe(self.now, &reading.namespaces, closing);
@@ -242,11 +244,6 @@ impl TcpAggregate {
     /// Whether the next reading should say who holds the sockets in CLOSE_WAIT.
     pub fn wants_holders(&self) -> bool {
         self.waiting.wants_holders(self.now) || self.listeners.wants_holders(self.now)
-    }
-
-    /// Who has done nothing for so long that the kernel side may forget it.
-    pub fn take_idle_actors(&mut self) -> Vec<ActorKey> {
-        self.closers.take_idle(self.now)
     }
 
     /// Processes that may leak: where they open connections is worth a look.
@@ -290,6 +287,23 @@ impl TcpAggregate {
             stack: process.stack,
         };
         told.into_iter().map(event).collect()
+    }
+
+    /// Listeners from before the start that there was no room for.
+    pub fn listeners_left_out(&self) -> u64 {
+        self.listeners.left_out()
+    }
+
+    /// What actors did that were let go for others, since the start.
+    pub fn dropped_actors(&self) -> u64 {
+        let [actors, _] = self.latest.dropped;
+        actors
+    }
+
+    /// Connections of ports that were let go for others, since the start.
+    pub fn dropped_ports(&self) -> u64 {
+        let [_, ports] = self.latest.dropped;
+        ports
     }
 
     /// Transitions that were missed since the start.

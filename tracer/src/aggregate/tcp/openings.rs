@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::waiting::Socket;
-use crate::{decode::opening::Opening, text::Text};
+use crate::{clock::MonotonicNs, decode::opening::Opening, text::Text};
 
 /// So many are kept before those that are not in CLOSE_WAIT are forgotten.
 const KEPT: usize = 4096;
@@ -49,9 +49,12 @@ impl Openings {
     }
 
     /// Whether so many are known of a process that there is no need for more.
-    pub(super) fn are_enough(&self, pid: u32) -> bool {
-        let of_it = self.known.values().filter(|known| known.opening.pid == pid);
-        of_it.count() >= ENOUGH
+    pub(super) fn are_enough(&self, pid: u32, start: MonotonicNs) -> bool {
+        let is_it = |known: &&OpeningReading| {
+            let program = &known.opening.program;
+            (program.pid, program.start) == (pid, start)
+        };
+        self.known.values().filter(is_it).count() >= ENOUGH
     }
 
     /// Where a socket was opened. An address can come again: then the ports differ, or

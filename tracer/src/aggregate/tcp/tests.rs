@@ -12,7 +12,7 @@ use crate::{
     clock::{MonotonicNs, WallNs},
     decode::{
         clock::ClockReading,
-        opening::Opening,
+        opening::{Opening, Program},
         tcp::{ActorKey, ActorReading, HolderReading, PortReading, WaitingReading},
     },
     snapshot::{CloseWait, Event, LeakEvent, Netns, Side, TcpBreakdown, TcpState, TimerKind},
@@ -35,6 +35,7 @@ pub(in crate::aggregate) fn nothing() -> TcpReading {
         populations: Vec::new(),
         seeds: None,
         actors: Vec::new(),
+        dropped: [0; 2],
         ports: Vec::new(),
         waiting: Vec::new(),
         listening: Vec::new(),
@@ -275,7 +276,11 @@ fn where_a_socket_was_opened_is_its_own_also_when_its_address_comes_again() {
         opening: Opening {
             socket,
             at: MonotonicNs(at),
-            pid: 7,
+            program: Program {
+                pid: 7,
+                start: MonotonicNs(1),
+                ..Program::default()
+            },
             local_port: 80,
             remote_port: 1024 + socket as u16,
         },
@@ -340,6 +345,7 @@ fn time_wait_is_shared_out_among_who_closed_in_the_last_minute() {
             pid,
             side: Side::Accepted,
             port: 80,
+            life: 0,
         },
         comm: "server".into(),
         opened: 0,

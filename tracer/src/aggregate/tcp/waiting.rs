@@ -202,25 +202,25 @@ impl WaitingTable {
 
     /// Processes that may leak, those first that are suspected for the shortest time.
     pub(super) fn suspects(&self, options: TcpAges, hertz: Hertz) -> Vec<u32> {
-        let mut suspects: HashMap<u32, MonotonicNs> = HashMap::new();
+        let mut suspects: HashMap<(u32, MonotonicNs), MonotonicNs> = HashMap::new();
         for socket in self.sockets.values() {
             let age = socket.age(self.now, hertz).0;
             let owner = owner(socket);
             if age >= options.suspicious_ns()
-                && let Owner::Process(pid, _) = owner
+                && let Owner::Process(pid, start) = owner
                 && let Some(history) = self.histories.get(&owner)
                 && history.is_suspicious(self.now, age)
             {
-                suspects.insert(pid, history.began);
+                suspects.insert((pid, start), history.began);
             }
         }
-        let mut suspects: Vec<(u32, MonotonicNs)> = suspects.into_iter().collect();
-        suspects.sort_by_key(|(pid, began)| (std::cmp::Reverse(*began), *pid));
+        let mut suspects: Vec<_> = suspects.into_iter().collect();
+        suspects.sort_by_key(|(process, began)| (std::cmp::Reverse(*began), *process));
         suspects
             .into_iter()
-            .filter(|(pid, _)| !self.openings.are_enough(*pid))
+            .filter(|((pid, start), _)| !self.openings.are_enough(*pid, *start))
             .take(SUSPECTS)
-            .map(|(pid, _)| pid)
+            .map(|((pid, _), _)| pid)
             .collect()
     }
 

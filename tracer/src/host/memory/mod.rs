@@ -6,12 +6,16 @@
 mod cgroups;
 mod files;
 mod hierarchy;
+mod room;
 #[cfg(test)]
 mod tests;
 
 use std::{fs, io, path::PathBuf};
 
-pub use self::cgroups::{MOST_CGROUPS, MemoryCgroup, MemoryCgroups};
+pub use self::{
+    cgroups::{MOST_CGROUPS, MemoryCgroup, MemoryCgroups},
+    room::{Room, room},
+};
 use crate::error::KernelError;
 
 const MEMINFO: &str = "/proc/meminfo";

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::{self, MonotonicNs},
-    decode::opening::UserStack,
+    decode::opening::{Program, UserStack},
     text::Text,
 };
 
@@ -80,7 +80,7 @@ pub struct Client {
     /// Killed processes that have not ended, with the process that they read of.
     undead: Vec<(u32, u32)>,
     sequence: u64,
-    given_up: HashMap<u32, Rest>,
+    given_up: HashMap<Program, Rest>,
     start_at: MonotonicNs,
     known: Known,
 }
@@ -122,14 +122,16 @@ impl Client {
 
     /// Names the functions of a stack of a process. Takes a second at most, or six when
     /// the processes must be started.
-    pub fn name(&mut self, pid: u32, stack: &UserStack) -> Named {
+    pub fn name(&mut self, program: Program, stack: &UserStack) -> Named {
+        let pid = program.pid;
         self.reap();
         let now = clock::monotonic();
-        let rests = self.given_up.get(&pid).is_some_and(|rest| now < rest.until);
+        let rests = self.given_up.get(&program);
+        let rests = rests.is_some_and(|rest| now < rest.until);
         if rests || self.undead.iter().any(|(of, _)| *of == pid) {
             return Named::GivenUp;
         }
-        if let Some(known) = self.known.like(pid, stack, now) {
+        if let Some(known) = self.known.like(program, stack, now) {
             return known;
         }
         let Some(mut pair) = self.pair.take().or_else(|| self.start(pid, now)) else {
@@ -150,14 +152,14 @@ impl Client {
                 self.pair = Some(pair);
                 let words = answer.words.clone();
                 let named = named(answer);
-                self.known.learn(pid, stack, words, &named, now);
+                self.known.learn(program, stack, words, &named, now);
                 named
             }
             Err(_) => {
                 self.bury(pid, pair);
                 let is_cheap = took_us < CPU_US as u64 / 2;
                 let rest_ns = if is_cheap { BRIEF_REST_NS } else { REST_NS };
-                self.give_up(pid, rest_ns, clock::monotonic());
+                self.give_up(program, rest_ns, clock::monotonic());
                 Named::GivenUp
             }
         }
@@ -171,17 +173,17 @@ impl Client {
         self.reap();
     }
 
-    fn give_up(&mut self, pid: u32, rest_ns: u64, now: MonotonicNs) {
+    fn give_up(&mut self, program: Program, rest_ns: u64, now: MonotonicNs) {
         if self.given_up.len() >= REMEMBERED {
             self.given_up.retain(|_, rest| now < rest.until);
         }
         if self.given_up.len() >= REMEMBERED {
             self.given_up.clear();
         }
-        let before = self.given_up.get(&pid);
+        let before = self.given_up.get(&program);
         let length_ns = before.map_or(rest_ns, |rest| LONGEST_REST_NS.min(2 * rest.length_ns));
         let until = now + length_ns;
-        self.given_up.insert(pid, Rest { until, length_ns });
+        self.given_up.insert(program, Rest { until, length_ns });
     }
 
     fn start(&mut self, pid: u32, now: MonotonicNs) -> Option<Pair> {

@@ -8,7 +8,10 @@
 use std::collections::HashMap;
 
 use super::{client::Named, unwind::word};
-use crate::{clock::MonotonicNs, decode::opening::UserStack};
+use crate::{
+    clock::MonotonicNs,
+    decode::opening::{Program, UserStack},
+};
 
 /// How long a stack is known, in ns: the process may map other code.
 const KNOWN_NS: u64 = 10_000_000_000;
@@ -19,7 +22,7 @@ const STACKS: usize = 16;
 /// Stacks by process.
 #[derive(Default)]
 pub(super) struct Known {
-    stacks: HashMap<u32, Vec<Stack>>,
+    stacks: HashMap<Program, Vec<Stack>>,
 }
 
 struct Stack {
@@ -33,21 +36,26 @@ struct Stack {
 
 impl Known {
     /// The functions of a stack that returns by the same way as a known one.
-    pub(super) fn like(&self, pid: u32, stack: &UserStack, now: MonotonicNs) -> Option<Named> {
+    pub(super) fn like(
+        &self,
+        program: Program,
+        stack: &UserStack,
+        now: MonotonicNs,
+    ) -> Option<Named> {
         let is_it = |known: &&Stack| {
             let is_word = |(at, value): &(u16, [u8; 8])| word(stack, *at).as_ref() == Some(value);
             now.since_ns(known.learned) < KNOWN_NS
                 && known.registers == registers(stack)
                 && known.words.iter().all(is_word)
         };
-        let known = self.stacks.get(&pid)?.iter().find(is_it)?;
+        let known = self.stacks.get(&program)?.iter().find(is_it)?;
         Some(known.named.clone())
     }
 
     /// Takes in what a stack came to, and the places of its return addresses.
     pub(super) fn learn(
         &mut self,
-        pid: u32,
+        program: Program,
         stack: &UserStack,
         words: Option<Vec<u16>>,
         named: &Named,
@@ -59,10 +67,10 @@ impl Known {
         let Some(words) = words.filter(|words| !words.is_empty()) else {
             return;
         };
-        if self.stacks.len() >= PROCESSES && !self.stacks.contains_key(&pid) {
+        if self.stacks.len() >= PROCESSES && !self.stacks.contains_key(&program) {
             self.stacks.clear();
         }
-        let stacks = self.stacks.entry(pid).or_default();
+        let stacks = self.stacks.entry(program).or_default();
         stacks.retain(|known| now.since_ns(known.learned) < KNOWN_NS);
         if stacks.len() >= STACKS {
             stacks.remove(0);
@@ -85,7 +93,17 @@ mod tests {
     use bytes::Bytes;
 
     use super::{KNOWN_NS, Known, Named, STACKS};
-    use crate::{clock::MonotonicNs, decode::opening::UserStack};
+    use crate::{
+        clock::MonotonicNs,
+        decode::opening::{Program, UserStack},
+    };
+
+    fn of(pid: u32) -> Program {
+        Program {
+            pid,
+            ..Program::default()
+        }
+    }
 
     fn stack(bytes: [u8; 32]) -> UserStack {
         UserStack {
@@ -104,11 +122,11 @@ mod tests {
     fn only_words_that_matter_are_compared() {
         let now = MonotonicNs(KNOWN_NS);
         let mut known = Known::default();
-        known.learn(7, &stack([0; 32]), Some(vec![8, 17]), &named(), now);
+        known.learn(of(7), &stack([0; 32]), Some(vec![8, 17]), &named(), now);
         let like = |change: usize| {
             let mut bytes = [0; 32];
             bytes[change] = 1;
-            known.like(7, &stack(bytes), now)
+            known.like(of(7), &stack(bytes), now)
         };
         for other in [0, 7, 16, 25, 31] {
             assert_eq!(like(other), Some(named()), "{other}");
@@ -120,9 +138,15 @@ mod tests {
             sp: 4,
             ..stack([0; 32])
         };
-        assert_eq!(known.like(7, &other_registers, now), None);
-        assert_eq!(known.like(8, &stack([0; 32]), now), None);
-        assert_eq!(known.like(7, &stack([0; 32]), now + KNOWN_NS), None);
+        assert_eq!(known.like(of(7), &other_registers, now), None);
+        assert_eq!(known.like(of(8), &stack([0; 32]), now), None);
+        // Another process of this id, and another program of this process.
+        let (start, execs) = (MonotonicNs(1), 1);
+        let later = [Program { start, ..of(7) }, Program { execs, ..of(7) }];
+        for program in later {
+            assert_eq!(known.like(program, &stack([0; 32]), now), None);
+        }
+        assert_eq!(known.like(of(7), &stack([0; 32]), now + KNOWN_NS), None);
     }
 
     #[test]
@@ -130,8 +154,8 @@ mod tests {
         let now = MonotonicNs(KNOWN_NS);
         let mut known = Known::default();
         for words in [None, Some(vec![]), Some(vec![25]), Some(vec![u16::MAX])] {
-            known.learn(7, &stack([0; 32]), words, &named(), now);
-            assert_eq!(known.like(7, &stack([0; 32]), now), None);
+            known.learn(of(7), &stack([0; 32]), words, &named(), now);
+            assert_eq!(known.like(of(7), &stack([0; 32]), now), None);
         }
     }
 
@@ -141,7 +165,7 @@ mod tests {
         for pid in 0..1000 {
             for i in 0..20 {
                 let now = MonotonicNs(KNOWN_NS + u64::from(i));
-                known.learn(pid, &stack([i; 32]), Some(vec![0]), &named(), now);
+                known.learn(of(pid), &stack([i; 32]), Some(vec![0]), &named(), now);
             }
         }
         assert!(known.stacks.len() <= super::PROCESSES);

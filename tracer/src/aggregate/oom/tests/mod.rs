@@ -418,6 +418,8 @@ fn who_is_next() {
     let mut world = World::new();
     let mut vfork = process(80, 900_000, 0);
     vfork.is_in_vfork = true;
+    let mut freed = process(81, 900_000, 0);
+    freed.is_skipped = true;
     let mut tables = process(74, 100, 0);
     tables.page_table_bytes = 50 * PAGE;
     (tables.swap_pages, tables.file_pages, tables.shmem_pages) = (10, 20, 30);
@@ -427,6 +429,7 @@ fn who_is_next() {
         processes: Some(vec![
             process(1, 900_000, 0),
             vfork,
+            freed,
             process(70, 100_000, 0),
             process(71, 900_000, -1000),
             process(72, 10, 300),
