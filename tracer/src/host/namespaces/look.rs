@@ -119,6 +119,8 @@ impl Namespaces {
         let mut look = Look::default();
         let is_another = |known: &mut Namespace| *known.is_replaced.get_mut();
         let mut gone: Vec<_> = self.found.extract_if(.., is_another).collect();
+        // Whose processes are there, but not new.
+        let ask = if gone.is_empty() { ask } else { Ask::All };
         for known in &mut self.found {
             known.pid = known
                 .pid
