@@ -26,7 +26,7 @@ use crate::{
     decode::{
         cookie, opening,
         syn::{self, ListenerReading},
-        tcp,
+        tcp::{self, WaitingReading},
     },
     host::{
         namespaces::{Ask, Namespace, Namespaces, within},
@@ -35,7 +35,12 @@ use crate::{
         sysctls::{self, TcpSysctls},
         user_stacks::Launcher,
     },
-    kernel::{cookies::RawCookies, fields::CgroupVersion, reader::Reader, sockets::RawSockets},
+    kernel::{
+        cookies::RawCookies,
+        fields::CgroupVersion,
+        reader::Reader,
+        sockets::{RawSockets, SocketLook},
+    },
     snapshot::{Cookies, Netns, SynSettings, TcpCounters, TcpState, Timer, TimerKind},
 };
 
@@ -55,6 +60,9 @@ const QUEUES_AFTER: u64 = 2_000_000_000;
 /// Closed here, and not yet by the peer or not acknowledged: with `TCP_LAST_ACK` and
 /// `TCP_CLOSING`, include/net/tcp_states.h.
 const CLOSING_STATES: [u32; 4] = [FIN_WAIT1, FIN_WAIT2, 9, 11];
+/// Each socket in CLOSE_WAIT takes some 3 us of CPU time at a look, and any user can have
+/// tens of thousands: for each of them the next look comes so much later, in ns.
+const REST_A_SOCKET: u64 = 64_000;
 /// To find a moment without a transition.
 const TRIES: u32 = 20;
 /// The ring of transitions is read so often, until all are there: a CPU that is taken away
@@ -89,6 +97,8 @@ pub(super) struct Sockets {
     quiet_at: MonotonicNs,
     /// When SYN queues may be looked at again.
     queues_at: MonotonicNs,
+    /// When those in CLOSE_WAIT may be looked at again.
+    waiting_at: MonotonicNs,
     /// Listeners of the last reading that are none any more.
     deaf: Vec<u64>,
 }
@@ -123,6 +133,7 @@ impl Sockets {
             queues: HashSet::new(),
             quiet_at: MonotonicNs::default(),
             queues_at: MonotonicNs::default(),
+            waiting_at: MonotonicNs::default(),
             deaf: Vec::new(),
         })
     }
@@ -227,6 +238,17 @@ impl Sockets {
         Ok(())
     }
 
+    /// What the next reading is to look at.
+    pub(super) fn next_look(&self, wants_holders: bool) -> SocketLook {
+        if clock::monotonic() < self.waiting_at {
+            SocketLook::Counts
+        } else if wants_holders {
+            SocketLook::Holders
+        } else {
+            SocketLook::Waiting
+        }
+    }
+
     /// One reading, and how many bytes of it were none.
     ///
     /// # Errors
@@ -237,7 +259,7 @@ impl Sockets {
         seeds: Option<Seeds>,
     ) -> anyhow::Result<(TcpReading, usize)> {
         self.look(&raw.moves)?;
-        let waiting = tcp::waiting(&raw.waiting);
+        let waiting = raw.waiting.as_ref().map(tcp::waiting);
         let holders = raw.holders.as_ref().map(tcp::holders);
         let openings = opening::decode(&raw.openings);
         let listeners = syn::listeners(&raw.listeners);
@@ -246,14 +268,11 @@ impl Sockets {
         let listening: Vec<_> = listening.into_iter().flatten().collect();
         self.deaf = gone.into_iter().filter_map(Result::err).collect();
         let undecodable = listeners.undecodable
-            + waiting.undecodable
+            + waiting.as_ref().map_or(0, |w| w.undecodable)
             + holders.as_ref().map_or(0, |h| h.undecodable)
             + openings.undecodable;
         let openings = self.openings.name(openings.readings);
-        let mut waiting: Vec<_> = waiting.readings.into_iter().flatten().collect();
-        if !self.names_cgroups {
-            waiting.iter_mut().for_each(|socket| socket.cgroup = 0);
-        }
+        let waiting = waiting.map(|waiting| self.waiting(waiting.readings));
         let sources = self.sources(raw.cookies.as_ref(), &listening);
         let cookies = raw
             .cookies
@@ -284,6 +303,16 @@ impl Sockets {
             unopened: self.unopened,
         };
         Ok((reading, undecodable))
+    }
+
+    /// Those in CLOSE_WAIT; says when the next look at them is due.
+    fn waiting(&mut self, readings: Vec<Option<WaitingReading>>) -> Vec<WaitingReading> {
+        let mut waiting: Vec<_> = readings.into_iter().flatten().collect();
+        if !self.names_cgroups {
+            waiting.iter_mut().for_each(|socket| socket.cgroup = 0);
+        }
+        self.waiting_at = clock::monotonic() + waiting.len() as u64 * REST_A_SOCKET;
+        waiting
     }
 
     /// Whom handshakes come from: by cookies that were sent, else by what is in the SYN

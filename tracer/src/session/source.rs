@@ -210,9 +210,8 @@ impl Source {
                 .flatten();
         }
         let control = [arrived, ran, self.latest.now.0];
-        let raw = self
-            .reader
-            .read(control, self.offset_limit(), wants.holders)?;
+        let sockets = self.sockets.next_look(wants.holders);
+        let raw = self.reader.read(control, self.offset_limit(), sockets)?;
         let clock = ClockReading::new(raw.clock);
         self.latest = clock;
         let (mut tasks, exits) = (task::decode(&raw.tasks), task::decode(&raw.exits));
@@ -249,6 +248,7 @@ impl Source {
         let (tcp, undecodable) = tcp.unzip();
         let seen = tasks.readings.iter().chain(&exits.readings);
         let waiting = tcp.iter().flat_map(|tcp: &TcpReading| &tcp.waiting);
+        let waiting = waiting.flatten();
         let of_sockets = waiting.map(|socket| socket.cgroup).filter(|id| *id != 0);
         let cgroup_names = self
             .cgroups

@@ -81,8 +81,8 @@ pub struct TcpReading {
     pub ports: Vec<PortReading>,
     /// What actors, then ports did that were let go for others.
     pub dropped: [u64; 2],
-    /// Sockets in CLOSE_WAIT.
-    pub waiting: Vec<WaitingReading>,
+    /// Sockets in CLOSE_WAIT; `None` when they were not looked at.
+    pub waiting: Option<Vec<WaitingReading>>,
     /// Sockets in LISTEN.
     pub listening: Vec<ListenerReading>,
     /// What they did with SYN cookies, by their address in the kernel; `None` where
@@ -248,7 +248,7 @@ impl TcpAggregate {
 
     /// Processes that may leak: where they open connections is worth a look.
     pub fn suspects(&self) -> Vec<u32> {
-        self.waiting.suspects(self.options, self.hertz)
+        self.waiting.suspects().to_vec()
     }
 
     /// What is notable since this was asked last.
@@ -375,10 +375,11 @@ impl TcpAggregate {
             ports: self.ports(before),
             close_wait: self
                 .waiting
-                .processes(self.now, self.options, self.hertz)
+                .processes()
+                .iter()
                 .map(|(process, sockets)| {
-                    let of = process.clone();
-                    process.model(sockets.iter().map(|s| self.socket(&of, s, &cgroup)))
+                    let samples = sockets.iter().map(|s| self.socket(process, s, &cgroup));
+                    process.clone().model(samples)
                 })
                 .collect(),
         }
@@ -502,7 +503,12 @@ impl TcpAggregate {
     ) -> crate::snapshot::WaitingSocket {
         let pid = process.pid.unwrap_or_default();
         let name = cgroup(pid, socket.reading.cgroup);
-        let mut model = socket.model(self.now, self.hertz, self.netns(socket.reading.netns), name);
+        let mut model = socket.model(
+            self.waiting.now(),
+            self.hertz,
+            self.netns(socket.reading.netns),
+            name,
+        );
         model.stack = self.waiting.stack(socket).to_vec();
         model
     }

@@ -37,7 +37,7 @@ pub(in crate::aggregate) fn nothing() -> TcpReading {
         actors: Vec::new(),
         dropped: [0; 2],
         ports: Vec::new(),
-        waiting: Vec::new(),
+        waiting: Some(Vec::new()),
         listening: Vec::new(),
         cookies: None,
         sources: HashMap::new(),
@@ -130,7 +130,7 @@ impl World {
             held.map(holder).collect()
         });
         let reading = TcpReading {
-            waiting: self.sockets.clone(),
+            waiting: Some(self.sockets.clone()),
             holders,
             openings,
             ..nothing()
@@ -209,6 +209,30 @@ fn a_leak_is_told_once_for_each_socket_that_passes_the_age() {
         told.extend(world.events());
     }
     assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn a_reading_that_looks_at_no_socket_changes_none() {
+    let mut world = World::new();
+    for socket in 0..50 {
+        world.wait(socket, 7);
+        world.after(2 * S);
+    }
+    let before = world.after(S);
+    assert!(of_pid(&before, 7).is_some_and(|row| row.leak));
+    assert_eq!(world.events().len(), 1);
+    let suspects = world.aggregate.suspects();
+    let reading = TcpReading {
+        waiting: None,
+        ..nothing()
+    };
+    world.now += 20 * S;
+    let wall = WallNs(world.now);
+    world.aggregate.observe(&clock(world.now), wall, &reading);
+    let after = world.aggregate.snapshot(|_, _| None);
+    assert_eq!(before.close_wait, after.close_wait);
+    assert_eq!(world.aggregate.suspects(), suspects);
+    assert!(world.events().is_empty());
 }
 
 #[test]

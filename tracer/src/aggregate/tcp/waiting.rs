@@ -128,8 +128,13 @@ impl Process {
 pub(super) struct WaitingTable {
     sockets: HashMap<u64, Socket>,
     histories: HashMap<Owner, History>,
+    /// When the sockets were looked at last: all below is of then.
     now: MonotonicNs,
     looked_up: MonotonicNs,
+    processes: Vec<(Process, Vec<Socket>)>,
+    suspects: Vec<u32>,
+    /// Whether leaks were told since then.
+    is_told: bool,
     /// Sockets that wait for long and have no holder that is known.
     unknown: u64,
     openings: Openings,
@@ -142,6 +147,9 @@ impl WaitingTable {
             histories: HashMap::new(),
             now,
             looked_up: now,
+            processes: Vec::new(),
+            suspects: Vec::new(),
+            is_told: true,
             unknown: 0,
             openings: Openings::default(),
         }
@@ -162,8 +170,13 @@ impl WaitingTable {
         reading: &TcpReading,
     ) {
         let now = clock.now;
+        let Some(waiting) = &reading.waiting else {
+            // There are so many that they are not looked at each time.
+            self.openings.observe(&reading.openings, &self.sockets);
+            return;
+        };
         let mut before = std::mem::take(&mut self.sockets);
-        for waiting in &reading.waiting {
+        for waiting in waiting {
             let known = before.remove(&waiting.socket);
             // An address can come again: then it is another socket.
             let known = known.filter(|known| {
@@ -193,6 +206,25 @@ impl WaitingTable {
         }
         self.openings.observe(&reading.openings, &self.sockets);
         self.count(options, hertz);
+        self.processes = self.find_processes(options, hertz);
+        self.suspects = self.find_suspects(options, hertz);
+        self.is_told = false;
+    }
+
+    /// When the sockets were looked at last.
+    pub(super) fn now(&self) -> MonotonicNs {
+        self.now
+    }
+
+    /// Every process with a socket that waits for long, leaks first, then the most
+    /// sockets; each with its oldest sockets.
+    pub(super) fn processes(&self) -> &[(Process, Vec<Socket>)] {
+        &self.processes
+    }
+
+    /// Processes that may leak, those first that are suspected for the shortest time.
+    pub(super) fn suspects(&self) -> &[u32] {
+        &self.suspects
     }
 
     /// Where a socket was opened.
@@ -200,8 +232,7 @@ impl WaitingTable {
         self.openings.stack(socket)
     }
 
-    /// Processes that may leak, those first that are suspected for the shortest time.
-    pub(super) fn suspects(&self, options: TcpAges, hertz: Hertz) -> Vec<u32> {
+    fn find_suspects(&self, options: TcpAges, hertz: Hertz) -> Vec<u32> {
         let mut suspects: HashMap<(u32, MonotonicNs), MonotonicNs> = HashMap::new();
         for socket in self.sockets.values() {
             let age = socket.age(self.now, hertz).0;
@@ -279,14 +310,8 @@ impl WaitingTable {
         }
     }
 
-    /// Every process with a socket that waits for long, leaks first, then the most
-    /// sockets; each with its oldest sockets.
-    pub(super) fn processes(
-        &self,
-        now: MonotonicNs,
-        options: TcpAges,
-        hertz: Hertz,
-    ) -> impl Iterator<Item = (Process, Vec<Socket>)> {
+    fn find_processes(&self, options: TcpAges, hertz: Hertz) -> Vec<(Process, Vec<Socket>)> {
+        let now = self.now;
         let mut by_process: HashMap<Owner, Vec<&Socket>> = HashMap::new();
         for socket in self.sockets.values() {
             let is_pending = owner(socket) == Owner::Unknown && !socket.is_looked_up;
@@ -312,7 +337,7 @@ impl WaitingTable {
             })
             .collect();
         processes.sort_by_key(|(p, _)| (!p.leaks, std::cmp::Reverse(p.sockets), p.pid));
-        processes.into_iter()
+        processes
     }
 
     /// The oldest; one of which it is known where it was opened is among them, if any is.
@@ -374,11 +399,11 @@ impl WaitingTable {
     /// of them; the others count as told.
     pub(super) fn take_events(&mut self, options: TcpAges, hertz: Hertz) -> Vec<(Process, Socket)> {
         let now = self.now;
-        let leaks: Vec<Process> = self
-            .processes(now, options, hertz)
-            .map(|(process, _)| process)
-            .filter(|process| process.leaks)
-            .collect();
+        if std::mem::replace(&mut self.is_told, true) {
+            return Vec::new();
+        }
+        let all = self.processes.iter().map(|(process, _)| process);
+        let leaks: Vec<Process> = all.filter(|process| process.leaks).cloned().collect();
         let mut events = Vec::new();
         for process in leaks {
             let mut new: Vec<&mut Socket> = self
