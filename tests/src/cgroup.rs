@@ -64,6 +64,12 @@ impl Cgroup {
         }
     }
 
+    /// How many processes are in it.
+    pub fn processes(&self) -> usize {
+        let ids = fs::read_to_string(self.file("cgroup.procs"));
+        ids.expect("its processes").lines().count()
+    }
+
     /// CPU time of all its tasks, living and dead, in ns.
     pub fn usage_ns(&self) -> u64 {
         match self.version {

@@ -5,7 +5,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     process::{self, Child, Stdio},
     thread,
     time::Duration,
@@ -45,8 +45,8 @@ const CONNECTIONS: u64 = 30;
 struct Running(Option<Child>);
 
 impl Running {
-    /// Starts it, and waits until it has read the counters of a namespace.
-    fn start(row: &str, netns: &Netns) -> Self {
+    /// Starts it, and waits until it has read the counters of all namespaces.
+    fn start(row: &str) -> Self {
         let sample = format!("{}s", sample_s());
         let child = command()
             .args(["check", "--format", "json", "--only", row])
@@ -145,7 +145,7 @@ fn segments_sent_again_are_found_in_their_namespace() {
     far.within(|| fs::write(forwards, "0")).expect("a setting");
 
     let before = counters(near, NAMES);
-    let mut running = Running::start("network", near);
+    let mut running = Running::start("network");
     let connect = |n: u64| {
         let to = SocketAddr::from((Ipv4Addr::new(198, 18, 0, n as u8 + 1), 9));
         TcpStream::connect_timeout(&to, Duration::from_millis(CONNECT_MS))
@@ -198,7 +198,7 @@ fn datagrams_that_find_no_room_are_found() {
     let name = format!("tracer-check-udp-{}", process::id());
     let netns = netns.named(&name).expect("a name");
     let before = counters(&netns, NAMES);
-    let mut running = Running::start("network", &netns);
+    let mut running = Running::start("network");
     let send = || {
         let deaf = UdpSocket::bind("127.0.0.1:0")?;
         let to = deaf.local_addr()?;

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 use tests::{
-    lanes::Test,
+    kernel,
+    lanes::{Test, stream::losses},
     provoke::Workload,
     schedstat,
     tcp::{
@@ -212,12 +213,15 @@ fn sockets_by_state_are_those_of_sock_diag() {
         netns.within(ready).expect("a workload")
     });
     let mut tracer = Tracer::start(&["--interval", "100ms", "--recount-after", "1s"]);
+    // Held against what the kernel did not tell, at the end.
+    tracer.may_lose = true;
     let pid = workloads[0].pid();
     let again = || Netns::of_process(pid).expect("the namespace");
     let sampler = Sampler::start(again());
     let (_, snapshots) = play(&mut tracer, &mut workloads);
     let samples = sampler.stop();
-    let untold = untold.take().total();
+    let trace = untold;
+    let untold = trace.take().total();
     println!("transitions while process 1 was current: {untold}");
     let agrees = |snapshot: &Snapshot, by: u64| {
         let states = seen::states_within(snapshot, inode);
@@ -238,17 +242,28 @@ fn sockets_by_state_are_those_of_sock_diag() {
     assert!(agreeing * 100 >= all * 95, "fewer than 95 of 100");
     // What a kernel did not tell of is counted anew.
     let (begin, most) = (monotonic_ns(), recounted());
-    loop {
+    let rest = loop {
         let sampler = Sampler::start(again());
         let rest = tracer.snapshot_after(wall_ns());
         let (samples, at_ns) = (sampler.stop(), rest.wall_ns());
         let states = seen::states_within(&rest, inode);
         if samples.agree(&states, at_ns, WITHIN_MS, 0) {
-            break;
+            break rest;
         }
         let waited = (monotonic_ns() - begin) as f64 / NS;
         println!("at rest, {waited:.1} s of {most:.1}: {states:?}");
         assert!(waited < most, "listed {:?}", samples.nearest(at_ns));
+    };
+    let untold = untold + trace.take().total();
+    for (reason, count) in losses(&rest.0) {
+        let unseen = if reason == "tcp_transition_unseen" {
+            untold
+        } else {
+            0
+        };
+        let most = kernel::may_lose(&reason).saturating_add(unseen);
+        println!("lost: {count} {reason}, at most {most}");
+        assert!(count <= most, "{count} {reason}, at most {most}");
     }
 }
 
