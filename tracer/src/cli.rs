@@ -136,7 +136,7 @@ pub struct WatchArgs {
     pub duration: Option<Duration>,
 
     /// Look at blocked episodes from this length on: why, on what, who woke
-    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = time)]
     pub min_block: Duration,
 
     /// From this age on, a socket in CLOSE_WAIT can be a leak; at least 100ms
@@ -308,6 +308,8 @@ pub struct CheckArgs {
 /// What makes `tracer check` exit 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FailOn {
+    /// A row of which a part could not be looked at, or worse
+    Unknown,
     /// A warning, or something critical
     Warning,
     /// Something critical
@@ -454,10 +456,20 @@ fn positive(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err("a time cannot be negative".into());
     }
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("a time of zero; give one such as 1s or 500ms".into()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(format!("{error}; give a time such as 500ms, 1s or 2m")),
+    match time(text)? {
+        Duration::ZERO => Err("a time of zero; give one such as 1s or 500ms".into()),
+        time => Ok(time),
+    }
+}
+
+/// A number alone is seconds, as vmstat(8) and sleep(1) have it.
+fn time(text: &str) -> Result<Duration, String> {
+    let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let seconds = text.parse().ok().filter(|_| is_number);
+    match seconds.map(Duration::try_from_secs_f64) {
+        Some(Ok(time)) => Ok(time),
+        _ => humantime::parse_duration(text)
+            .map_err(|error| format!("{error}; give a time such as 500ms, 1s or 2m")),
     }
 }
 
@@ -486,6 +498,8 @@ mod tests {
     fn intervals() {
         assert_eq!(interval("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(interval("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
         for (bad, word) in [
             ("0s", "zero"),
             ("-1s", "negative"),
@@ -493,7 +507,8 @@ mod tests {
             ("10000h", "longer than 1h"),
             ("99999999999999999999s", "such as 500ms"),
             ("soon", "such as 500ms"),
-            ("5", "such as 500ms"),
+            ("0.0.5", "such as 500ms"),
+            ("99999999999999999999", "such as 500ms"),
         ] {
             let error = interval(bad).expect_err(bad);
             assert!(error.contains(word), "{bad}: {error}");

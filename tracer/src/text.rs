@@ -2,7 +2,7 @@
 //! codes, a mount can carry any bytes and megabytes of them: what does not come
 //! through here does not reach an output.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, fs, io, path::Path, sync::Arc};
 
 /// Bytes of a text, the mark included. Longer than any path of a cgroup or a mount that
 /// is in use.
@@ -44,6 +44,16 @@ impl Text {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Reads a file of /proc or /sys. Names of tasks, mounts and cgroups in it can be any bytes:
+/// those that are no UTF-8 become U+FFFD, and the rest stays. It is not safe to print yet.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
+    let bytes = fs::read(path)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Foreign text of several lines: each becomes safe, the ends of lines stay.
@@ -117,9 +127,61 @@ impl fmt::Debug for Text {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
+
     use proptest::prelude::{any, prop, proptest};
 
-    use super::{MOST_BYTES, Text, is_safe, lines};
+    use super::{MOST_BYTES, Text, is_safe, lines, read};
+
+    /// Sources of tracer below a directory, without those of tests.
+    fn sources(directory: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+        let (directories, files): (Vec<PathBuf>, Vec<PathBuf>) = entries
+            .map(|entry| entry.path())
+            .partition(|path| path.is_dir());
+        let below = directories.iter().flat_map(|directory| sources(directory));
+        let is_source = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.ends_with(".rs") && !name.contains("tests") && name != "stranger.rs"
+        };
+        files.into_iter().filter(is_source).chain(below).collect()
+    }
+
+    /// One name that is no UTF-8 would make all of such a file unreadable.
+    #[test]
+    fn no_file_of_the_kernel_is_read_as_utf8() {
+        // A user's own file, in which it is an error.
+        const OWN_FILES: [&str; 1] = ["check/limits.rs"];
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut count = 0;
+        for path in sources(&root) {
+            let all = fs::read_to_string(&path).unwrap();
+            let code = all.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            let is_own = OWN_FILES.iter().any(|file| path.ends_with(file));
+            assert!(is_own || !code.contains("read_to_string("), "{path:?}");
+            count += 1;
+        }
+        assert!(count > 100, "{count} sources");
+    }
+
+    #[test]
+    fn a_name_that_is_no_utf8_hides_nothing_else() {
+        let path = std::env::temp_dir().join(format!("tracer-text-{}", std::process::id()));
+        fs::write(
+            &path,
+            b"tmpfs /caf\xe9 tmpfs\ncgroup2 /sys/fs/cgroup cgroup2\n",
+        )
+        .unwrap();
+        let text = read(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        assert_eq!(
+            text,
+            "tmpfs /caf\u{fffd} tmpfs\ncgroup2 /sys/fs/cgroup cgroup2\n"
+        );
+    }
 
     #[test]
     fn hostile_corpus() {

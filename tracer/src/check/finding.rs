@@ -142,6 +142,8 @@ pub struct RowReport {
     pub unseen: Vec<String>,
     /// Nothing could be seen of what it judges: without a finding it is no `ok`.
     pub is_blind: bool,
+    /// Nor is it where only a part could be seen.
+    pub is_partial: bool,
 }
 
 impl RowReport {
@@ -154,6 +156,7 @@ impl RowReport {
             findings: Vec::new(),
             unseen: Vec::new(),
             is_blind: false,
+            is_partial: false,
         }
     }
 
@@ -171,10 +174,10 @@ impl RowReport {
         self
     }
 
-    /// The worst of its findings; `Unknown` when it could not look.
+    /// The worst of its findings; `Unknown` when it could not look, or not at all of it.
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.findings.iter().map(|finding| finding.verdict);
-        let blind = self.is_blind.then_some(Verdict::Unknown);
+        let blind = (self.is_blind || self.is_partial).then_some(Verdict::Unknown);
         verdicts.chain(blind).max().unwrap_or_default()
     }
 }

@@ -80,6 +80,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     };
     write(bytes.as_bytes())?;
     let fails_from = args.fail_on.map(|fail_on| match fail_on {
+        FailOn::Unknown => Verdict::Unknown,
         FailOn::Warning => Verdict::Warning,
         FailOn::Critical => Verdict::Critical,
     });

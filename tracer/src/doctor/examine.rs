@@ -1,6 +1,6 @@
 //! The checks: rights, kernel, type information, then every probe for real.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::{Check, Examination, State};
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     },
     session::{LEAST_KERNEL, LEAST_ROOM_BYTES},
     snapshot::HookState,
+    text,
 };
 
 /// Every check, in an order in which the first failure explains the later ones.
@@ -183,7 +184,7 @@ fn kernel() -> Check {
 }
 
 fn jit() -> Check {
-    let setting = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
+    let setting = text::read("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
     match setting.trim() {
         "0" => check(
             "jit",

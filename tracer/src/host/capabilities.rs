@@ -1,6 +1,6 @@
 //! The rights this process has.
 
-use std::fs;
+use crate::text;
 
 /// Capabilities tracer needs, by name and bit (include/uapi/linux/capability.h).
 const NEEDED: &[(&str, u32)] = &[("CAP_PERFMON", 38), ("CAP_BPF", 39)];
@@ -9,7 +9,7 @@ const SYS_ADMIN: u32 = 21;
 
 /// Names of those that are missing; empty when tracer may run.
 pub fn missing() -> Vec<&'static str> {
-    missing_of(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+    missing_of(&text::read("/proc/self/status").unwrap_or_default())
 }
 
 fn missing_of(status: &str) -> Vec<&'static str> {

@@ -5,12 +5,20 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs,
-    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
+    os::unix::{
+        ffi::OsStringExt as _,
+        fs::{DirEntryExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
-use crate::{kernel::fields::CgroupVersion, text::Text};
+use super::mountinfo::unescape;
+use crate::{
+    kernel::fields::CgroupVersion,
+    text::{self, Text},
+};
 
 /// Walks are at least this many readings apart while one identity stays unknown
 /// (a cgroup of another namespace, or gone before it could be seen).
@@ -31,9 +39,9 @@ pub struct Cgroups {
 impl Cgroups {
     /// Finds the hierarchy that has the cpu controller, among the mounts.
     pub fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let mounts = text::read("/proc/self/mounts").unwrap_or_default();
         let (version, root) = choose(&mounts, |path| {
-            fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default()
+            text::read(path.join("cgroup.controllers")).unwrap_or_default()
         });
         Self {
             root,
@@ -120,7 +128,7 @@ fn choose(mounts: &str, controllers: impl Fn(&Path) -> String) -> (CgroupVersion
         else {
             continue;
         };
-        let path = PathBuf::from(path.replace("\\040", " "));
+        let path = PathBuf::from(OsString::from_vec(unescape(path.as_bytes())));
         match kind {
             "cgroup2" if unified.is_none() => unified = Some(path),
             "cgroup" if cpu.is_none() && options.split(',').any(|o| o == "cpu") => cpu = Some(path),

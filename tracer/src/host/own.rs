@@ -1,8 +1,10 @@
 //! What tracer itself takes.
 
-use std::{fs, io, mem};
+use std::{io, mem};
 
 use super::user_stacks;
+
+use crate::text;
 
 /// CPU time of this process and of those that read for it so far, in ns.
 pub fn cpu_ns() -> u64 {
@@ -16,7 +18,7 @@ pub fn cpu_ns() -> u64 {
 
 /// Resident memory of this process, in bytes (/proc/self/statm).
 pub fn rss_bytes() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let statm = text::read("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm
         .split(' ')
         .nth(1)

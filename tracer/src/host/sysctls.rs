@@ -4,9 +4,11 @@
 //! There is no /proc/PID/sys: the kernel shows a task the settings of its own
 //! namespace (`net_ctl_header_lookup`, net/sysctl_net.c), so they are read inside.
 
-use std::{fs, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use super::namespaces::{Namespace, NamespaceError, within};
+
+use crate::text;
 
 /// Settings of a network namespace; `None` where one cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub fn read(namespace: &Namespace) -> Result<TcpSysctls, NamespaceError> {
         fin_timeout_s: setting("tcp_fin_timeout").and_then(|text| number(&text)),
         syncookies: setting("tcp_syncookies").and_then(|text| number(&text)),
         max_syn_backlog: setting("tcp_max_syn_backlog").and_then(|text| number(&text)),
-        somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn")
+        somaxconn: text::read("/proc/sys/net/core/somaxconn")
             .ok()
             .and_then(|text| number(&text)),
         max_tw_buckets: setting("tcp_max_tw_buckets").and_then(|text| number(&text)),
@@ -49,7 +51,7 @@ pub fn read(namespace: &Namespace) -> Result<TcpSysctls, NamespaceError> {
 }
 
 fn setting(name: &str) -> Option<String> {
-    fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()
+    text::read(format!("/proc/sys/net/ipv4/{name}")).ok()
 }
 
 fn number(text: &str) -> Option<u32> {

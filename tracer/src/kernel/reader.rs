@@ -28,9 +28,9 @@ use super::{
     loader::Loaded,
     oom::KillReader,
     probes::TASK_ITERATOR,
-    sockets::{RawSockets, SocketReader},
+    sockets::{RawSockets, SocketLook, SocketReader},
 };
-use crate::error::KernelError;
+use crate::{error::KernelError, text};
 
 /// `SnapshotClock`, `SnapshotControl` and `ExitTotals` are plain arrays of u64.
 type ClockWords = [u64; 8];
@@ -119,9 +119,7 @@ impl Reader {
     /// Reads everything: first the tasks, then the exits, then the folds.
     ///
     /// `control` is a `SnapshotControl`, its limits zeros for every task;
-    /// `offset_limit_ns` is the largest clock offset that is believed, 0 for any. Who
-    /// holds sockets in CLOSE_WAIT is looked up only when wanted: it is a walk over all
-    /// descriptors of the host.
+    /// `offset_limit_ns` is the largest clock offset that is believed, 0 for any.
     ///
     /// # Errors
     /// The kernel refuses a read.
@@ -129,7 +127,7 @@ impl Reader {
         &mut self,
         control: ControlWords,
         offset_limit_ns: u64,
-        wants_holders: bool,
+        sockets: SocketLook,
     ) -> Result<RawReading, KernelError> {
         if std::mem::take(&mut self.is_first) {
             thread::sleep(FRESH_ARRIVAL);
@@ -150,7 +148,7 @@ impl Reader {
             let Self {
                 ebpf, iterators, ..
             } = self;
-            Some(self.sockets.read(ebpf, iterators, wants_holders))
+            Some(self.sockets.read(ebpf, iterators, sockets))
         } else {
             None
         };
@@ -285,7 +283,7 @@ impl Reader {
     /// Memory of all maps, in bytes, as the kernel accounts it.
     pub fn map_bytes(&self) -> u64 {
         let memory = |fd: &i32| {
-            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let text = text::read(format!("/proc/self/fdinfo/{fd}")).ok()?;
             let value = |key| {
                 let line = text.lines().find_map(|line| line.strip_prefix(key))?;
                 line.trim().parse::<u64>().ok()

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     decode::tcp::{ACTOR_COUNTERS, ACTOR_WORDS, ActorWords, PORT_WORDS, PortWords},
     error::KernelError,
-    text::Text,
+    text::{self, Text},
 };
 
 /// `Counted` as plain words.
@@ -41,6 +41,17 @@ const NESTED: usize = offset_of!(Counted, nested) / 8;
 
 /// `Listening` as plain words.
 type ListeningWords = [u64; size_of::<Listening>() / 8];
+
+/// What of sockets a reading looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketLook {
+    /// What is counted.
+    Counts,
+    /// Each socket in CLOSE_WAIT, too.
+    Waiting,
+    /// And every descriptor: who holds these.
+    Holders,
+}
 
 /// What the kernel side had to say of TCP sockets, as words and bytes.
 #[derive(Debug)]
@@ -56,8 +67,8 @@ pub struct RawSockets {
     pub ports: Vec<(u64, PortWords)>,
     /// What ACTORS, then PORTS had counted for keys that are not among those any more.
     pub dropped: [u64; 2],
-    /// `WaitingRecord`s.
-    pub waiting: Bytes,
+    /// `WaitingRecord`s; `None` when they were not to be looked at.
+    pub waiting: Option<Bytes>,
     /// `HolderRecord`s; `None` when nobody asked.
     pub holders: Option<Bytes>,
     /// `ListenerRecord`s.
@@ -142,25 +153,27 @@ impl SocketReader {
         self.counts
     }
 
-    /// Reads everything; who holds the sockets in CLOSE_WAIT only when wanted.
+    /// Reads what is to be looked at.
     pub(super) fn read(
         &mut self,
         ebpf: &mut Ebpf,
         iterators: &mut Iterators,
-        wants_holders: bool,
+        look: SocketLook,
     ) -> Result<RawSockets, KernelError> {
         let counted = self.read_counted()?;
         let mut matrix = [0; PAIRS];
         for part in [OWN, OTHERS] {
             add(&mut matrix, &counted[part..]);
         }
-        let holders = if wants_holders && self.finds_holders {
+        let holders = if look == SocketLook::Holders && self.finds_holders {
             Some(iterators.read(ebpf, DESCRIPTOR_ITERATOR, None)?)
         } else {
             None
         };
         let has_waiting = self.had_waiting || is_any_waiting(&matrix);
-        let waiting = if self.finds_waiting && has_waiting {
+        let waiting = if look == SocketLook::Counts {
+            None
+        } else if self.finds_waiting && has_waiting {
             let mut all = BytesMut::new();
             for map in [&self.slots, &self.waiting] {
                 let data = match map {
@@ -170,13 +183,13 @@ impl SocketReader {
                 let fd = Some(data.fd().as_fd());
                 all.extend_from_slice(&iterators.read(ebpf, WAITING_ITERATOR, fd)?);
             }
-            all.freeze()
+            Some(all.freeze())
         } else {
-            Bytes::new()
+            Some(Bytes::new())
         };
         if holders.is_some() {
             // The walk has found those from before the start.
-            self.had_waiting = !waiting.is_empty();
+            self.had_waiting = waiting.as_ref().is_some_and(|all| !all.is_empty());
         }
         Ok(RawSockets {
             matrix,
@@ -353,7 +366,7 @@ fn missed(ebpf: &Ebpf) -> u64 {
     let read = || {
         let program: &BtfTracePoint = ebpf.program(TCP_STATES)?.try_into().ok()?;
         let fd = program.fd().ok()?.as_fd().as_raw_fd();
-        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let text = text::read(format!("/proc/self/fdinfo/{fd}")).ok()?;
         let mut lines = text.lines();
         let line = lines.find_map(|line| line.strip_prefix("recursion_misses:"))?;
         line.trim().parse().ok()

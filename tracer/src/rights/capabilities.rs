@@ -1,6 +1,8 @@
 //! Capabilities: what each is kept for, and how a thread gives up the others.
 
-use std::{fs, io};
+use std::io;
+
+use crate::text;
 
 /// One of include/uapi/linux/capability.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +120,7 @@ pub(crate) fn has(wanted: &[Capability]) -> bool {
 }
 
 fn permitted() -> u64 {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let status = text::read("/proc/thread-self/status").unwrap_or_default();
     mask_of(&status, "CapPrm:")
 }
 

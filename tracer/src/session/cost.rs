@@ -5,10 +5,10 @@
 //! first second or a little more, and again every minute, unless the host has
 //! them on anyway.
 
-use std::{fs, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::source::Source;
-use crate::{clock::MonotonicNs, host::own, kernel::reader::Reader, snapshot::OwnCost};
+use crate::{clock::MonotonicNs, host::own, kernel::reader::Reader, snapshot::OwnCost, text};
 
 const NS_PER_S: f64 = 1e9;
 /// A little less than the least whole interval that most people take.
@@ -108,7 +108,7 @@ impl CostMeter {
 
 /// Begins a measurement; `None` when the kernel does not let us.
 fn measure(source: &Source, now: MonotonicNs) -> Option<Measurement> {
-    let setting = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled");
+    let setting = text::read("/proc/sys/kernel/bpf_stats_enabled");
     let is_on = setting.is_ok_and(|value| value.trim() == "1");
     let stats = if is_on {
         None

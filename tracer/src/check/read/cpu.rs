@@ -7,7 +7,7 @@ use procfs::process::Process;
 
 use crate::{
     check::rows::cpu::{Interrupt, Shares, Thread, Ticks},
-    text::Text,
+    text::{self, Text},
 };
 
 /// Threads that are looked at, of all processes together.
@@ -18,7 +18,7 @@ type Stat = HashMap<Option<u32>, Ticks>;
 
 /// Now.
 pub(in crate::check) fn stat() -> Stat {
-    parse_stat(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    parse_stat(&text::read("/proc/stat").unwrap_or_default())
 }
 
 /// `cpu0 user nice system idle iowait irq softirq steal guest guest_nice`. A CPU that is

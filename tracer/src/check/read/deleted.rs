@@ -7,7 +7,7 @@ use super::descriptors::{Descriptors, OpenFile};
 use crate::{
     check::rows::deleted::Held,
     host::mountinfo::{Line, unescape},
-    text::Text,
+    text::{self, Text},
 };
 
 /// More deleted files than this are not looked up.
@@ -76,7 +76,7 @@ fn points(mountinfo: &[u8]) -> HashMap<(u32, u32), Text> {
 /// btrfs, whose files have other devices than mountinfo says.
 fn elsewhere(file: &OpenFile, mounts_of: &mut HashMap<u32, Vec<u8>>) -> Option<Text> {
     let (pid, fd) = (file.pid, file.fd);
-    let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    let text = text::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
     let id: u64 = id.trim().parse().ok()?;
     let find = |mountinfo: &[u8]| {

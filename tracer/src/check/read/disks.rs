@@ -21,7 +21,7 @@ use crate::{
     check::rows::disks::{Answer, Errors, Growing, Mount},
     clock::WallNs,
     host::mountinfo::{Line, unescape},
-    text::Text,
+    text::{self, Text},
 };
 
 /// A mount answers within this.
@@ -299,7 +299,7 @@ pub(in crate::check) fn growing(descriptors: &Descriptors, seconds: f64) -> Vec<
 
 /// Whether a descriptor can write: who follows a log does not make it grow.
 fn is_writer(pid: u32, fd: u32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")) else {
+    let Ok(text) = text::read(format!("/proc/{pid}/fdinfo/{fd}")) else {
         return true;
     };
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));

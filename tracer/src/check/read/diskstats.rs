@@ -28,6 +28,9 @@ pub(in crate::check) fn rates(before: &[DiskStat], now: &[DiskStat], seconds: f6
         let before = before
             .iter()
             .find(|b| (b.major, b.minor) == (now.major, now.minor))?;
+        if is_made_up(&now.name) && !is_used(before, now) {
+            return None;
+        }
         let number =
             u32::try_from(now.major).ok()? << MINOR_BITS | u32::try_from(now.minor).ok()?;
         Some(rate(names.name(number), before, now, seconds.max(0.001)))
@@ -35,14 +38,22 @@ pub(in crate::check) fn rates(before: &[DiskStat], now: &[DiskStat], seconds: f6
     rates.collect()
 }
 
-/// Loop devices and zram have their requests from files and memory.
 fn is_disk(name: &str) -> bool {
     let path = PathBuf::from("/sys/block").join(name.replace('/', "!"));
     let has_parts = fs::read_dir(path.join("slaves")).is_ok_and(|mut parts| parts.next().is_some());
-    let is_made_up = ["loop", "ram", "zram"]
-        .iter()
-        .any(|word| name.starts_with(word));
-    path.exists() && !has_parts && !is_made_up
+    path.exists() && !has_parts
+}
+
+/// Loop devices and zram have their requests from files and memory. A host has many that
+/// do nothing.
+fn is_made_up(name: &str) -> bool {
+    let words = ["loop", "ram", "zram"];
+    words.iter().any(|word| name.starts_with(word))
+}
+
+/// Whether a device had requests.
+fn is_used(before: &DiskStat, now: &DiskStat) -> bool {
+    now.time_in_progress > before.time_in_progress || now.in_progress > 0
 }
 
 /// As iostat(1) has it: `r/s`, `w/s`, `await` of reads, writes and discards, `%util`.

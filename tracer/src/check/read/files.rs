@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use crate::text;
+
 /// Watches that are counted; each is a line that the kernel writes.
 const MOST_WATCHES: u64 = 1_000_000;
 
@@ -21,7 +23,7 @@ pub(in crate::check) fn table() -> Option<(u64, u64)> {
 /// `fs.inotify.max_user_instances` and `max_user_watches`.
 pub(in crate::check) fn inotify_limits() -> (Option<u64>, Option<u64>) {
     let of = |name: &str| {
-        let text = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
+        let text = text::read(format!("/proc/sys/fs/inotify/{name}")).ok()?;
         text.trim().parse().ok()
     };
     (of("max_user_instances"), of("max_user_watches"))

@@ -176,6 +176,10 @@ mod tests {
             for piece in line.split('|').skip(1) {
                 take(&mut log, format!("3,2,1,c;{piece}\n").as_bytes());
             }
+            // This one is a message, whatever the cgroup is called.
+            if line.starts_with("cgroup: fork rejected by pids controller in ") {
+                log.seen.remove(&Kind::ForkRefused);
+            }
             prop_assert!(log.seen.is_empty(), "{:?}", log.seen.keys());
         }
     }

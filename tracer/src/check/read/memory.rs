@@ -1,15 +1,14 @@
 //! Memory as free(1) and vmstat(8) have it: /proc/meminfo, /proc/vmstat, and pressure.
 
-use std::fs;
-
 use crate::{
     check::rows::memory::{Counters, Limited, Pressure, Reading},
     host::memory::MemoryCgroups,
+    text,
 };
 
 /// Pages that came from and went to swap since boot (`pswpin`, `pswpout`), and the like.
 pub(in crate::check) fn counters() -> Option<Counters> {
-    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    let text = text::read("/proc/vmstat").ok()?;
     let of = |name: &str| {
         let line = text
             .lines()
@@ -74,7 +73,7 @@ fn cgroups() -> Vec<Limited> {
 
 /// The memory of a process in proportion to who shares it (PSS), in bytes.
 pub(in crate::check) fn pss(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let text = text::read(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)

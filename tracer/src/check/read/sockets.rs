@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    fs,
     net::{IpAddr, SocketAddr},
 };
 
@@ -20,6 +19,7 @@ use crate::{
         sysctls,
     },
     snapshot::TcpState,
+    text,
 };
 
 /// Listing the sockets of a namespace takes no longer than this.
@@ -127,7 +127,7 @@ fn is_free_again(reuse: Option<u32>, remote: SocketAddr) -> bool {
 }
 
 fn number(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    text::read(path).ok()?.trim().parse().ok()
 }
 
 /// Connections that netfilter tracks; `None` where it does not.
@@ -141,7 +141,7 @@ fn conntrack() -> Option<Table> {
 /// `tcp_max_orphans`, and the numbers of `tcp_mem` in pages.
 pub(in crate::check) fn host_limits() -> (Option<u64>, Option<[u64; 3]>) {
     let orphans = number("/proc/sys/net/ipv4/tcp_max_orphans");
-    let memory = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").unwrap_or_default();
+    let memory = text::read("/proc/sys/net/ipv4/tcp_mem").unwrap_or_default();
     let mut words = memory
         .split_ascii_whitespace()
         .map(|word| word.parse().ok());

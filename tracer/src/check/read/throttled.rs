@@ -8,7 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{check::rows::cpu::Throttled, host::cgroups, text::Text};
+use crate::{
+    check::rows::cpu::Throttled,
+    host::cgroups,
+    text::{self, Text},
+};
 
 /// No more cgroups than this are looked at, level by level.
 const MOST: usize = 10_000;
@@ -49,7 +53,7 @@ impl Cgroups {
                 break;
             }
             seen += 1;
-            let text = fs::read_to_string(directory.join("cpu.stat"));
+            let text = text::read(directory.join("cpu.stat"));
             let counters = text.map(|text| parse(&text)).unwrap_or_default();
             open.extend(below(&directory));
             // Without a limit there are no periods.
@@ -100,7 +104,7 @@ impl Cgroups {
 
 /// The length of a period, in us.
 fn period_us(directory: &Path) -> f64 {
-    let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
+    let read = |name: &str| text::read(directory.join(name)).ok();
     let v2 = read("cpu.max").and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
     let v1 = || read("cpu.cfs_period_us")?.trim().parse().ok();
     let us: f64 = v2.or_else(v1).unwrap_or(USUAL_PERIOD_US);
@@ -141,7 +145,7 @@ fn pids(directory: &Path) -> Vec<u32> {
         let Some(directory) = open.pop_front() else {
             break;
         };
-        let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        let text = text::read(directory.join("cgroup.procs")).unwrap_or_default();
         pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
         open.extend(below(&directory));
     }

@@ -36,10 +36,15 @@ pub(in crate::check) struct Held {
 /// Looks.
 pub(super) fn look(context: &Context) -> RowReport {
     let (held, unseen) = read::deleted::held(context.descriptors());
-    let report = RowReport {
+    let is_partial = !unseen.is_empty();
+    let mut report = RowReport {
         unseen,
+        is_partial,
         ..judge(&held, &context.limits)
     };
+    if is_partial {
+        report.summary += ", as far as could be seen";
+    }
     if context.descriptors().are_none() {
         return report.blinded(read::descriptors::NO_PROCESSES);
     }

@@ -156,6 +156,7 @@ pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
     report.findings.extend(descriptors(&fullest, limits));
     report.findings.extend(of_inotify(reading, limits));
     if reading.refused > 0 {
+        report.is_partial = true;
         report.unseen.push(format!(
             "descriptors of {} processes: they belong to others, which needs CAP_SYS_PTRACE",
             grouped(reading.refused)

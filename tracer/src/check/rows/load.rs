@@ -1,7 +1,5 @@
 //! The load: averages against CPUs, where they go, and what tasks do meanwhile.
 
-use std::fs;
-
 use crate::{
     aggregate::causes::Cause,
     check::{
@@ -13,6 +11,7 @@ use crate::{
     host::{facts, load},
     render::{quantity::compact, words},
     snapshot::{Group, LoadBreakdown, Snapshot},
+    text,
 };
 
 /// Groups that are named.
@@ -77,7 +76,7 @@ pub(super) fn look(context: &Context) -> RowReport {
 fn run_queue(until: MonotonicNs) -> Option<(f64, f64)> {
     let (mut r, mut b, mut looks) = (0.0, 0.0, 0.0_f64);
     loop {
-        let text = fs::read_to_string("/proc/stat").ok()?;
+        let text = text::read("/proc/stat").ok()?;
         let of = |name| {
             let number = text.lines().find_map(|line| line.strip_prefix(name));
             number
@@ -97,10 +96,11 @@ fn run_queue(until: MonotonicNs) -> Option<(f64, f64)> {
 
 fn judge(reading: &Reading, limits: &Limits) -> RowReport {
     let [one, five, fifteen] = reading.averages;
-    let per_cpu = one / f64::from(reading.cpus.max(1));
+    let cpus = f64::from(reading.cpus.max(1));
+    let (per_cpu, sampled) = (one / cpus, sampled(reading));
     let mut summary = format!(
         "{one:.2} {five:.2} {fifteen:.2}   {per_cpu:.2} a CPU, {}   r {} b {}",
-        trend(reading.averages),
+        trend(reading.averages, sampled),
         compact(reading.r),
         compact(reading.b)
     );
@@ -127,14 +127,27 @@ fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         groups.into_iter().take(NAMED).map(line).collect::<Vec<_>>()
     };
     let verdict = limits.judge(&LOAD_PER_CPU, per_cpu);
-    if verdict > Verdict::Ok {
+    let in_sample = limits.judge(&LOAD_PER_CPU, sampled / cpus);
+    if verdict > Verdict::Ok && in_sample == Verdict::Ok {
+        report.findings.push(Finding {
+            verdict: Verdict::Note,
+            what: format!(
+                "load1 of {one:.2} is left of the last minutes: {sampled:.2} tasks want a CPU \
+                 or are blocked now"
+            ),
+            who: who(|group| group.mean.running + group.mean.waiting + group.mean.blocked),
+            why: "a load average falls to a third in a minute; what there is now decides"
+                .to_owned(),
+            next: "sudo tracer run".to_owned(),
+        });
+    } else if verdict > Verdict::Ok {
         let made_of = reading
             .watched
             .as_ref()
             .map(|load| words::advice(load.verdict));
         let made_of = made_of.filter(|words| !words.is_empty());
         report.findings.push(Finding {
-            verdict,
+            verdict: verdict.min(in_sample),
             what: format!(
                 "{} tasks want a CPU or are blocked, for {} CPUs{}",
                 compact(one),
@@ -152,16 +165,17 @@ fn judge(reading: &Reading, limits: &Limits) -> RowReport {
     let verdict = limits.judge(&LOAD_BLOCKED, blocked);
     if verdict > Verdict::Ok {
         // Many that wait for a disk in turns are worth knowing of, and may be its work.
-        let verdict = if reading.is_long {
-            verdict
+        let (verdict, why) = if reading.is_long {
+            (verdict, limits.why(&LOAD_BLOCKED))
         } else {
-            Verdict::Note
+            let why = "none of them for a second: a device at work, which the row of disks judges";
+            (Verdict::Note, why.to_owned())
         };
         report.findings.push(Finding {
             verdict,
             what: format!("{blocked:.2} tasks are blocked (D) at a time"),
             who: who(|group| group.mean.blocked),
-            why: limits.why(&LOAD_BLOCKED),
+            why,
             next: "sudo tracer run --by cause".to_owned(),
         });
     }
@@ -175,9 +189,18 @@ fn not_brief(snapshot: &Snapshot) -> f64 {
     snapshot.load.mean.blocked - brief.map(|row| row.blocked).sum::<f64>()
 }
 
-/// Where it goes: load1 against load15.
-fn trend([one, five, fifteen]: [f64; 3]) -> &'static str {
+/// Tasks that the load counts, a mean over the sample.
+fn sampled(reading: &Reading) -> f64 {
+    match &reading.watched {
+        Some(load) => load.mean.running + load.mean.waiting + load.mean.blocked,
+        None => reading.r + reading.b,
+    }
+}
+
+/// Where it goes: load1 against what there is now, and against load15.
+fn trend([one, five, fifteen]: [f64; 3], now: f64) -> &'static str {
     match () {
+        () if one > 1.0 && now < one / 2.0 => "falling",
         () if one > 1.0 && one > five && five > fifteen && one > 1.5 * fifteen => "rising",
         () if fifteen > 1.0 && one < five && five < fifteen && fifteen > 1.5 * one => "falling",
         () => "steady",
@@ -241,10 +264,42 @@ mod tests {
 
     #[test]
     fn trends() {
-        assert_eq!(trend([8.0, 4.0, 2.0]), "rising");
-        assert_eq!(trend([2.0, 4.0, 8.0]), "falling");
-        assert_eq!(trend([4.1, 4.0, 3.9]), "steady");
-        assert_eq!(trend([0.3, 0.2, 0.1]), "steady");
+        assert_eq!(trend([8.0, 4.0, 2.0], 12.0), "rising");
+        assert_eq!(trend([8.0, 4.0, 2.0], 0.1), "falling");
+        assert_eq!(trend([2.0, 4.0, 8.0], 1.5), "falling");
+        assert_eq!(trend([4.1, 4.0, 3.9], 4.0), "steady");
+        assert_eq!(trend([0.3, 0.2, 0.1], 0.0), "steady");
+    }
+
+    #[test]
+    fn what_is_left_of_the_last_minutes_is_a_note() {
+        let after = |running| Reading {
+            averages: [5.53, 2.1, 0.9],
+            cpus: 2,
+            watched: Some(LoadBreakdown {
+                mean: TaskMean {
+                    running,
+                    ..TaskMean::default()
+                },
+                ..LoadBreakdown::default()
+            }),
+            ..Reading::default()
+        };
+        let report = judge(&after(0.01), &Limits::default());
+        assert_eq!(report.verdict(), Verdict::Note);
+        assert!(report.summary.contains("falling"), "{}", report.summary);
+        assert!(report.findings[0].what.contains("0.01 tasks"));
+        let report = judge(&after(5.4), &Limits::default());
+        assert_eq!(report.verdict(), Verdict::Warning);
+        // Far more than now: as bad as it is now.
+        let reading = Reading {
+            averages: [40.0, 20.0, 9.0],
+            ..after(5.4)
+        };
+        assert_eq!(
+            judge(&reading, &Limits::default()).verdict(),
+            Verdict::Warning
+        );
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(in crate::check) enum Kind {
     HungTask,
     /// A device or a file system failed.
     Io,
+    /// A cgroup was not let have another task (`pids_can_fork`, kernel/cgroup/pids.c).
+    ForkRefused,
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
             Self::RcuStall => ("RCU stall", "RCU stalls"),
             Self::HungTask => ("hung task", "hung tasks"),
             Self::Io => ("I/O error", "I/O errors"),
+            Self::ForkRefused => ("fork refused to a cgroup", "forks refused to cgroups"),
         }
     }
 
@@ -43,6 +46,7 @@ impl Kind {
             Self::RcuStall => "kernel_rcu_stall_messages",
             Self::HungTask => "kernel_hung_task_messages",
             Self::Io => "kernel_io_error_messages",
+            Self::ForkRefused => "kernel_fork_refused_messages",
         }
     }
 
@@ -55,6 +59,9 @@ impl Kind {
             Self::RcuStall => "memory is not freed while a CPU does not come to rest",
             Self::HungTask => "a device, a server or a lock did not answer for minutes",
             Self::Io => "data could not be read or written; a disk that begins so often ends",
+            Self::ForkRefused => {
+                "a cgroup is at its pids.max: its programs can make no process and no thread"
+            }
         }
     }
 
@@ -64,19 +71,21 @@ impl Kind {
             Self::HungTask => "sudo tracer run --by cause",
             Self::Lockup | Self::RcuStall => "sudo tracer check --only cpu",
             Self::Io => "sudo tracer check --only disks",
+            Self::ForkRefused => "sudo dmesg | grep pids",
             Self::Oops | Self::MachineCheck => "sudo dmesg --level=emerg,alert,crit,err,warn",
         }
     }
 }
 
 /// All kinds, the worst first.
-pub(in crate::check) const KINDS: [Kind; 6] = [
+pub(in crate::check) const KINDS: [Kind; 7] = [
     Kind::Oops,
     Kind::MachineCheck,
     Kind::Lockup,
     Kind::RcuStall,
     Kind::HungTask,
     Kind::Io,
+    Kind::ForkRefused,
 ];
 
 /// `KERN_ERR`.
@@ -101,6 +110,10 @@ pub(in crate::check) fn classify(level: u32, text: &str) -> Option<Kind> {
     if is_hardware(text) {
         return Some(Kind::MachineCheck);
     }
+    // Told as information, once for each cgroup until its limit is changed.
+    if text.starts_with("cgroup: fork rejected by pids controller in ") {
+        return Some(Kind::ForkRefused);
+    }
     if level > WARNING {
         return None;
     }
@@ -123,6 +136,8 @@ pub(in crate::check) fn classify(level: u32, text: &str) -> Option<Kind> {
         () if is_oops(level, text) => Some(Kind::Oops),
         // Corrected errors are left to the counters in /sys.
         () if begins(&["EDAC MC"]) && text.contains(" UE ") => Some(Kind::MachineCheck),
+        // A page of memory was given up (mm/memory-failure.c).
+        () if begins(&["Memory failure: 0x"]) => Some(Kind::MachineCheck),
         () if is_io(text) => Some(Kind::Io),
         () => None,
     }
@@ -255,20 +270,75 @@ fn is_numbered(text: &str) -> bool {
         && flags.all(|flag| flag.starts_with(|c: char| c.is_ascii_uppercase()))
 }
 
-/// Errors of block devices and file systems (`blk_print_req_error`, `buffer_io_error`,
-/// `ext4_handle_error`, `xfs_buf_ioerror_alert`, `btrfs_printk`).
+/// What stands before ` error, dev ` where data was not read or written (`blk_errors`,
+/// block/blk-core.c, of 5.15 to 6.18). Not here is what is tried again, and what a device
+/// need not know, such as to discard.
+const BLOCK_ERRORS: [&str; 11] = [
+    "I/O",
+    "timeout",
+    "critical space allocation",
+    "recoverable transport",
+    "critical target",
+    "critical nexus",
+    "reservation conflict",
+    "critical medium",
+    "protection",
+    "device offline",
+    "duration limit exceeded",
+];
+
+/// Lost data and dead devices, by how the message begins and what follows the name of the
+/// device; the second is empty where the begin says all.
+const IO: [(&str, &str); 21] = [
+    // `ext4_handle_error`, fs/ext4/super.c; `ext4_end_bio`, fs/ext4/page-io.c; fs/jbd2.
+    ("EXT4-fs error (device ", ""),
+    ("EXT3-fs error (device ", ""),
+    ("EXT2-fs error (device ", ""),
+    ("JBD2: I/O error", ""),
+    ("JBD2: Detected IO errors while flushing file data on ", ""),
+    ("Aborting journal on device ", ""),
+    // `btrfs_printk` and `__btrfs_handle_fs_error`, fs/btrfs/messages.c.
+    ("BTRFS error (device ", ""),
+    ("BTRFS critical (device ", ""),
+    ("BTRFS: error (device ", ""),
+    ("F2FS-fs error (", ""),
+    ("FAT-fs error (", ""),
+    // drivers/md/raid1.c, raid10.c, raid5.c; `super_written`, md.c.
+    ("md/raid", ": Disk failure on "),
+    ("md: super_written gets error=", ""),
+    // `fail_path`, drivers/md/dm-mpath.c; `set_pool_mode`, dm-thin.c.
+    ("device-mapper: multipath: ", ": Failing path "),
+    ("device-mapper: thin: ", ": switching pool to read-only "),
+    (
+        "device-mapper: thin: ",
+        ": switching pool to out-of-data-space ",
+    ),
+    ("device-mapper: thin: ", ": switching pool to fail "),
+    // `end_swap_bio_write`, `end_swap_bio_read`, mm/page_io.c.
+    ("Write-error on swap-device (", ""),
+    ("Read-error on swap-device (", ""),
+    // `nvme_timeout`, drivers/nvme/host/pci.c.
+    ("nvme nvme", " timeout, "),
+    ("nvme nvme", ": controller is down; will reset"),
+];
+
+/// What follows `sd 0:0:0:0: ` (drivers/scsi/scsi_lib.c, scsi_error.c).
+const SCSI: [&str; 2] = [
+    "rejecting I/O to offline device",
+    "timing out command, waited ",
+];
+
+/// Errors of block devices, file systems and what is made of them (`blk_print_req_error`,
+/// `buffer_io_error`, `xfs_buf_ioerror_alert`; [`IO`]).
 fn is_io(text: &str) -> bool {
     let at = |prefix: &str| text.strip_prefix(prefix);
-    let device = ["I/O error, dev ", "Buffer I/O error on dev "]
-        .into_iter()
-        .chain([
-            "blk_update_request: I/O error, dev ",
-            "print_req_error: I/O error, dev ",
-            "critical medium error, dev ",
-            "blk_update_request: critical medium error, dev ",
-        ])
-        .find_map(at);
-    if let Some(device) = device {
+    let of_block_layer = || {
+        let begin = ["blk_update_request: ", "print_req_error: "];
+        let rest = begin.into_iter().find_map(at).unwrap_or(text);
+        let (error, device) = rest.split_once(" error, dev ")?;
+        BLOCK_ERRORS.contains(&error).then_some(device)
+    };
+    if let Some(device) = at("Buffer I/O error on dev ").or_else(of_block_layer) {
         // A drive without a medium in it says so of every look at it.
         return !["fd", "sr"].iter().any(|drive| device.starts_with(drive));
     }
@@ -282,20 +352,36 @@ fn is_io(text: &str) -> bool {
             .iter()
             .any(|word| message.contains(word))
     });
-    xfs || [
-        "EXT4-fs error (device ",
-        "EXT3-fs error (device ",
-        "EXT2-fs error (device ",
-        "JBD2: I/O error",
-        "Aborting journal on device ",
-        "BTRFS error (device ",
-        "BTRFS critical (device ",
-        "F2FS-fs error (",
-        "FAT-fs error (",
-    ]
-    .iter()
-    .any(|with| text.starts_with(with))
-        || of_file_system("EXT4-fs (").is_some_and(|message| message.contains("I/O error"))
+    let is_error = |message: &str| message.contains("I/O error");
+    xfs || of_file_system("EXT4-fs (").is_some_and(is_error)
+        || of_file_system("EXT4-fs warning (device ").is_some_and(is_error)
+        || scsi(text).is_some_and(|rest| SCSI.iter().any(|with| rest.starts_with(with)))
+        || IO
+            .iter()
+            .any(|(begin, after)| at(begin).is_some_and(|rest| rest.contains(after)))
+}
+
+/// What follows the address of a disk, `sd 0:0:0:0: `, its name and the command's number.
+fn scsi(text: &str) -> Option<&str> {
+    let (address, mut rest) = text.strip_prefix("sd ")?.split_once(": ")?;
+    let is_address = address.split(':').count() == 4;
+    let digits = |c: char| c.is_ascii_digit() || c == ':';
+    if !is_address || !address.chars().all(digits) {
+        return None;
+    }
+    if let Some((_, after)) = rest
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+    {
+        rest = after;
+    }
+    if let Some((_, after)) = rest
+        .strip_prefix("tag#")
+        .and_then(|rest| rest.split_once(' '))
+    {
+        rest = after;
+    }
+    Some(rest)
 }
 
 #[cfg(test)]
@@ -401,8 +487,116 @@ mod tests {
                 "BTRFS error (device sda2): bdev /dev/sda2 errs: wr 1",
                 Kind::Io,
             ),
+            (
+                3,
+                "Memory failure: 0x10b8f2: recovery action for dirty LRU page: Recovered",
+                Kind::MachineCheck,
+            ),
+            (
+                6,
+                "cgroup: fork rejected by pids controller in /user.slice/user-1000.slice",
+                Kind::ForkRefused,
+            ),
         ] {
             assert_eq!(classify(level, text), Some(kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn lost_data_and_dead_devices() {
+        for (level, text) in [
+            (
+                3,
+                "device offline error, dev sdb, sector 8472 op 0x1:(WRITE) flags 0x4800",
+            ),
+            (
+                3,
+                "timeout error, dev nvme0n1, sector 8472 op 0x1:(WRITE) flags 0x4800",
+            ),
+            (
+                3,
+                "recoverable transport error, dev sdc, sector 123 op 0x0:(READ) flags 0x4000",
+            ),
+            (
+                3,
+                "critical space allocation error, dev sdb, sector 128 op 0x1:(WRITE)",
+            ),
+            (
+                3,
+                "critical target error, dev sdb, sector 128 op 0x1:(WRITE) flags 0x800",
+            ),
+            (
+                3,
+                "reservation conflict error, dev sdb, sector 128 op 0x1:(WRITE) flags 0x800",
+            ),
+            (
+                3,
+                "protection error, dev nvme0n1, sector 128 op 0x0:(READ) flags 0x800",
+            ),
+            (
+                3,
+                "blk_update_request: critical nexus error, dev sdb, sector 128",
+            ),
+            (
+                2,
+                "BTRFS: error (device dm-0) in btrfs_commit_transaction:2332: errno=-5 IO failure",
+            ),
+            (
+                2,
+                "BTRFS: error (device nvme0n1p3 state A) in btrfs_create_new_inode:6670: errno=-17",
+            ),
+            (2, "md/raid1:md0: Disk failure on sdb1, disabling device."),
+            (3, "md: super_written gets error=-5"),
+            (4, "device-mapper: multipath: 253:3: Failing path 8:16."),
+            (
+                4,
+                "EXT4-fs warning (device dm-5): ext4_end_bio:347: I/O error 3 writing to inode 378",
+            ),
+            (
+                4,
+                "JBD2: Detected IO errors while flushing file data on dm-1-8",
+            ),
+            (
+                4,
+                "device-mapper: thin: 253:4: switching pool to out-of-data-space (error IO) mode",
+            ),
+            (
+                3,
+                "device-mapper: thin: 253:4: switching pool to read-only mode",
+            ),
+            (1, "Write-error on swap-device (253:0:1234)"),
+            (
+                4,
+                "nvme nvme0: I/O tag 23 (1017) opcode 0x2 (I/O Cmd) QID 2 timeout, aborting req_op",
+            ),
+            (
+                4,
+                "nvme nvme1: controller is down; will reset: CSTS=0xffffffff",
+            ),
+            (3, "sd 2:0:0:0: rejecting I/O to offline device"),
+            (
+                3,
+                "sd 2:0:0:0: [sdb] tag#23 timing out command, waited 180s",
+            ),
+        ] {
+            assert_eq!(classify(level, text), Some(Kind::Io), "{text}");
+        }
+        for (level, text) in [
+            (
+                3,
+                "operation not supported error, dev sdb, sector 128 op 0x3:(DISCARD)",
+            ),
+            (3, "nonblocking retry error, dev sdb, sector 128"),
+            (
+                4,
+                "device-mapper: thin: 253:4: switching pool to write mode",
+            ),
+            (3, "sd x:0:0:0: rejecting I/O to offline device"),
+            (3, "sd 2:0:0:0: [sdb] Attached SCSI disk"),
+            (4, "nvme nvme0: 2/0/0 default/read/poll queues"),
+            (4, "md/raid1:md0: active with 2 out of 2 mirrors"),
+        ] {
+            assert_eq!(classify(level, text), None, "{text}");
         }
     }
 

@@ -3,12 +3,12 @@
 //! (mm/memcontrol-v1.c from 6.11).
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read as _},
     path::Path,
 };
 
-use crate::kernel::fields::CgroupVersion;
+use crate::{kernel::fields::CgroupVersion, text};
 
 /// The longest of the files, memory.events, has about 100 bytes.
 const MOST_BYTES: usize = 1024;
@@ -109,7 +109,7 @@ impl Files<'_> {
     /// Pages of files on the lists of what can be taken back, in bytes.
     pub(super) fn cache_bytes(&self) -> Option<u64> {
         // Longer than the others.
-        let text = fs::read_to_string(self.directory.join("memory.stat")).ok()?;
+        let text = text::read(self.directory.join("memory.stat")).ok()?;
         let [inactive, active] = match self.version {
             CgroupVersion::V1 => ["total_inactive_file", "total_active_file"],
             CgroupVersion::V2 => ["inactive_file", "active_file"],

@@ -9,6 +9,7 @@ use std::{cmp::Reverse, ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path
 use crate::{
     host::mountinfo::{Line, unescape},
     kernel::fields::CgroupVersion,
+    text,
 };
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -29,7 +30,7 @@ impl Hierarchy {
         let mounts = fs::read(MOUNTINFO).unwrap_or_default();
         Self::choose(&mounts, |hierarchy| {
             let file = hierarchy.root.join("cgroup.controllers");
-            fs::read_to_string(file).unwrap_or_default()
+            text::read(file).unwrap_or_default()
         })
     }
 

@@ -10,13 +10,13 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 pub use self::{
     cgroups::{MOST_CGROUPS, MemoryCgroup, MemoryCgroups},
     room::{Room, room},
 };
-use crate::error::KernelError;
+use crate::{error::KernelError, text};
 
 const MEMINFO: &str = "/proc/meminfo";
 const VMSTAT: &str = "/proc/vmstat";
@@ -50,7 +50,7 @@ pub fn host() -> Result<HostMemory, KernelError> {
         path: PathBuf::from(MEMINFO),
         source,
     };
-    let text = fs::read_to_string(MEMINFO).map_err(cannot)?;
+    let text = text::read(MEMINFO).map_err(cannot)?;
     let memory = meminfo(&text).map_err(|name| {
         let reason = format!("it has no number after {name}");
         cannot(io::Error::new(io::ErrorKind::InvalidData, reason))
@@ -63,7 +63,7 @@ pub fn host() -> Result<HostMemory, KernelError> {
 
 /// `oom_kills` of the host.
 fn host_oom_kills() -> Option<u64> {
-    files::counter(&fs::read_to_string(VMSTAT).ok()?, "oom_kill")
+    files::counter(&text::read(VMSTAT).ok()?, "oom_kill")
 }
 
 /// The amounts in /proc/meminfo, or the name of the one that is not there.

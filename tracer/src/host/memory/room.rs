@@ -1,13 +1,13 @@
 //! How much memory tracer's own cgroup leaves it. A process that goes beyond is killed by
 //! the kernel without a word.
 
-use std::{
-    fs,
-    path::{Component, Path, PathBuf},
-};
+use std::path::{Component, Path, PathBuf};
 
 use super::{files::Files, hierarchy::Hierarchy};
-use crate::{kernel::fields::CgroupVersion, text::Text};
+use crate::{
+    kernel::fields::CgroupVersion,
+    text::{self, Text},
+};
 
 const OWN_CGROUPS: &str = "/proc/self/cgroup";
 
@@ -26,7 +26,7 @@ pub struct Room {
 /// where none has a limit, or it cannot be read.
 pub fn room() -> Option<Room> {
     let hierarchy = Hierarchy::find()?;
-    let own = own_cgroup(&fs::read_to_string(OWN_CGROUPS).ok()?, hierarchy.version)?;
+    let own = own_cgroup(&text::read(OWN_CGROUPS).ok()?, hierarchy.version)?;
     let levels = own.ancestors();
     let rooms = levels.filter_map(|level| room_of(&hierarchy, level));
     rooms.min_by_key(|room| room.left_bytes)

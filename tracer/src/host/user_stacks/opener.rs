@@ -7,7 +7,7 @@
 //! process's own root.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     os::unix::fs::MetadataExt as _,
@@ -25,6 +25,8 @@ use super::{
     protocol::{FILE_NAME, FILES, FileKey, MAPPINGS, Mapping, Request, Work},
     sandbox,
 };
+
+use crate::text;
 
 /// A perf map that is larger is not read, in bytes.
 const PERF_MAP: u64 = perf_map::BYTES;
@@ -139,7 +141,7 @@ fn mapped(pid: u32, code: &Code, opened: usize) -> Option<(FileKey, OwnedFd)> {
 /// There is something else of its name: no regular file, not the process's user's, or too
 /// large.
 fn perf_map(pid: u32) -> io::Result<Option<OwnedFd>> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let status = text::read(format!("/proc/{pid}/status"))?;
     let last_of = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;
         line.split_whitespace().next_back()?.parse::<u32>().ok()
