@@ -33,6 +33,8 @@ use crate::{
 /// Devices and mounts come and go, and their numbers come again: after this time, in ns,
 /// they are asked for again.
 const FORGET_AFTER: u64 = 5_000_000_000;
+/// So many times in a reading a mount is looked for.
+const MOUNTS_SOUGHT: u32 = 8;
 /// So many holders are looked at in a reading.
 const HOLDERS: usize = 32;
 
@@ -47,6 +49,8 @@ pub(super) struct Naming {
     device_names: Devices,
     devices: HashSet<u32>,
     mounts: HashSet<u32>,
+    /// File systems that are no mount of tracer's, nor of these processes.
+    unmounted: HashSet<(u32, u32)>,
     /// When names were forgotten last.
     forgot_at: Option<MonotonicNs>,
 }
@@ -122,6 +126,7 @@ impl Naming {
             self.device_names.forget();
             self.devices.clear();
             self.mounts.clear();
+            self.unmounted.clear();
             new.alone = Some(alone());
             self.forgot_at = Some(now);
         }
@@ -148,9 +153,13 @@ impl Naming {
         let open = tasks.iter().filter(|task| task.is_blocked);
         let open = open.map(|task| (task.pid, &task.blocked.waits));
         let ended = episodes.iter().map(|one| (one.pid, &one.waits));
+        let mut left = MOUNTS_SOUGHT;
         for (pid, waits) in open.chain(ended) {
             self.name_devices(waits, &mut new);
-            self.name_mount(pid, waits.file_system, &mut new);
+            if left > 0 && self.wants_mount(pid, waits.file_system) {
+                left -= 1;
+                self.name_mount(pid, waits.file_system, &mut new);
+            }
         }
         Ok(new)
     }
@@ -184,15 +193,25 @@ impl Naming {
         }
     }
 
+    fn wants_mount(&self, pid: u32, file_system: u32) -> bool {
+        file_system != 0
+            && !self.mounts.contains(&file_system)
+            && !self.unmounted.contains(&(file_system, pid))
+    }
+
     /// Of a mount that only the task's own namespace has, that one's name is taken.
     fn name_mount(&mut self, pid: u32, file_system: u32, new: &mut NewNames) {
-        if file_system == 0 || !self.mounts.insert(file_system) {
-            return;
-        }
         let own = || Mounts::read().ok()?.find(file_system).cloned();
         let of_task = || Mounts::of_process(pid).ok()?.find(file_system).cloned();
-        if let Some(mount) = own().or_else(of_task) {
-            new.mounts.push((file_system, mount));
+        match own().or_else(of_task) {
+            Some(mount) => {
+                self.mounts.insert(file_system);
+                new.mounts.push((file_system, mount));
+            }
+            // Another task on it may be in a namespace that has it.
+            None => {
+                self.unmounted.insert((file_system, pid));
+            }
         }
     }
 }
