@@ -109,7 +109,7 @@ fn a_frozen_file_system_is_named() {
         ),
     };
     let directory = file_system.directory().to_str().expect("UTF-8").to_owned();
-    // Of its own: names of mounts are kept for 60 readings, and loop devices of tests before
+    // Of its own: names of mounts are kept for five seconds, and loop devices of tests before
     // had the same number.
     let mut tracer = beside(&["--interval", "500ms"]);
     named(&mut tracer);
