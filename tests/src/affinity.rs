@@ -67,14 +67,26 @@ pub struct Stay(libc::cpu_set_t);
 impl Stay {
     /// From now on.
     pub fn here() -> Self {
-        // SAFETY: plain old data of ours, which the kernel fills in.
-        let before = unsafe {
-            let mut cpus: libc::cpu_set_t = mem::zeroed();
-            libc::sched_getaffinity(0, size_of_val(&cpus), &raw mut cpus);
-            cpus
-        };
+        let before = Self(may_be_on());
         stay();
-        Self(before)
+        before
+    }
+
+    /// From now on, on this CPU.
+    pub fn on(cpu: usize) -> Self {
+        let before = Self(may_be_on());
+        put(0, cpu);
+        before
+    }
+}
+
+/// Where the calling thread may be.
+fn may_be_on() -> libc::cpu_set_t {
+    // SAFETY: plain old data of ours, which the kernel fills in.
+    unsafe {
+        let mut cpus: libc::cpu_set_t = mem::zeroed();
+        libc::sched_getaffinity(0, size_of_val(&cpus), &raw mut cpus);
+        cpus
     }
 }
 
@@ -83,11 +95,6 @@ impl Drop for Stay {
         // SAFETY: plain old data of ours, which the kernel reads.
         unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &raw const self.0) };
     }
-}
-
-/// Keeps a task, and what it starts, on a CPU. One may be gone.
-pub fn keep(tid: u32, cpu: usize) {
-    put(tid as i32, cpu);
 }
 
 fn put(tid: i32, cpu: usize) {

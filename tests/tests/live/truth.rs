@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 use tests::{
-    affinity::{self, Shuffle},
+    affinity::{Shuffle, Stay},
     assert_near,
     cgroup::Cgroup,
     freezer::Freezer,
@@ -208,14 +208,14 @@ fn run_and_wait_are_those_of_schedstat() {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let seconds: usize = host_or_guest(10, 6);
     let ms = (seconds * 1000).to_string();
+    // Each begins on the CPU where it stays: one that is moved while it sleeps has the sleep
+    // in the kernel's figure from 6.12 on (`affinity::stay`), also if it sleeps on after it.
     let mut hogs: Vec<_> = (0..cpus * 2)
-        .map(|_| Workload::ready(&["hog", "1", &ms, "nicely"]))
+        .map(|n| {
+            let _on = Stay::on(n % cpus);
+            Workload::ready(&["hog", "1", &ms, "nicely"])
+        })
         .collect();
-    // One that is moved as it begins or ends, while it sleeps, has the sleep in the kernel's
-    // figure from 6.12 on (`affinity::stay`).
-    for (n, hog) in hogs.iter().enumerate() {
-        affinity::keep(hog.pid(), n % cpus);
-    }
     let mut tracer = Tracer::shared();
     tracer.snapshot();
     let read = |hogs: &[Workload]| -> Vec<_> {
