@@ -92,7 +92,7 @@ impl Net {
 
     /// From 6.12 on the hook of wakings also reads the line of the task that `enqueue_task`
     /// reads next, to tell sleep from waiting: a miss that is ours instead of the kernel's.
-    /// What a miss takes is the machine's matter: so it is held against the floor.
+    /// How long a miss takes differs by machine: so it is compared with the floor.
     fn is_little(&self) -> bool {
         self.switch <= 10.0 && self.waking <= f64::max(45.0, 2.0 * self.floor)
     }

@@ -4,7 +4,7 @@
 //!
 //! Any user can fill a table of a fixed size. So when it is nearly full, the slots that have
 //! not changed for the longest are freed, and what they had counted is kept here, as many
-//! keys as the table has slots. A key that comes again takes a slot anew and goes on from
+//! keys as the table has slots. A key that comes again takes a new slot and goes on from
 //! there: no count is lost by it.
 
 use std::{

@@ -1,5 +1,5 @@
 //! How much memory tracer's own cgroup leaves it. A process that goes beyond is killed by
-//! the kernel without a word.
+//! the kernel, and nothing says why.
 
 use std::path::{Component, Path, PathBuf};
 

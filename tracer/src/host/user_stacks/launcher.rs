@@ -202,7 +202,7 @@ fn run(children: &mut Vec<Child>, role: &str, descriptors: Vec<OwnedFd>) -> u32 
     })
 }
 
-/// Kills a child, and reaps it if it has ended: a pid that is not a child's is none of ours.
+/// Kills a child, and reaps it if it has ended: a pid that is no child of this process is left alone.
 fn end(children: &mut Vec<Child>, pid: u32) -> bool {
     let Some(child) = children.iter_mut().find(|child| child.id() == pid) else {
         return true;
