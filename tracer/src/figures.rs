@@ -243,7 +243,7 @@ pub const FIGURES: &[Figure] = &[
     figure("snapshot.syn.listeners[].sources.prefixes[].prefix", "text", "Addresses that begin alike and are a tenth of those or more, at most 3: the longest of /24, /16, /8 (IPv6: /64, /48, /32) that there are."),
     figure("snapshot.syn.listeners[].sources.prefixes[].sampled", "count", "Handshakes from them."),
     figure("snapshot.syn.listeners[].drops", "count", "SYNs and handshakes that it dropped in the interval: `sk_drops`, `tcp_listendrop()`, include/net/tcp.h."),
-    figure("snapshot.syn.listeners[].verdict", "text", "`healthy`; `burst_or_small_backlog`: more handshakes at once than the backlog holds, and their peers answer; `slow_accept`: the process does not accept what is ready, for half a second or more; `syn_flood`: handshakes that nobody answers fill the SYN queue. By the last 3 seconds."),
+    figure("snapshot.syn.listeners[].verdict", "text", "`healthy`; `burst_or_small_backlog`: more handshakes at once than the backlog holds, and their peers answer: 5 or more were turned away, or the queue is full as well; `slow_accept`: the process does not accept what is ready, for half a second or more; `syn_flood`: 20 handshakes or more, and a quarter at the least of those that were sent a cookie, have no answer, and others are turned away; `not_judged`: the counters of its namespace could not be read. By the last 3 seconds."),
     figure("snapshot.syn.listeners[].why", "text", "What the verdict is told by. For people: its wording may change."),
     figure("snapshot.syn.listeners[].advice", "text", "What to do about it; null for nothing. For people."),
     figure("snapshot.syn.listeners_total", "count", "Listeners, those beyond the list included."),

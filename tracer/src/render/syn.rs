@@ -68,7 +68,7 @@ pub(super) fn sections(syn: &SynBreakdown, columns: usize) -> Vec<Section> {
 }
 
 fn is_in_trouble(listener: &&Listener) -> bool {
-    listener.verdict != SynVerdict::Healthy
+    listener.verdict.is_trouble()
 }
 
 /// Who listens.
@@ -81,7 +81,7 @@ pub(super) fn name(listener: &Listener) -> String {
 
 pub(super) fn style(verdict: SynVerdict) -> Style {
     match verdict {
-        SynVerdict::Healthy => Style::Plain,
+        SynVerdict::Healthy | SynVerdict::NotJudged => Style::Plain,
         SynVerdict::Burst => Style::Yellow,
         SynVerdict::SlowAccept | SynVerdict::Flood => Style::Red,
     }
@@ -167,11 +167,14 @@ fn trouble(syn: &SynBreakdown, columns: usize) -> Section {
 /// How many listeners there are, and how many of them are well.
 fn state(syn: &SynBreakdown) -> String {
     let troubled = syn.listeners.iter().filter(is_in_trouble).count() as u64;
+    let is_unknown = |l: &&Listener| l.verdict == SynVerdict::NotJudged;
+    let unknown = syn.listeners.iter().filter(is_unknown).count() as u64;
     let all = counted(syn.listeners_total, "listener");
-    match (syn.listeners_total, troubled) {
-        (0, _) => "no listeners".to_owned(),
-        (_, 0) => format!("{all}, healthy"),
-        (_, troubled) => format!("{all}, {} in trouble", grouped(troubled)),
+    match (syn.listeners_total, troubled, unknown) {
+        (0, ..) => "no listeners".to_owned(),
+        (_, 0, 0) => format!("{all}, healthy"),
+        (_, 0, unknown) => format!("{all}, {} not judged", grouped(unknown)),
+        (_, troubled, _) => format!("{all}, {} in trouble", grouped(troubled)),
     }
 }
 

@@ -142,6 +142,7 @@ pub(crate) fn kill(kind: KillKind) -> &'static str {
 pub(crate) fn syn(verdict: SynVerdict) -> &'static str {
     match verdict {
         SynVerdict::Healthy => "healthy",
+        SynVerdict::NotJudged => "not_judged",
         SynVerdict::Burst => "burst_or_small_backlog",
         SynVerdict::SlowAccept => "slow_accept",
         SynVerdict::Flood => "syn_flood",
@@ -152,6 +153,7 @@ pub(crate) fn syn(verdict: SynVerdict) -> &'static str {
 pub(crate) fn syn_plain(verdict: SynVerdict) -> &'static str {
     match verdict {
         SynVerdict::Healthy => "healthy",
+        SynVerdict::NotJudged => "not judged",
         SynVerdict::Burst => "burst or small backlog",
         SynVerdict::SlowAccept => "slow accept",
         SynVerdict::Flood => "SYN flood",
@@ -161,7 +163,7 @@ pub(crate) fn syn_plain(verdict: SynVerdict) -> &'static str {
 /// What to do about it.
 pub(crate) fn syn_advice(verdict: SynVerdict) -> Option<&'static str> {
     match verdict {
-        SynVerdict::Healthy => None,
+        SynVerdict::Healthy | SynVerdict::NotJudged => None,
         SynVerdict::Burst => Some(
             "a larger backlog would hold them: that of listen(2), and net.core.somaxconn, which limits it",
         ),

@@ -442,9 +442,10 @@ impl Sockets {
                     // What it had stays as it was until the next look.
                     Err(_) => {
                         self.has_gone = true;
-                        known
-                            .map(|known| (known.counters, known.counted))
-                            .unwrap_or_default()
+                        match known {
+                            Some(known) => (known.counters, known.counted),
+                            None => continue,
+                        }
                     }
                 },
             };

@@ -18,18 +18,27 @@ pub struct SynBreakdown {
     pub namespaces: Vec<NamespaceSyn>,
 }
 
-/// What is the matter with a listener.
+/// What is the matter with a listener, the least first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SynVerdict {
     /// Nothing.
     #[default]
     Healthy,
+    /// Not known: the counters of its namespace could not be read.
+    NotJudged,
     /// More handshakes at once than its backlog holds, and their peers answer.
     Burst,
     /// The process does not accept what is ready.
     SlowAccept,
     /// Handshakes that nobody answers fill its SYN queue.
     Flood,
+}
+
+impl SynVerdict {
+    /// Whether something is the matter.
+    pub fn is_trouble(self) -> bool {
+        self > Self::NotJudged
+    }
 }
 
 /// A listener at the snapshot.

@@ -232,6 +232,10 @@ impl SynAggregate {
     }
 
     fn judge(&mut self, owners: &Owners, now: MonotonicNs, is_hooked: bool) {
+        let mut dropped_in: HashMap<u32, u64> = HashMap::new();
+        for known in self.known.values() {
+            *dropped_in.entry(known.reading.netns).or_default() += known.dropped();
+        }
         for (socket, known) in &mut self.known {
             let reading = known.reading.clone();
             let Some(namespace) = self.namespaces.get(&reading.netns) else {
@@ -246,6 +250,10 @@ impl SynAggregate {
                 false => (None, 0),
             };
             let dropped_full = if can_be { namespace.dropped_full() } else { 0 };
+            let (dropped, refused) = (known.dropped(), namespace.refused());
+            let of_all = dropped_in.get(&reading.netns).copied().unwrap_or_default();
+            // What the others dropped can all have been refused.
+            let by_others = of_all.saturating_sub(dropped);
             let seen = Seen {
                 syn_queue: reading.syn_queue,
                 young: reading.young,
@@ -254,22 +262,27 @@ impl SynAggregate {
                 settings: namespace.now.settings,
                 cookies,
                 turned_away: sent + dropped_full,
-                dropped: known.dropped(),
-                refused: namespace.refused(),
+                dropped,
+                refused,
+                overflowed: refused.saturating_sub(by_others).min(dropped),
             };
             let (verdict, mut why) = judge(&seen);
             if verdict == SynVerdict::SlowAccept && !known.is_slow(now) {
+                // It can be a burst: what it was, it stays.
+                if known.verdict == SynVerdict::NotJudged {
+                    known.verdict = SynVerdict::Healthy;
+                }
                 continue;
             }
             if seen.turned_away > 0 && !is_owner && !(is_hooked && dropped_full == 0) {
                 why.push_str(", counted for all listeners of the namespace");
             }
             if verdict != known.verdict {
-                if known.verdict != SynVerdict::Healthy {
+                if known.verdict.is_trouble() {
                     let lasted = now.since_ns(known.since);
                     self.events.push((*socket, known.verdict, Some(lasted)));
                 }
-                if verdict != SynVerdict::Healthy {
+                if verdict.is_trouble() {
                     self.events.push((*socket, verdict, None));
                 }
                 known.since = now;
@@ -343,7 +356,7 @@ impl Known {
             window: VecDeque::new(),
             was_full: None,
             accept_full: None,
-            verdict: SynVerdict::Healthy,
+            verdict: SynVerdict::NotJudged,
             why: String::new(),
             since: now,
             cookies: Tally::default(),
@@ -478,22 +491,23 @@ impl Namespace {
     }
 }
 
-/// Cookies sent in a window that have had their time to come back, and those that did.
+/// Cookies sent in a window that have had their time to come back, and at most so many of
+/// them that did: all that came back in the whole of it, some to later ones.
 fn answered(
     now: MonotonicNs,
     window: impl DoubleEndedIterator<Item = (MonotonicNs, Cookies)> + Clone,
 ) -> Cookies {
-    let (began, oldest) = window.clone().next().unwrap_or_default();
+    let (_, oldest) = window.clone().next().unwrap_or_default();
     let latest = window.clone().next_back().unwrap_or_default().1;
-    let mut old = window.rev();
-    let old = old.find(|(at, _)| now.since_ns(*at) >= ANSWERED_NS);
-    let (by, sent_by) = old.unwrap_or((began, oldest));
+    let old = window
+        .rev()
+        .find(|(at, _)| now.since_ns(*at) >= ANSWERED_NS);
+    let sent_by = old.map_or(oldest, |(_, cookies)| cookies);
     let came = cookies_since(latest, oldest);
-    // What came back in the whole time is of more cookies than were sent until then.
-    let part = by.since_ns(began) as f64 / now.since_ns(began).max(1) as f64;
+    let sent = cookies_since(sent_by, oldest).sent;
     Cookies {
-        sent: cookies_since(sent_by, oldest).sent,
-        valid: (came.valid as f64 * part).round() as u64,
+        sent,
+        valid: came.valid.min(sent),
         failed: came.failed,
     }
 }

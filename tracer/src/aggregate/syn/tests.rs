@@ -280,6 +280,37 @@ fn a_queue_that_is_full_from_the_start_is_told_at_once() {
     assert_eq!(world.verdict(), SynVerdict::SlowAccept);
 }
 
+/// Between two looks: no queue is seen full, and the listeners' own counters tell which.
+#[test]
+fn an_overflow_is_of_the_listener_that_dropped() {
+    let mut world = World::new(3);
+    let mut verdicts = Vec::new();
+    for _ in 0..2 {
+        world.counters.accept_queue_full += 60;
+        for (listener, drops) in world.listeners.iter_mut().zip([40, 20, 9]) {
+            listener.drops = listener.drops.wrapping_add(drops);
+        }
+        verdicts = world.second();
+    }
+    let verdicts: Vec<_> = verdicts.iter().map(|listener| listener.verdict).collect();
+    // The third may have dropped by a filter: the others account for all but a few.
+    let burst = SynVerdict::Burst;
+    assert_eq!(verdicts, [burst, burst, SynVerdict::Healthy]);
+}
+
+#[test]
+fn a_listener_without_counters_is_not_judged() {
+    let mut world = World::new(1);
+    world.aggregate = SynAggregate::default();
+    world.listeners[0].netns = NETNS + 1;
+    world.listeners[0].accept_queue = BACKLOG + 1;
+    assert_eq!(world.verdict(), SynVerdict::NotJudged);
+    assert!(world.told().is_empty());
+    world.listeners[0].netns = NETNS;
+    world.second();
+    assert_eq!(world.verdict(), SynVerdict::SlowAccept);
+}
+
 #[test]
 fn what_may_be_another_s_is_put_on_nobody() {
     let mut world = World::new(3);

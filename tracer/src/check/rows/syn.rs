@@ -41,6 +41,8 @@ fn judge(syn: &SynBreakdown) -> RowReport {
         summary += ", tcp_syncookies is 0";
     }
     let mut report = RowReport::new(Row::Syn, summary, figures(syn));
+    let mut verdicts = syn.listeners.iter().map(|listener| listener.verdict);
+    report.is_partial = verdicts.any(|verdict| verdict == SynVerdict::NotJudged);
     let trouble = syn.listeners.iter().filter_map(finding);
     report.findings.extend(trouble);
     if !off.is_empty() {
@@ -59,7 +61,7 @@ fn judge(syn: &SynBreakdown) -> RowReport {
 
 fn finding(listener: &Listener) -> Option<Finding> {
     let verdict = match listener.verdict {
-        SynVerdict::Healthy => return None,
+        SynVerdict::Healthy | SynVerdict::NotJudged => return None,
         SynVerdict::Flood => Verdict::Critical,
         SynVerdict::Burst | SynVerdict::SlowAccept => Verdict::Warning,
     };
@@ -153,6 +155,7 @@ mod tests {
     fn verdicts_are_those_of_the_listeners() {
         for (of_listener, verdict) in [
             (SynVerdict::Healthy, Verdict::Ok),
+            (SynVerdict::NotJudged, Verdict::Unknown),
             (SynVerdict::Burst, Verdict::Warning),
             (SynVerdict::SlowAccept, Verdict::Warning),
             (SynVerdict::Flood, Verdict::Critical),
