@@ -58,16 +58,11 @@ pub fn sockets() -> io::Result<Vec<Socket>> {
     Ok(all)
 }
 
-/// How many of them are in each state. Remains count as TIME_WAIT.
+/// How many of them are in each state.
 pub fn count<'a>(sockets: impl IntoIterator<Item = &'a Socket>) -> States {
     let mut states = States::new();
     for socket in sockets {
-        let state = if socket.is_remains {
-            "TIME_WAIT"
-        } else {
-            socket.state
-        };
-        *states.entry(state.to_owned()).or_default() += 1;
+        *states.entry(socket.state.to_owned()).or_default() += 1;
     }
     states
 }

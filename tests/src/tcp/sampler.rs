@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use super::{diag, must, netns::Netns, states::States};
+use super::{
+    diag, must,
+    netns::Netns,
+    states::{States, kept_alike},
+};
 use crate::time::wall_ns;
 
 /// From one count to the next.
@@ -82,6 +86,16 @@ impl Samples {
                 let least = least.unwrap_or(0).saturating_sub(by);
                 (least..=most.unwrap_or(0) + by).contains(&of(states))
             })
+    }
+
+    /// The same counts: see [`kept_alike`].
+    #[must_use]
+    pub fn kept_alike(&self) -> Self {
+        let sample = |sample: &Sample| Sample {
+            states: kept_alike(sample.states.clone()),
+            ..*sample
+        };
+        Self(self.0.iter().map(sample).collect())
     }
 
     /// What was counted nearest to a time.

@@ -283,6 +283,7 @@ pub(crate) fn tcp() -> TcpBreakdown {
         close_wait: close_wait(),
         time_wait: TimeWait {
             total: 311,
+            fin_wait2: 4,
             closers: vec![
                 Closer {
                     pid: 812,

@@ -26,6 +26,7 @@ pub(super) struct Tcp<'a> {
     close_wait: Vec<CloseWait<'a>>,
     time_wait: Vec<Closer<'a>>,
     time_wait_total: u64,
+    time_wait_fin_wait2: u64,
     time_wait_unnamed: u64,
     closed_first: ClosedFirst,
     advice: Option<&'a str>,
@@ -47,6 +48,7 @@ impl<'a> From<&'a snapshot::TcpBreakdown> for Tcp<'a> {
             close_wait: tcp.close_wait.iter().map(CloseWait::from).collect(),
             time_wait: time_wait.closers.iter().map(Closer::from).collect(),
             time_wait_total: time_wait.total,
+            time_wait_fin_wait2: time_wait.fin_wait2,
             time_wait_unnamed: time_wait.unnamed,
             closed_first: ClosedFirst {
                 here: time_wait.closed_first_here,

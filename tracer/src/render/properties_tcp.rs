@@ -202,6 +202,7 @@ pub(super) fn tcp() -> impl Strategy<Value = TcpBreakdown> {
                 },
                 time_wait: TimeWait {
                     total: count,
+                    fin_wait2: count,
                     closers: actors.iter().map(closer).collect(),
                     unnamed: count,
                     closed_first_here: count,

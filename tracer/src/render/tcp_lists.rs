@@ -173,13 +173,18 @@ fn elsewhere(socket: &WaitingSocket, process: &CloseWait) -> String {
 pub(super) fn time_wait(tcp: &TcpBreakdown, interval_ns: u64, room: usize) -> Section {
     let time_wait = &tcp.time_wait;
     let speed = |count| rate(per_second(count, interval_ns));
-    let unnamed = match time_wait.unnamed {
-        0 => String::new(),
-        unnamed => format!(", {} of them unnamed", grouped(unnamed)),
-    };
+    let mut sockets = counted(time_wait.total, "socket");
+    for (count, of_them) in [
+        (time_wait.fin_wait2, "in FIN_WAIT2"),
+        (time_wait.unnamed, "unnamed"),
+    ] {
+        if count > 0 {
+            sockets += &format!(", {} of them {of_them}", grouped(count));
+        }
+    }
     let parts = [
         Line::styled(Style::Bold, "TIME_WAIT"),
-        Line::plain(format!("{}{unnamed}", counted(time_wait.total, "socket"))),
+        Line::plain(sockets),
         Line::plain(format!(
             "closed first here {}",
             speed(time_wait.closed_first_here)

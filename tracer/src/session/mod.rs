@@ -3,6 +3,7 @@
 
 mod cost;
 mod effort;
+mod left_over;
 mod memory;
 mod naming;
 mod once;

@@ -44,14 +44,15 @@ use crate::{
     snapshot::{Cookies, Netns, SynSettings, TcpCounters, TcpState, Timer, TimerKind},
 };
 
-use super::{effort::Effort, openings::Openings};
+use super::{
+    effort::Effort,
+    left_over::{LeftOver, is_left_over},
+    openings::Openings,
+};
 
 /// Namespaces come and go: looked for anew after so many readings, and whenever the
 /// hook has seen one that is not known.
 const READINGS_A_LOOK: u32 = 30;
-/// `idiag_timer` of a socket that is in FIN_WAIT2 and that nobody holds any more: the
-/// kernel counts it with those in TIME_WAIT (`inet_twsk_diag_fill`, net/ipv4/inet_diag.c).
-const TIMER_TIME_WAIT: u8 = 3;
 
 /// The counters of namespaces in which nothing happens are read again after this time, in ns.
 const QUIET_AFTER: u64 = 10_000_000_000;
@@ -101,6 +102,7 @@ pub(super) struct Sockets {
     waiting_at: MonotonicNs,
     /// Listeners of the last reading that are none any more.
     deaf: Vec<u64>,
+    left_over: LeftOver,
 }
 
 /// The counters of a namespace, as of when something last happened there.
@@ -135,6 +137,7 @@ impl Sockets {
             queues_at: MonotonicNs::default(),
             waiting_at: MonotonicNs::default(),
             deaf: Vec::new(),
+            left_over: LeftOver::default(),
         })
     }
 
@@ -283,6 +286,8 @@ impl Sockets {
                 self.deaf.push(*socket);
             }
         }
+        let mut namespaces = self.counters(&raw.moves, &listening);
+        self.left_over.tell_apart(&self.namespaces, &mut namespaces);
         let reading = TcpReading {
             matrix: raw.matrix,
             seeds,
@@ -291,7 +296,7 @@ impl Sockets {
             dropped: raw.dropped,
             waiting,
             holders: holders.map(|holders| holders.readings),
-            namespaces: self.counters(&raw.moves, &listening),
+            namespaces,
             listening,
             cookies,
             sources,
@@ -476,6 +481,7 @@ impl Sockets {
                 counters: tcp_counters(&counters),
                 syn: syn_counters(inode, settings, &counters),
                 time_wait: counters.time_wait_now,
+                fin_wait2: 0,
             });
         }
         if all_are_read {
@@ -509,9 +515,7 @@ fn list(
     let states = States(States::ALL.0 & !(1 << TIME_WAIT | 1 << NEW_SYN_RECV | 1 << CLOSE));
     within(namespace, move || -> anyhow::Result<()> {
         SockDiag::open()?.dump(states, |socket| {
-            let is_time_wait =
-                u32::from(socket.state) == FIN_WAIT2 && socket.timer == TIMER_TIME_WAIT;
-            if !is_time_wait && !socket.is_request {
+            if !is_left_over(&socket) && !socket.is_request {
                 on_socket(socket);
             }
         })?;

@@ -331,8 +331,10 @@ pub struct Timer {
 /// Sockets in TIME_WAIT.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TimeWait {
-    /// How many there are now, those of FIN_WAIT2 that nobody holds any more included.
+    /// How many there are now, those of FIN_WAIT2 that no process has any more included.
     pub total: u64,
+    /// Of `total`, those of FIN_WAIT2.
+    pub fin_wait2: u64,
     /// Who closed first, and so left them behind, the most first.
     pub closers: Vec<Closer>,
     /// Of `total`, those that nobody was named for.

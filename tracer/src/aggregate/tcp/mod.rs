@@ -21,7 +21,7 @@ mod tests_counts;
 use std::{collections::HashMap, net::IpAddr};
 
 use tracer_common::tcp::{
-    CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, Matrix, PAIRS, Population, STATES, TIME_WAIT,
+    CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, Matrix, PAIRS, Population, STATES, TIME_WAIT,
 };
 
 pub use self::alarms::ClosingReading;
@@ -62,8 +62,10 @@ pub struct NamespaceReading {
     pub counters: TcpCounters,
     /// Its counters of SYNs and cookies.
     pub syn: SynCounters,
-    /// Its sockets in TIME_WAIT, and those in FIN_WAIT2 that nobody holds any more.
+    /// Its sockets in TIME_WAIT, and those in FIN_WAIT2 that no process has any more.
     pub time_wait: u64,
+    /// Of those, the ones in FIN_WAIT2.
+    pub fin_wait2: u64,
 }
 
 /// Everything about TCP sockets at one moment.
@@ -124,7 +126,8 @@ pub struct TcpAggregate {
     first: Sums,
     before: Sums,
     names: HashMap<u32, Netns>,
-    time_wait: u64,
+    /// In TIME_WAIT, and in FIN_WAIT2 without a process.
+    time_wait: [u64; 2],
 }
 
 /// Sums that a difference is made of.
@@ -208,7 +211,7 @@ impl TcpAggregate {
             first: sums.clone(),
             before: sums,
             names: HashMap::new(),
-            time_wait: 0,
+            time_wait: [0; 2],
         }
     }
 
@@ -230,7 +233,12 @@ impl TcpAggregate {
         self.alarms.observe(self.now, &reading.namespaces, closing);
         self.waiting
             .observe(clock, self.options, self.hertz, reading);
-        self.time_wait = reading.namespaces.iter().map(|n| n.time_wait).sum();
+        let namespaces = || reading.namespaces.iter();
+        let (all, fin_wait2) = (
+            namespaces().map(|n| n.time_wait).sum::<u64>(),
+            namespaces().map(|n| n.fin_wait2).sum(),
+        );
+        self.time_wait = [all, fin_wait2];
         let latest = Sums::of(reading);
         // A namespace that comes later began with nothing that was ours to see.
         for (inode, counters) in &latest.counters {
@@ -389,15 +397,15 @@ impl TcpAggregate {
         named(&self.names, inode)
     }
 
-    /// By state, together and by namespace. TIME_WAIT is the kernel's own count.
+    /// By state, together and by namespace. TIME_WAIT is the kernel's own count, less what is
+    /// in FIN_WAIT2.
     fn states(&self) -> (Vec<StateCount>, Vec<NamespaceStates>) {
         let mut all = [0_u64; STATES];
         let mut namespaces = Vec::new();
         for (inode, mut population) in self.populations.iter() {
-            if let Some(time_wait) = self.populations.time_wait(inode)
-                && let Some(place) = population.get_mut(TIME_WAIT as usize)
-            {
-                *place = time_wait;
+            if let Some([all, fin_wait2]) = self.populations.time_wait(inode) {
+                population[TIME_WAIT as usize] = all.saturating_sub(fin_wait2);
+                population[FIN_WAIT2 as usize] += fin_wait2;
             }
             for (all, one) in all.iter_mut().zip(&population) {
                 *all += one;
@@ -484,10 +492,12 @@ impl TcpAggregate {
     }
 
     fn time_wait(&self, here: u64, by_peer: u64) -> TimeWait {
-        let (closers, unnamed) = self.closers.put(self.time_wait);
+        let [total, fin_wait2] = self.time_wait;
+        let (closers, unnamed) = self.closers.put(total);
         TimeWait {
-            total: self.time_wait,
-            advice: closers::advice(self.time_wait, &closers),
+            total,
+            fin_wait2,
+            advice: closers::advice(total, &closers),
             closers,
             unnamed,
             closed_first_here: here,

@@ -41,7 +41,8 @@ pub(super) struct Populations {
     /// When the hook began, by namespace.
     base: HashMap<u32, [i64; STATES]>,
     now: HashMap<u32, Population>,
-    time_wait: HashMap<u32, u64>,
+    /// What is kept like TIME_WAIT, and what of it is in FIN_WAIT2.
+    time_wait: HashMap<u32, [u64; 2]>,
     unseen: u64,
 }
 
@@ -54,7 +55,7 @@ impl Populations {
         self.time_wait = reading
             .namespaces
             .iter()
-            .map(|namespace| (namespace.netns.inode, namespace.time_wait))
+            .map(|one| (one.netns.inode, [one.time_wait, one.fin_wait2]))
             .collect();
     }
 
@@ -65,8 +66,9 @@ impl Populations {
         all.into_iter().map(|inode| (inode, self.of(inode)))
     }
 
-    /// Sockets of a namespace in TIME_WAIT; `None` when nobody could be asked.
-    pub(super) fn time_wait(&self, inode: u32) -> Option<u64> {
+    /// Sockets of a namespace that are kept like those in TIME_WAIT, and how many of them are
+    /// in FIN_WAIT2; `None` when its counters could not be read.
+    pub(super) fn time_wait(&self, inode: u32) -> Option<[u64; 2]> {
         self.time_wait.get(&inode).copied()
     }
 
