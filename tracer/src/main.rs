@@ -14,14 +14,16 @@ use tracer::{
     cli::{Cli, Command},
     doctor,
     host::user_stacks,
-    session, text,
+    kernel, session, text,
 };
 
 fn main() -> ExitCode {
     if let Some(code) = user_stacks::run_if_asked() {
         return code;
     }
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    kernel::features::make_sure();
+    let done = match command {
         Command::Run(args) => session::run(&args),
         Command::Load(args) => session::load(&args),
         Command::Syn(args) => session::syn(&args),

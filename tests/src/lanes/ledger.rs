@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     /// What the project allows itself; three is the aim.
-    const MOST: usize = 5;
+    const MOST: usize = 4;
 
     #[test]
     fn every_entry_says_why_since_when_and_what_is_done() {

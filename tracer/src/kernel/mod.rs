@@ -5,6 +5,7 @@
 
 pub mod btf;
 pub mod cookies;
+pub mod features;
 pub mod fields;
 mod iterator;
 pub mod loader;
