@@ -72,13 +72,14 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         reports,
     };
     let bytes = match args.format {
-        PlainFormat::Json => report::json(&page),
+        PlainFormat::Json => report::json(&page).into_bytes(),
         PlainFormat::Text => {
             let (columns, is_colored) = crate::session::width_and_color();
-            text::text(&page, args.all, columns, is_colored)
+            let text = text::text(&page, args.all, columns, is_colored);
+            crate::session::encode(text.into_bytes())
         }
     };
-    write(bytes.as_bytes())?;
+    write(&bytes)?;
     let fails_from = args.fail_on.map(|fail_on| match fail_on {
         FailOn::Unknown => Verdict::Unknown,
         FailOn::Warning => Verdict::Warning,

@@ -49,10 +49,10 @@ struct Examination {
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let found = examine::all(args.btf.as_deref());
     let page = match args.format {
-        PlainFormat::Text => report::text(&found.checks),
-        PlainFormat::Json => report::json(&found),
+        PlainFormat::Text => crate::session::encode(report::text(&found.checks).into_bytes()),
+        PlainFormat::Json => report::json(&found).into_bytes(),
     };
-    match io::stdout().write_all(page.as_bytes()) {
+    match io::stdout().write_all(&page) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }

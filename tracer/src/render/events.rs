@@ -14,6 +14,7 @@ use crate::snapshot::{
     BlockedEvent, BlockedEventKind, DeadPeer, Event, Kill, LeakEvent, ResetStorm, Snapshot, Start,
     Summary, SynEvent, Waker,
 };
+use crate::text::Text;
 
 /// Room for a length of time, so that lines stand in columns.
 const LENGTH_ROOM: usize = 9;
@@ -41,6 +42,14 @@ impl EventsRenderer {
         out.into_bytes()
     }
 
+    /// A line, and the stack below it where stacks are wanted.
+    fn line(&self, line: Line, stack: &[Text]) -> Vec<u8> {
+        let indent = " ".repeat(INDENT);
+        let frames = stack.iter().filter(|_| self.options.stacks);
+        let frames = frames.map(|frame| Line::styled(Style::Dim, format!("{indent}{frame}")));
+        self.write(std::iter::once(line).chain(frames))
+    }
+
     fn columns(&self) -> usize {
         match self.options.width {
             0 => u16::MAX.into(),
@@ -58,19 +67,28 @@ impl Render for EventsRenderer {
         Vec::new()
     }
 
+    /// Sockets that a process leaked for the same time, and from the same place, are one line.
+    fn events(&mut self, events: &[Event]) -> Vec<u8> {
+        let mut text = Vec::new();
+        for alike in events.chunk_by(is_same_leak) {
+            text.extend(match alike {
+                [Event::Leak(first), _, ..] => self.line(leak(first, alike.len()), &first.stack),
+                _ => alike.iter().flat_map(|event| self.event(event)).collect(),
+            });
+        }
+        text
+    }
+
     fn event(&mut self, event: &Event) -> Vec<u8> {
         let (line, stack) = match event {
             Event::Blocked(event) => (blocked(event), event.stack.as_slice()),
-            Event::Leak(event) => (leak(event), event.stack.as_slice()),
+            Event::Leak(event) => (leak(event, 1), event.stack.as_slice()),
             Event::ResetStorm(event) => (reset_storm(event), Default::default()),
             Event::DeadPeer(event) => (dead_peer(event), Default::default()),
             Event::Syn(event) => (listener(event), Default::default()),
             Event::Kill(kill) => (killed(kill), kill.stack.as_slice()),
         };
-        let indent = " ".repeat(INDENT);
-        let frames = stack.iter().filter(|_| self.options.stacks);
-        let frames = frames.map(|frame| Line::styled(Style::Dim, format!("{indent}{frame}")));
-        self.write(std::iter::once(line).chain(frames))
+        self.line(line, stack)
     }
 
     fn end(&mut self, summary: &Summary) -> Vec<u8> {
@@ -80,8 +98,16 @@ impl Render for EventsRenderer {
     }
 }
 
-/// A socket that was forgotten; its age is the length.
-fn leak(event: &LeakEvent) -> Line {
+fn is_same_leak(one: &Event, other: &Event) -> bool {
+    let (Event::Leak(one), Event::Leak(other)) = (one, other) else {
+        return false;
+    };
+    (one.pid, &one.comm, &one.stack) == (other.pid, &other.comm, &other.stack)
+        && one.socket.netns == other.socket.netns
+}
+
+/// So many sockets that were forgotten, of which this is the first; its age is the length.
+fn leak(event: &LeakEvent, sockets: usize) -> Line {
     let socket = &event.socket;
     let length = right(&tcp::socket_age(socket), LENGTH_ROOM);
     let mut line = Line::plain(format!("{}  ", clock_ms(event.time)));
@@ -91,7 +117,14 @@ fn leak(event: &LeakEvent) -> Line {
     let fd = socket
         .fd
         .map_or_else(String::new, |fd| format!("fd {fd}  "));
-    line.push(Style::Plain, format!("   {fd}{}", tcp::ends(socket)));
+    let together = match sockets {
+        1 => String::new(),
+        sockets => format!("{} sockets, e.g. ", grouped(sockets as u64)),
+    };
+    line.push(
+        Style::Plain,
+        format!("   {together}{fd}{}", tcp::ends(socket)),
+    );
     if socket.unread_bytes > 0 {
         let unread = bytes(socket.unread_bytes.into());
         line.push(Style::Plain, format!("   {unread} unread"));

@@ -68,6 +68,10 @@ pub trait Render {
     fn event(&mut self, _event: &Event) -> Vec<u8> {
         Vec::new()
     }
+    /// Notable things of one reading, in their order.
+    fn events(&mut self, events: &[Event]) -> Vec<u8> {
+        events.iter().flat_map(|event| self.event(event)).collect()
+    }
     /// The whole run.
     fn end(&mut self, summary: &Summary) -> Vec<u8>;
 }

@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use super::{
     Render, TextOptions, docs, events::EventsRenderer, example, example_events::events,
-    json::JsonRenderer, oom_page, syn, table, tcp_page, text::TextRenderer, turned as turned_table,
+    example_tcp, json::JsonRenderer, oom_page, syn, table, tcp_page, text::TextRenderer,
+    turned as turned_table,
 };
 use crate::{
     figures::FIGURES,
-    snapshot::{BlockedTask, Group, GroupBy, LoadBreakdown, Rows, Snapshot, Start, Summary},
+    snapshot::{BlockedTask, Event, Group, GroupBy, LoadBreakdown, Rows, Snapshot, Start, Summary},
     text::Text,
 };
 
@@ -275,6 +276,24 @@ fn events_in_text() {
     let mut renderer = EventsRenderer::new(TextOptions::default());
     text += &String::from_utf8(renderer.end(&example::summary())).unwrap();
     insta::assert_snapshot!(text);
+}
+
+/// A process that leaks many a second is a line a reading.
+#[test]
+fn sockets_that_leak_together_are_one_line() {
+    let leaks = example_tcp::leaks();
+    let first = leaks.first().unwrap();
+    let mut other = first.clone();
+    other.pid = Some(1);
+    let events = [first, first, first, &other].map(|leak| Event::Leak(leak.clone()));
+    let mut renderer = EventsRenderer::new(TextOptions::default());
+    let text = String::from_utf8(renderer.events(&events)).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].contains("   3 sockets, e.g. "), "{text}");
+    assert!(!lines[1].contains("e.g."), "{text}");
+    assert_eq!(lines.len(), 2);
+    let json = JsonRenderer::new().events(&events);
+    assert_eq!(String::from_utf8(json).unwrap().lines().count(), 4);
 }
 
 #[test]

@@ -12,11 +12,12 @@ mod output;
 mod output_file;
 mod parts;
 mod pictures;
+mod screen;
 mod sockets;
 mod source;
 mod writer;
 
-pub(crate) use self::output::width_and_color;
+pub(crate) use self::screen::{encode, width_and_color};
 pub use self::{
     once::{Watched, sample},
     source::{LEAST_KERNEL, LEAST_ROOM_BYTES},
@@ -376,18 +377,16 @@ impl Session {
     }
 
     fn tell_all(&mut self, events: impl Iterator<Item = Event>) -> anyhow::Result<bool> {
-        for event in events {
-            if self.shows == Shows::Events {
-                if self.is_enough() {
-                    break;
-                }
-                self.shown += 1;
-            }
-            if !self.output.event(&event)? {
-                return Ok(false);
-            }
+        let mut events: Vec<Event> = events.collect();
+        if self.shows == Shows::Events {
+            let wanted = self.count.map_or(u64::MAX, |count| count - self.shown);
+            events.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+            self.shown += events.len() as u64;
         }
-        Ok(true)
+        if events.is_empty() {
+            return Ok(true);
+        }
+        self.output.events(&events)
     }
 
     /// Reads and shows until the end; whether somebody still reads the output.

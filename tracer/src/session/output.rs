@@ -5,19 +5,18 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::Context as _;
 
-use super::writer::Writer;
+use super::{
+    screen::{allows_color, columns, encode, terminal_size},
+    writer::Writer,
+};
 use crate::{
     cli::{Format, PlainFormat},
     render::{Render, TextOptions, events::EventsRenderer, json::JsonRenderer, text::TextRenderer},
     snapshot::{Event, Snapshot, Start, Summary},
 };
 
-/// The width of text that goes into a pipe or file: nobody cuts it there.
-const PIPE_WIDTH: u16 = 160;
 /// DECTCEM: show the cursor; then a line of its own for what follows.
 const SHOW_CURSOR: &[u8] = b"\x1b[?25h\n";
-/// A terminal that does not tell its size.
-const UNKNOWN_TERMINAL: (u16, u16) = (100, 40);
 const CANNOT_WRITE: &str = "cannot write to standard output";
 
 pub(super) struct Output {
@@ -56,15 +55,15 @@ impl Output {
             Format::Text => false,
             Format::Json => return Self::of(Kind::Json(JsonRenderer::new())),
         };
-        let (width, height) = if is_terminal {
-            terminal_size()
+        let height = if is_terminal && page {
+            terminal_size().1
         } else {
-            (PIPE_WIDTH, 0)
+            0
         };
         let renderer = TextRenderer::new(TextOptions {
             color: is_terminal && allows_color(),
-            width,
-            height: if page { height } else { 0 },
+            width: columns(),
+            height,
             page,
             stacks,
         });
@@ -98,6 +97,10 @@ impl Output {
 
     /// Hands bytes over; false when the reader has gone.
     fn write(&mut self, bytes: Vec<u8>) -> anyhow::Result<bool> {
+        let bytes = match self.kind {
+            Kind::Json(_) => bytes,
+            Kind::Text { .. } | Kind::Events(_) => encode(bytes),
+        };
         let writer = match &mut self.writer {
             Some(writer) => writer,
             writer => {
@@ -157,9 +160,9 @@ impl Output {
         self.write(bytes)
     }
 
-    /// Writes an event; false when nobody reads any more.
-    pub(super) fn event(&mut self, event: &Event) -> anyhow::Result<bool> {
-        let bytes = self.renderer().event(event);
+    /// Writes events; false when nobody reads any more.
+    pub(super) fn events(&mut self, events: &[Event]) -> anyhow::Result<bool> {
+        let bytes = self.renderer().events(events);
         self.write(bytes)
     }
 
@@ -177,23 +180,4 @@ impl Output {
             Kind::Json(renderer) => renderer,
         }
     }
-}
-
-fn terminal_size() -> (u16, u16) {
-    let size = terminal_size::terminal_size_of(io::stdout());
-    size.map_or(UNKNOWN_TERMINAL, |(width, height)| (width.0, height.0))
-}
-
-/// Columns of a line on standard output, and whether it is coloured.
-pub(crate) fn width_and_color() -> (usize, bool) {
-    match io::stdout().is_terminal() {
-        true => (terminal_size().0.into(), allows_color()),
-        false => (PIPE_WIDTH.into(), false),
-    }
-}
-
-/// Whether NO_COLOR and the terminal allow it.
-fn allows_color() -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
