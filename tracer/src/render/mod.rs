@@ -2,6 +2,7 @@
 //! it formats, aligns and chooses what fits, but never computes a figure, never
 //! writes and never asks for the time.
 
+mod cgroup;
 pub mod docs;
 pub mod events;
 pub mod flame;

@@ -4,7 +4,8 @@
 //! are cut, never wrapped.
 
 use super::{
-    line::{Line, Style, cut_end, cut_start, left, list, right, width},
+    cgroup,
+    line::{Line, Style, cut_end, left, list, right, width},
     quantity::{cell, grouped, shows, tasks},
     sections::cause,
 };
@@ -371,7 +372,7 @@ impl Layout {
             Some(room) => {
                 line.push(row.style, left(&name, self.name));
                 line.push(Style::Plain, " ".repeat(GAP));
-                line.push(row.style, cut_start(&row.cgroup, room));
+                line.push(row.style, cgroup::fit(&row.cgroup, room));
             }
         }
         line
@@ -414,7 +415,7 @@ impl Layout {
             return cut_end(&format!("{}{}", row.name, row.suffix), self.name);
         }
         let name = match self.by {
-            GroupBy::Cgroup => cut_start(&row.name, room),
+            GroupBy::Cgroup => cgroup::fit(&row.name, room),
             _ => cut_end(&row.name, room),
         };
         name + &row.suffix

@@ -2,8 +2,9 @@
 //! what each port and each process does.
 
 use super::{
+    cgroup,
     grid::{self, Cell, Column, number, plain, text},
-    line::{Line, Style, cut_start, wrap},
+    line::{Line, Style, wrap},
     quantity::{age, bytes, counted, grouped, rate},
     sections::flow,
     tcp::{
@@ -103,7 +104,7 @@ fn of_process(process: &CloseWait, room: usize) -> Vec<Line> {
         let left_over = room.saturating_sub(line.width() + CGROUP_GAP);
         if left_over >= LEAST_CGROUP {
             line.push(Style::Plain, " ".repeat(CGROUP_GAP));
-            line.push(Style::Dim, cut_start(cgroup.as_str(), left_over));
+            line.push(Style::Dim, cgroup::fit(cgroup.as_str(), left_over));
         }
     }
     let why = wrap(&process.why, room.saturating_sub(DEEP_INDENT), 0);
