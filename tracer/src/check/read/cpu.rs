@@ -119,15 +119,21 @@ pub(in crate::check) fn threads(pids: &[u32], time: Duration) -> HashMap<u32, Ve
     thread::sleep(time);
     let now = walk(pids);
     let mut all: HashMap<u32, Vec<Thread>> = HashMap::new();
-    for (tid, (pid, cpu_s, cpu)) in now {
+    for (tid, (pid, comm, cpu_s, cpu)) in now {
         let used = match before.get(&tid) {
-            Some((_, before, _)) => (cpu_s - before) / time.as_secs_f64(),
+            Some((_, _, before, _)) => (cpu_s - before) / time.as_secs_f64(),
             None => 0.0,
         };
         if used > 0.0 {
             let allowed = allowed(pid, tid);
             let threads = all.entry(pid).or_default();
-            threads.push(Thread { used, cpu, allowed });
+            threads.push(Thread {
+                tid,
+                comm,
+                used,
+                cpu,
+                allowed,
+            });
         }
     }
     for threads in all.values_mut() {
@@ -136,8 +142,8 @@ pub(in crate::check) fn threads(pids: &[u32], time: Duration) -> HashMap<u32, Ve
     all
 }
 
-/// By thread id: process id, CPU time in seconds, and the CPU it ran on last.
-fn walk(pids: &[u32]) -> HashMap<u32, (u32, f64, u32)> {
+/// By thread id: process id, name, CPU time in seconds, and the CPU it ran on last.
+fn walk(pids: &[u32]) -> HashMap<u32, (u32, Text, f64, u32)> {
     let ticks = procfs::ticks_per_second() as f64;
     let tasks = pids.iter().filter_map(|pid| {
         let process = Process::new(i32::try_from(*pid).ok()?).ok()?;
@@ -150,7 +156,8 @@ fn walk(pids: &[u32]) -> HashMap<u32, (u32, f64, u32)> {
             let stat = task.stat().ok()?;
             let cpu = u32::try_from(stat.processor?).ok()?;
             let cpu_s = (stat.utime + stat.stime) as f64 / ticks;
-            Some((u32::try_from(task.tid).ok()?, (pid, cpu_s, cpu)))
+            let comm = Text::from(stat.comm.as_str());
+            Some((u32::try_from(task.tid).ok()?, (pid, comm, cpu_s, cpu)))
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    check::rows::cpu::Throttled,
+    check::rows::cpu::{CpuLimit, Throttled},
     host::cgroups,
     text::{self, Text},
 };
@@ -80,10 +80,13 @@ impl Cgroups {
             let path = directory.strip_prefix(&root).unwrap_or(&directory);
             let mut name = b"/".to_vec();
             name.extend_from_slice(path.as_os_str().as_encoded_bytes());
+            let limit = limit(&directory);
+            let period_us = limit.as_ref().map_or(USUAL_PERIOD_US, |l| l.period_us);
             let throttled = Throttled {
                 path: Text::from_bytes(&name),
+                limit: limit.filter(|limit| limit.quota_us > 0.0),
                 periods,
-                periods_in_all: (seconds * 1e6 / period_us(&directory)) as u64,
+                periods_in_all: (seconds * 1e6 / period_us) as u64,
                 throttled: since(counters.throttled, before.throttled),
                 throttled_ns: since(counters.throttled_ns, before.throttled_ns),
                 pids: Vec::new(),
@@ -102,13 +105,31 @@ impl Cgroups {
     }
 }
 
-/// The length of a period, in us.
-fn period_us(directory: &Path) -> f64 {
+/// The limit as it is now, by the files of either version.
+fn limit(directory: &Path) -> Option<CpuLimit> {
     let read = |name: &str| text::read(directory.join(name)).ok();
-    let v2 = read("cpu.max").and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
-    let v1 = || read("cpu.cfs_period_us")?.trim().parse().ok();
-    let us: f64 = v2.or_else(v1).unwrap_or(USUAL_PERIOD_US);
-    us.max(1000.0)
+    let v2 = || {
+        let text = read("cpu.max")?;
+        let (quota, period) = text.trim().split_once(' ')?;
+        CpuLimit::new("cpu.max", quota, period)
+    };
+    let v1 = || {
+        let (quota, period) = (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?);
+        CpuLimit::new("cpu.cfs_quota_us", quota.trim(), period.trim())
+    };
+    v2().or_else(v1)
+}
+
+impl CpuLimit {
+    /// From the text of the files; `max` or -1 is no limit.
+    fn new(file: &'static str, quota: &str, period: &str) -> Option<Self> {
+        let period_us: f64 = period.parse().ok()?;
+        Some(Self {
+            file,
+            quota_us: quota.parse().unwrap_or(0.0),
+            period_us: period_us.max(1000.0),
+        })
+    }
 }
 
 /// v1 has nanoseconds, v2 microseconds.
@@ -154,7 +175,16 @@ fn pids(directory: &Path) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counters, parse};
+    use super::{Counters, CpuLimit, parse};
+
+    #[test]
+    fn a_limit_is_so_many_cpus() {
+        let cpus = |quota| CpuLimit::new("cpu.max", quota, "100000").unwrap().quota_us / 1e5;
+        assert_eq!(cpus("50000"), 0.5);
+        assert_eq!(cpus("max"), 0.0);
+        assert_eq!(cpus("-1"), -0.00001);
+        assert_eq!(CpuLimit::new("cpu.max", "1", "x"), None);
+    }
 
     #[test]
     fn both_versions() {

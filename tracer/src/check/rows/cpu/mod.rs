@@ -138,6 +138,8 @@ pub(in crate::check) struct Top {
 /// A thread, watched for a moment after the sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::check) struct Thread {
+    pub(in crate::check) tid: u32,
+    pub(in crate::check) comm: Text,
     /// In CPUs.
     pub(in crate::check) used: f64,
     /// Where it ran last.
@@ -155,10 +157,22 @@ pub(in crate::check) struct Interrupt {
     pub(in crate::check) counts: Vec<(u32, u64)>,
 }
 
+/// A limit of CPU time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::check) struct CpuLimit {
+    /// The file that sets it.
+    pub(in crate::check) file: &'static str,
+    /// CPU time in each period.
+    pub(in crate::check) quota_us: f64,
+    pub(in crate::check) period_us: f64,
+}
+
 /// A cgroup with a limit of CPU time, over the sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::check) struct Throttled {
     pub(in crate::check) path: Text,
+    /// `None` where it cannot be read, or was taken away.
+    pub(in crate::check) limit: Option<CpuLimit>,
     pub(in crate::check) periods: u64,
     /// Periods that the sample had, also those in which nothing ran in it.
     pub(in crate::check) periods_in_all: u64,

@@ -1,6 +1,6 @@
 //! Tests of the judge of CPUs.
 
-use super::{Interrupt, Reading, Shares, Thread, Throttled, Top, judge};
+use super::{CpuLimit, Interrupt, Reading, Shares, Thread, Throttled, Top, judge};
 use crate::check::{finding::Verdict, limits::Limits};
 
 fn cpu(busy: f64) -> Shares {
@@ -26,6 +26,8 @@ fn hog(allowed: (u32, u32)) -> Top {
         comm: "gzip".into(),
         used: 0.98,
         threads: vec![Thread {
+            tid: 12,
+            comm: "worker".into(),
             used: 1.0,
             cpu: 0,
             allowed: vec![allowed],
@@ -87,7 +89,7 @@ fn one_busy_cpu_is_put_on_what_keeps_it_busy() {
     );
     assert_eq!(
         finding.who,
-        ["gzip[7] 0.98 of a CPU, one busy thread, may run only on CPU 0"]
+        ["gzip[7] 0.98 of a CPU, one busy thread: worker[12], may run only on CPU 0"]
     );
     assert_eq!(finding.next, "taskset -acp 7");
     let free = Reading {
@@ -140,6 +142,11 @@ fn a_throttled_cgroup_is_named_and_one_burst_is_not() {
     let cgroup = |throttled| Reading {
         cgroups: vec![Throttled {
             path: "/web".into(),
+            limit: Some(CpuLimit {
+                file: "cpu.max",
+                quota_us: 50_000.0,
+                period_us: 100_000.0,
+            }),
             periods: 50,
             periods_in_all: 50,
             throttled,
@@ -153,7 +160,8 @@ fn a_throttled_cgroup_is_named_and_one_burst_is_not() {
     assert_eq!(report.verdict(), Verdict::Critical);
     assert_eq!(
         report.findings[0].what,
-        "cgroup /web was at its CPU limit in 30 of 50 periods, held for 3.2 s over all CPUs"
+        "cgroup /web was at its CPU limit of 0.50 CPUs (cpu.max: 50000 us of 100000) in 30 of 50 \
+         periods, held for 3.2 s over all CPUs"
     );
     assert_eq!(report.findings[0].who, ["gzip[7] 0.98 of a CPU"]);
     let mut burst = cgroup(2);

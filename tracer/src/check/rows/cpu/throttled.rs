@@ -1,6 +1,6 @@
 //! Cgroups that their CPU limit holds.
 
-use super::{NAMED, Reading, describe};
+use super::{CpuLimit, NAMED, Reading, describe};
 use crate::{
     check::{
         finding::{Finding, Verdict},
@@ -11,6 +11,17 @@ use crate::{
 
 /// Fewer periods at the limit are one burst, and no one waits for long.
 const LEAST_PERIODS: u64 = 3;
+
+/// ` of 0.5 CPUs (cpu.max 50000 us of 100000)`.
+fn in_cpus(limit: &CpuLimit) -> String {
+    let CpuLimit {
+        file,
+        quota_us,
+        period_us,
+    } = limit;
+    let cpus = quota_us / period_us;
+    format!(" of {cpus:.2} CPUs ({file}: {quota_us} us of {period_us})")
+}
 
 /// A finding for each, the worst first.
 pub(super) fn findings(reading: &Reading, limits: &Limits) -> Vec<Finding> {
@@ -28,8 +39,9 @@ pub(super) fn findings(reading: &Reading, limits: &Limits) -> Vec<Finding> {
             Finding {
                 verdict,
                 what: format!(
-                    "cgroup {} was at its CPU limit in {} of {} periods, held for {} over all CPUs",
+                    "cgroup {} was at its CPU limit{} in {} of {} periods, held for {} over all CPUs",
                     cgroup.path,
+                    cgroup.limit.as_ref().map_or_else(String::new, in_cpus),
                     cgroup.throttled,
                     cgroup.periods,
                     age(cgroup.throttled_ns)

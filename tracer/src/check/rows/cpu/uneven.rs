@@ -99,6 +99,9 @@ fn of_process(top: &Top, cpu: u32, idle_cpu: u32) -> Option<String> {
     let busy = top.threads.iter().filter(|t| t.used >= THREAD).count();
     if busy == 1 && here.used >= THREAD {
         line += ", one busy thread";
+        if here.tid != top.pid {
+            line += &format!(": {}[{}]", here.comm, here.tid);
+        }
     }
     if !may_run(here, idle_cpu) {
         line += &format!(", may run only on CPU {}", list(&here.allowed));
