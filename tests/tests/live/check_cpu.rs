@@ -224,7 +224,8 @@ fn a_throttled_cgroup_is_named_with_its_process() {
     let after = (cgroup.throttled_ns(), cgroup.periods());
     assert!(after.0 > before.0);
     let name = format!("provoke[{}]", hog.pid());
-    assert_eq!(look.found("cpu", &[&cgroup.name, &name]), "critical");
+    let words = [&*cgroup.name, "its CPU limit of 0.10 CPUs", &name];
+    assert_eq!(look.found("cpu", &words), "critical");
     let ratio = look.figure("cpu", "cgroup_throttled_ratio", &cgroup.name);
     // It wants all of each period, and the first and the last are cut. Where others want
     // the CPUs too it may not get its tenth in each: the kernel says in how many it did.

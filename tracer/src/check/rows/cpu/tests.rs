@@ -99,7 +99,7 @@ fn one_busy_cpu_is_put_on_what_keeps_it_busy() {
     let report = judge(&free, &Limits::default());
     assert_eq!(
         report.findings[0].who,
-        ["gzip[7] 0.98 of a CPU, one busy thread"]
+        ["gzip[7] 0.98 of a CPU, one busy thread: worker[12]"]
     );
 }
 
