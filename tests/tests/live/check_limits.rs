@@ -7,20 +7,23 @@ use std::{
 
 use tests::{
     assert_near,
-    check::Look,
+    check::{Config, Look},
     known::numbers,
     lanes::Test,
+    limits::Limited,
     provoke::Workload,
     skip,
     sysctl::Sysctl,
     tcp::{netns::Netns, tracked::track},
     test,
+    time::{NS, eventually, monotonic_ns},
 };
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_table_of_connections_that_is_nearly_full_is_found),
     // Nobody else asks for inotify meanwhile.
     test!(inotify_that_is_used_up_is_found),
+    test!(a_page_cache_that_is_too_small_is_found).host("a guest has no disk that is quick enough"),
 ];
 
 /// Nobody's, so that nobody else uses up its share.
@@ -113,4 +116,57 @@ fn a_table_of_connections_that_is_nearly_full_is_found() {
     assert_near("connections", ratio, expected, 1e-9);
     let what = format!("tracked connections{at}");
     assert_eq!(look.found("sockets", &[&what]), "warning");
+}
+
+/// A file is read again and again in a cgroup that has room for a half of it.
+fn a_page_cache_that_is_too_small_is_found() {
+    let cgroup = match Limited::memory("tracer-cache", 32 << 20) {
+        Ok(cgroup) => cgroup,
+        Err(error) => skip!("a_page_cache_that_is_too_small_is_found", "{error}"),
+    };
+    let refaulted = || {
+        let stat = fs::read_to_string(cgroup.directory().join("memory.stat")).ok()?;
+        let mut lines = stat.lines();
+        let count = lines.find_map(|line| {
+            line.trim_start_matches("total_")
+                .strip_prefix("workingset_refault_file ")
+        });
+        count?.parse::<u64>().ok()
+    };
+    let Some(_) = refaulted() else {
+        skip!(
+            "a_page_cache_that_is_too_small_is_found",
+            "the kernel does not count them"
+        );
+    };
+    let args = ["reclaim", "12000", "64", "/var/tmp"];
+    let mut reader = Workload::ready_in(&args, &[cgroup.directory()]);
+    reader.go();
+    // The file is written first.
+    let is_read_again = || refaulted().is_some_and(|pages| pages > 0);
+    assert!(eventually(8.0, is_read_again), "nothing was read again");
+    let (before, began) = (refaulted(), monotonic_ns());
+    // A tenth of what any disk of a host reads, so that it is found on a busy one too.
+    let config = Config::of("[cgroup_refault_pages_per_s]\nwarning = 200\n");
+    let look = Look::now(&[
+        "--only",
+        "memory",
+        "--sample",
+        "2s",
+        "--config",
+        config.path(),
+    ]);
+    let seconds = (monotonic_ns() - began) as f64 / NS;
+    let count = refaulted()
+        .zip(before)
+        .map_or(0, |(now, before)| now - before);
+    let name = cgroup.directory().file_name().expect("a name");
+    let path = format!("/{}", name.to_string_lossy());
+    let per_s = look.figure("memory", "cgroup_refault_pages_per_s", &path);
+    println!("{count} pages in {seconds:.2} s by the kernel's count");
+    // It was counted around the look, which is longer than the sample.
+    assert!(per_s > 0.0 && per_s * 2.0 <= count as f64 * 1.05);
+    let name = format!("provoke[{}]", reader.pid());
+    let words = [&*path, "again and again", "32.0 MiB", &name];
+    assert_eq!(look.found("memory", &words), "warning");
 }

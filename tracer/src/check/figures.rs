@@ -68,6 +68,7 @@ pub const CHECK_FIGURES: &[CheckFigure] = &[
     of(Row::Memory, "memory_pressure_some_ratio", "", "Part of the last 10 s in which a task waited for memory: `avg10` of /proc/pressure/memory, kernel/sched/psi.c."),
     of(Row::Memory, "memory_pressure_full_ratio", "", "The part in which all did."),
     of(Row::Memory, "cgroup_memory_ratio", "a cgroup with a limit", "What is charged to it (memory.current, memory.usage_in_bytes of v1) less the cache of files (`inactive_file` and `active_file` of memory.stat), as a part of its limit (memory.max, memory.limit_in_bytes)."),
+    of(Row::Memory, "cgroup_refault_pages_per_s", "a cgroup with a limit", "Pages of files that it had to give up, and that were read again: `workingset_refault_file` of memory.stat, `workingset_refault()`, mm/workingset.c. Not there for a cgroup that is new, and before 5.9."),
     of(Row::Oom, "oom_kills", "", "Kills for memory since boot: `oom_kill` of /proc/vmstat, `__oom_kill_process()`, mm/oom_kill.c; those of the log where that says more."),
     of(Row::Oom, "oom_kill_age_s", "", "Since the newest one that the log names."),
     of(Row::Oom, "oom_next_score", "", "oom_score of the process that would be next: `oom_badness()`, mm/oom_kill.c."),

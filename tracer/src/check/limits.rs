@@ -69,6 +69,8 @@ limits! {
         "memory that is needed is read back from disk";
     CGROUP_MEMORY: "cgroup_memory_ratio", 0.90, 0.98,
         "a cgroup at its limit reclaims its own pages, then its processes are killed";
+    CGROUP_REFAULTS: "cgroup_refault_pages_per_s", 2_000.0, NEVER,
+        "its limit leaves too little for the page cache: what it reads is given up before it is read again";
     SLAB: "slab_unreclaimable_ratio", 0.15, 0.30,
         "memory that the kernel itself holds and cannot give back";
     OOM_RECENT: "oom_kill_age_s", 86_400.0, 3_600.0,

@@ -7,7 +7,8 @@ use crate::{
         context::Context,
         finding::{Figure, Finding, Row, RowReport, Verdict, figure, figure_of},
         limits::{
-            CGROUP_MEMORY, Limits, MEMORY_AVAILABLE, MEMORY_LEFT, MEMORY_PRESSURE, SLAB, SWAP_IN,
+            CGROUP_MEMORY, CGROUP_REFAULTS, Limits, MEMORY_AVAILABLE, MEMORY_LEFT, MEMORY_PRESSURE,
+            SLAB, SWAP_IN,
         },
         read,
     },
@@ -18,6 +19,8 @@ use crate::{
 
 /// Processes that are named.
 const NAMED: usize = 3;
+/// A cgroup is at its limit with this part of it in use: the kernel takes back in batches.
+const FULL: f64 = 0.9;
 /// So long the memory of one may take: who holds its mmap_lock may not answer.
 const PSS_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -68,6 +71,20 @@ pub(in crate::check) struct Limited {
     pub(in crate::check) usage: u64,
     /// The part of the usage that is cache of files, which goes when it is in the way.
     pub(in crate::check) cache: u64,
+    /// Pages of files that it had given up, and that were read again; `None` where the kernel
+    /// does not count them, or the cgroup is new.
+    pub(in crate::check) refaults_per_s: Option<f64>,
+    /// Its processes, those first that have read most; none where nothing was read again.
+    pub(in crate::check) readers: Vec<Reader>,
+}
+
+/// A process that reads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::check) struct Reader {
+    pub(in crate::check) pid: u32,
+    pub(in crate::check) comm: Text,
+    /// From disk, since it began, in bytes.
+    pub(in crate::check) read: u64,
 }
 
 impl Limited {
@@ -89,9 +106,9 @@ pub(in crate::check) struct Large {
 
 /// Looks at both ends of the sample.
 pub(super) fn look(context: &Context) -> RowReport {
-    let (before, began) = (read::memory::counters(), clock::monotonic());
+    let (before, began) = (read::memory::Before::read(), clock::monotonic());
     let seconds = context.wait(began);
-    let Some(mut reading) = read::memory::read(before, seconds) else {
+    let Some(mut reading) = read::memory::read(&before, seconds) else {
         return RowReport::blind(Row::Memory, "/proc/meminfo cannot be read");
     };
     let mut processes: Vec<_> = context.processes().now.values().collect();
@@ -205,6 +222,7 @@ pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         });
     }
     report.findings.extend(cgroups(reading, limits, &next));
+    report.findings.extend(thrashing(reading, limits));
     report
 }
 
@@ -243,6 +261,32 @@ fn cgroups<'a>(
             why: limits.why(&CGROUP_MEMORY),
             next: next.to_owned(),
             ..Finding::default()
+        })
+    })
+}
+
+/// Cgroups that read the same files again and again, as their limit leaves too little for the
+/// page cache. Those with room give pages up for another reason.
+fn thrashing<'a>(reading: &'a Reading, limits: &'a Limits) -> impl Iterator<Item = Finding> + 'a {
+    reading.cgroups.iter().filter_map(|cgroup| {
+        let per_s = cgroup.refaults_per_s?;
+        let verdict = limits.judge(&CGROUP_REFAULTS, per_s);
+        let is_full = ratio(cgroup.usage, cgroup.limit) >= FULL;
+        let reader =
+            |one: &Reader| format!("{}[{}] has read {}", one.comm, one.pid, bytes(one.read));
+        (is_full && verdict > Verdict::Ok).then(|| Finding {
+            verdict,
+            what: format!(
+                "cgroup {} reads its own files again and again: {} pages a second that it had \
+                 given up; its page cache has {} of a limit of {}",
+                cgroup.path,
+                compact(per_s),
+                bytes(cgroup.cache),
+                bytes(cgroup.limit)
+            ),
+            who: cgroup.readers.iter().take(NAMED).map(reader).collect(),
+            why: limits.why(&CGROUP_REFAULTS),
+            next: "sudo tracer load --by cgroup".to_owned(),
         })
     })
 }
@@ -287,13 +331,17 @@ fn figures(reading: &Reading) -> Vec<Figure> {
     for cgroup in &reading.cgroups {
         let used = ratio(cgroup.held(), cgroup.limit);
         figures.push(figure_of("cgroup_memory_ratio", &cgroup.path, used));
+        let refaults = cgroup.refaults_per_s;
+        figures.extend(
+            refaults.map(|per_s| figure_of("cgroup_refault_pages_per_s", &cgroup.path, per_s)),
+        );
     }
     figures
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Large, Limited, Pressure, Reading, judge};
+    use super::{Large, Limited, Pressure, Reader, Reading, judge};
     use crate::check::{finding::Verdict, limits::Limits};
 
     const GIB: u64 = 1 << 30;
@@ -379,6 +427,7 @@ mod tests {
                 limit: 2 * GIB,
                 usage: 2 * GIB,
                 cache,
+                ..Limited::default()
             }],
             ..calm()
         };
@@ -391,6 +440,37 @@ mod tests {
             "cgroup /backup is at 94 % of its limit: 1.9 GiB of 2.0 GiB, and 128.0 MiB of \
              cache, which can go"
         );
+    }
+
+    #[test]
+    fn a_cgroup_whose_page_cache_is_too_small_is_found() {
+        let cgroup = |usage, per_s| Reading {
+            cgroups: vec![Limited {
+                path: "/search".into(),
+                limit: GIB,
+                usage,
+                cache: GIB / 2,
+                refaults_per_s: Some(per_s),
+                readers: vec![Reader {
+                    pid: 9,
+                    comm: "lucene".into(),
+                    read: 3 * GIB,
+                }],
+            }],
+            ..calm()
+        };
+        let report = |usage, per_s| judge(&cgroup(usage, per_s), &Limits::default());
+        let thrashing = report(GIB, 28_000.0);
+        assert_eq!(thrashing.verdict(), Verdict::Warning);
+        assert_eq!(
+            thrashing.findings[0].what,
+            "cgroup /search reads its own files again and again: 28,000 pages a second that it \
+             had given up; its page cache has 512.0 MiB of a limit of 1.0 GiB"
+        );
+        assert_eq!(thrashing.findings[0].who, ["lucene[9] has read 3.0 GiB"]);
+        // Some pages always come back; with room left it is no limit that takes them.
+        assert_eq!(report(GIB, 500.0).verdict(), Verdict::Ok);
+        assert_eq!(report(GIB / 2, 28_000.0).verdict(), Verdict::Ok);
     }
 
     #[test]

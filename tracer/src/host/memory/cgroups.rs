@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    files::{Files, Kills, is_gone},
+    files::{Cache, Files, Kills, is_gone},
     hierarchy::Hierarchy,
     host_oom_kills,
 };
@@ -190,16 +190,24 @@ impl MemoryCgroups {
         self.known.get(&id)?.listed
     }
 
-    /// Of a cgroup's memory the cache of files (`inactive_file` and `active_file` of
-    /// memory.stat; of v1 with all below it, as its usage is), in bytes.
-    pub fn cache_bytes(&self, cgroup: &MemoryCgroup) -> Option<u64> {
+    /// Of a cgroup's memory the cache of files, with all below it, as its usage is.
+    pub fn cache(&self, cgroup: &MemoryCgroup) -> Option<Cache> {
+        self.within(cgroup, |files| files.cache())?
+    }
+
+    /// The processes in a cgroup, not those below it.
+    pub fn processes(&self, cgroup: &MemoryCgroup) -> Vec<u32> {
+        let processes = self.within(cgroup, |files| files.processes());
+        processes.unwrap_or_default()
+    }
+
+    fn within<T>(&self, cgroup: &MemoryCgroup, read: impl Fn(&Files<'_>) -> T) -> Option<T> {
         let hierarchy = self.hierarchy.as_ref()?;
         let path = cgroup.path.as_str().trim_start_matches('/');
-        let files = Files {
+        Some(read(&Files {
             directory: &hierarchy.root.join(path),
             version: hierarchy.version,
-        };
-        files.cache_bytes()
+        }))
     }
 
     pub(super) fn walk(&mut self, can_have_kills: bool) -> Vec<MemoryCgroup> {

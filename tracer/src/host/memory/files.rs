@@ -34,6 +34,16 @@ pub(super) struct Usage {
     pub(super) swap_bytes: Option<u64>,
 }
 
+/// The cache of files that is charged to a cgroup and those below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// On the lists of what can be taken back: `inactive_file` and `active_file`.
+    pub bytes: u64,
+    /// Pages that had been given up and were read again, since the cgroup was made:
+    /// `workingset_refault_file` (`workingset_refault()`, mm/workingset.c; from 5.9).
+    pub refaulted: Option<u64>,
+}
+
 /// The files of a cgroup.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Files<'a> {
@@ -106,15 +116,28 @@ impl Files<'_> {
         })
     }
 
-    /// Pages of files on the lists of what can be taken back, in bytes.
-    pub(super) fn cache_bytes(&self) -> Option<u64> {
+    /// What memory.stat says of the cache of files.
+    pub(super) fn cache(&self) -> Option<Cache> {
         // Longer than the others.
         let text = text::read(self.directory.join("memory.stat")).ok()?;
-        let [inactive, active] = match self.version {
-            CgroupVersion::V1 => ["total_inactive_file", "total_active_file"],
-            CgroupVersion::V2 => ["inactive_file", "active_file"],
+        let [inactive, active, refaulted] = match self.version {
+            CgroupVersion::V1 => [
+                "total_inactive_file",
+                "total_active_file",
+                "total_workingset_refault_file",
+            ],
+            CgroupVersion::V2 => ["inactive_file", "active_file", "workingset_refault_file"],
         };
-        Some(counter(&text, inactive)?.saturating_add(counter(&text, active)?))
+        Some(Cache {
+            bytes: counter(&text, inactive)?.saturating_add(counter(&text, active)?),
+            refaulted: counter(&text, refaulted),
+        })
+    }
+
+    /// Processes in it, not those below it.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        let text = text::read(self.directory.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Whether one out of memory takes all processes with it. v1 has no such thing.

@@ -14,6 +14,7 @@ use std::{io, path::PathBuf};
 
 pub use self::{
     cgroups::{MOST_CGROUPS, MemoryCgroup, MemoryCgroups},
+    files::Cache,
     room::{Room, room},
 };
 use crate::{error::KernelError, text};

@@ -39,7 +39,7 @@ fn room_of(hierarchy: &Hierarchy, level: &Path) -> Option<Room> {
     };
     let limit_bytes = files.limit().ok()??;
     let usage_bytes = files.usage(Some(limit_bytes)).ok()?.bytes;
-    let held_bytes = usage_bytes.saturating_sub(files.cache_bytes().unwrap_or(0));
+    let held_bytes = usage_bytes.saturating_sub(files.cache().map_or(0, |cache| cache.bytes));
     Some(Room {
         cgroup: Text::from(format!("/{}", level.display()).as_str()),
         limit_bytes,
