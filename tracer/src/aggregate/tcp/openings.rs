@@ -28,6 +28,8 @@ pub struct StackLosses {
     pub given_up: u64,
     /// Those that have names, but of which a file was not read.
     pub partial: u64,
+    /// How often a suspected process could not be watched, as the hook had had its time.
+    pub unwatched: u64,
 }
 
 /// The latest opening of each socket.
