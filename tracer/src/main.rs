@@ -13,7 +13,7 @@ use tracer::{
     check,
     cli::{Cli, Command},
     doctor,
-    host::user_stacks,
+    host::{own, user_stacks},
     session, text,
 };
 
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     if let Some(code) = user_stacks::run_if_asked() {
         return code;
     }
+    own::map_large_blocks();
     let done = match Cli::parse().command {
         Command::Run(args) => session::run(&args),
         Command::Load(args) => session::load(&args),

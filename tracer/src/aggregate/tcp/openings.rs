@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::waiting::Socket;
+use super::{sockets::Sockets, waiting::Socket};
 use crate::{clock::MonotonicNs, decode::opening::Opening, text::Text};
 
 /// So many are kept before those that are not in CLOSE_WAIT are forgotten.
@@ -39,9 +39,9 @@ pub(super) struct Openings {
 }
 
 impl Openings {
-    pub(super) fn observe(&mut self, openings: &[OpeningReading], waiting: &HashMap<u64, Socket>) {
+    pub(super) fn observe(&mut self, openings: &[OpeningReading], waiting: &Sockets) {
         if self.known.len() + openings.len() > KEPT {
-            self.known.retain(|socket, _| waiting.contains_key(socket));
+            self.known.retain(|socket, _| waiting.has(*socket));
         }
         for reading in openings {
             if self.known.len() < KEPT {
