@@ -1,6 +1,9 @@
 //! What the kernel holds of BPF, and the program that does nothing.
 
-use std::{collections::BTreeSet, os::fd::OwnedFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -62,6 +65,12 @@ impl Cost {
     pub fn ns_a_call_since(&self, earlier: &Self) -> f64 {
         (self.ns - earlier.ns) as f64 / (self.calls - earlier.calls).max(1) as f64
     }
+}
+
+/// Calls so far of every program that is loaded, while statistics are on.
+pub fn calls() -> BTreeMap<u32, u64> {
+    let programs = loaded_programs().filter_map(Result::ok);
+    programs.map(|p| (p.id(), p.run_count())).collect()
 }
 
 /// Cost of the youngest program of a name.

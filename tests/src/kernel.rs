@@ -36,7 +36,10 @@ pub fn may_lose(reason: &str) -> u64 {
     }
     if matches!(
         reason,
-        "tcp_opening_unnamed" | "tcp_opening_given_up" | "tcp_opening_partial"
+        "tcp_opening_unwatched"
+            | "tcp_opening_unnamed"
+            | "tcp_opening_given_up"
+            | "tcp_opening_partial"
     ) {
         // All stacks of the host together have a 64th of a CPU: those of other tests too, of
         // which some are not to be read.

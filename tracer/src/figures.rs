@@ -188,7 +188,7 @@ pub const FIGURES: &[Figure] = &[
     figure("snapshot.tcp.close_wait[].growth_per_s", "count", "How many more there are each second, over the window that is looked at; below zero where they get fewer."),
     figure("snapshot.tcp.close_wait[].leak", "flag", "Whether the process leaks: it does not close what its peers have closed."),
     figure("snapshot.tcp.close_wait[].why", "text", "Why it is taken for a leak, or not. For people: its wording may change."),
-    figure("snapshot.tcp.close_wait[].stack[]", "text", "Where most of its sockets were accepted or connected of which it is known, a function each, innermost first; one without a symbol is a file and the offset in it. Known of those that it opened while it was suspected: from a quarter of `--leak-age` on, for a minute or until 64 are known. User stack at `sys_exit`, include/trace/events/syscalls.h."),
+    figure("snapshot.tcp.close_wait[].stack[]", "text", "Where most of its sockets were accepted or connected of which it is known, a function each, innermost first; one without a symbol is a file and the offset in it. Known of those that it opened while it was suspected: from a quarter of `--leak-age` on, for a minute or until 64 are known. User stack at `security_sock_graft`, security/security.c, and `tcp_connect`, net/ipv4/tcp_output.c."),
     figure("snapshot.tcp.close_wait[].samples[].fd", "id", "One of its oldest sockets: its descriptor in the process; null when there is none."),
     figure("snapshot.tcp.close_wait[].samples[].local", "text", "Local address and port, `[address]:port` for IPv6; IPv4 where a socket of IPv6 speaks it."),
     figure("snapshot.tcp.close_wait[].samples[].remote", "text", "The peer's."),

@@ -13,7 +13,7 @@ use tracer::{
     check,
     cli::{Cli, Command},
     doctor,
-    host::user_stacks,
+    host::{own, user_stacks},
     kernel, session, text,
 };
 
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     if let Some(code) = user_stacks::run_if_asked() {
         return code;
     }
+    own::map_large_blocks();
     let command = Cli::parse().command;
     kernel::features::make_sure();
     let done = match command {

@@ -135,6 +135,7 @@ fn main() {
             tcp::connections::between_namespaces(word(1), word(2), number(3), number(4));
         }
         "tcp-leak" => tcp::leak::leak(word(1), number(2), number(3), number(4)),
+        "tcp-unclosed" => tcp::leak::unclosed(number(1)),
         "tcp-hostile" => tcp::hostile::hostile(word(1), number(2), number(3)),
         "tcp-slow" => tcp::servers::slow(number(1), number(2), number(3)),
         "tcp-busy" => tcp::servers::busy(number(1), number(2)),

@@ -72,6 +72,20 @@ pub fn leak(variant: &str, count: u64, rate: u64, unread: u64) {
     }
 }
 
+/// `tcp-unclosed COUNT`: so many sockets that the peer closes at once and the process never.
+pub fn unclosed(count: u64) {
+    must("descriptors", socket::allow_descriptors(count + 1000));
+    let listener = must("a listener", TcpListener::bind("127.0.0.1:0"));
+    let address = must("its address", listener.local_addr());
+    let mut held = Vec::new();
+    paced(|| {
+        for _ in 0..count {
+            drop(must("a connection", TcpStream::connect(address)));
+            held.push(must("an accepted one", listener.accept()));
+        }
+    });
+}
+
 #[derive(Clone, Copy)]
 struct Leak {
     count: u64,

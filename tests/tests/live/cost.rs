@@ -1,13 +1,15 @@
 //! Cost: of the hooks beside a program that does nothing, of the process by its
 //! own counters, of the start by the clock.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use tests::{
     bpf,
     lanes::Test,
     provoke::Workload,
-    schedstat, skip, test,
+    schedstat, skip,
+    tcp::seen,
+    test,
     time::{clock_ns, let_pass, monotonic_ns},
     tracer::{Tracer, number},
 };
@@ -28,6 +30,9 @@ pub(crate) const TESTS: &[Test] = &[
         .host(EMULATED)
         .serial(MEASURES)
         .limit_s(300),
+    test!(sockets_in_close_wait_take_little_memory)
+        .host("a guest has no memory for so many sockets")
+        .serial(MEASURES),
     test!(it_starts_at_once).host(EMULATED).serial(MEASURES),
 ];
 
@@ -218,6 +223,48 @@ fn the_process_costs_next_to_nothing() {
             shares[3] <= most_cpu * coldness && mib("rss_bytes") <= 40.0
         });
     }
+}
+
+/// Sockets of one process in CLOSE_WAIT, and what each takes of tracer's memory at most, in
+/// bytes: its record as bytes, read, and kept, and a descriptor likewise. 60,000 of them are
+/// 32 MiB then, and tracer takes as much without any.
+const UNCLOSED: u64 = 15_000;
+const BYTES_OF_EACH: u64 = 560;
+/// What its memory differs by anyway, in bytes.
+const DIFFERS: u64 = 2 << 20;
+
+/// Memory while they are looked at, also at who holds them; all of them are told.
+fn sockets_in_close_wait_take_little_memory() {
+    let mut workload = Workload::ready(&["tcp-unclosed", &UNCLOSED.to_string()]);
+    let pid = workload.pid();
+    let mut tracer = Tracer::start(&["--interval", "500ms"]);
+    tracer.snapshots(3);
+    let own = tracer.pid();
+    let of_tracer = |figure: &str| {
+        let status = fs::read_to_string(format!("/proc/{own}/status"));
+        let status = status.expect("it runs");
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix(figure));
+        let kib = line.expect("a figure").trim().trim_end_matches(" kB");
+        kib.parse::<u64>().expect("a number") << 10
+    };
+    let before = of_tracer("VmRSS:");
+    // The most from now on (Documentation/filesystems/proc.rst).
+    fs::write(format!("/proc/{own}/clear_refs"), "5").expect("it can be reset");
+    workload.go();
+    assert_eq!(workload.line(), "done");
+    let mut looks = 0;
+    let begin = monotonic_ns();
+    while looks < 3 {
+        let waited_s = (monotonic_ns() - begin) / 1_000_000_000;
+        assert!(waited_s < 60, "{looks} snapshots have them all");
+        let snapshot = tracer.snapshot();
+        let row = seen::close_wait(&snapshot, pid);
+        looks += u32::from(row.is_some_and(|row| row["sockets"] == UNCLOSED));
+    }
+    let grew = of_tracer("VmHWM:").saturating_sub(before);
+    println!("{UNCLOSED} sockets: {} bytes each at most", grew / UNCLOSED);
+    assert!(grew <= UNCLOSED * BYTES_OF_EACH + DIFFERS, "{grew} bytes");
 }
 
 /// From exec to hooks attached, and to the first figures.

@@ -4,13 +4,13 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 use tests::{
-    assert_near,
+    assert_near, bpf,
     lanes::Test,
     provoke::Workload,
     skip,
     tcp::{diag, netns::Netns, python::Server, seen},
     test,
-    time::{NS, host_or_guest, monotonic_ns, wall_ns},
+    time::{NS, eventually, host_or_guest, monotonic_ns, wall_ns},
     tracer::{Snapshot, Tracer, number},
 };
 
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_leak_of_a_python_program_is_told).needs(&[NAMES[1]]),
     test!(a_leak_in_another_namespace_is_told).needs(&[NAMES[2]]),
     test!(sockets_from_before_the_start_are_found),
+    test!(a_suspected_process_slows_no_other_system_call).needs(&[OPENINGS]),
     test!(who_closes_is_no_leak).needs(&[OPENINGS]),
 ];
 
@@ -215,6 +216,44 @@ fn a_leak_is_told_though_descriptor_tables_change() {
     storm.go();
     let (leak, meanwhile) = tracer.during(|| Leak::of("shuffled", &mut workload));
     assert_leaks(&mut tracer, &[leak], &meanwhile);
+}
+
+/// While a process is watched, as stacks of it are named, no program of BPF runs once a
+/// system call of another process. Where functions cannot be hooked, one does for a
+/// moment: it is taken off while the process is still suspected.
+fn a_suspected_process_slows_no_other_system_call() {
+    let calls = host_or_guest(500_000, 100_000);
+    let _stats = bpf::statistics();
+    let [count, rate] = pace();
+    let mut workload = Workload::ready(&["tcp-leak", "plain", count, rate, "5"]);
+    let mut tracer = Tracer::shared();
+    tracer.snapshot_after(wall_ns());
+    workload.go();
+    let pid = workload.pid();
+    let is_watched = |snapshot: &Snapshot| {
+        seen::close_wait(snapshot, pid).is_some_and(|row| !seen::list(&row["stack"]).is_empty())
+    };
+    let seconds = host_or_guest(30.0, 90.0);
+    assert!(eventually(seconds, || is_watched(&tracer.snapshot())));
+    let is_free = || {
+        let before = bpf::calls();
+        for _ in 0..calls {
+            // SAFETY: the call has no preconditions.
+            unsafe { libc::syscall(libc::SYS_getppid) };
+        }
+        let since = bpf::calls().into_iter().map(|(program, calls)| {
+            let earlier = before.get(&program).copied().unwrap_or_default();
+            (program, calls.saturating_sub(earlier))
+        });
+        let (program, most) = since.max_by_key(|(_, calls)| *calls).expect("tracer's");
+        println!("{calls} system calls, and {most} calls of program {program}");
+        most < calls
+    };
+    match tracer.has_hook("tcp_connect") {
+        true => assert!(is_free()),
+        // Others are watched beside it.
+        false => assert!(eventually(20.0, is_free)),
+    }
 }
 
 /// The same of a program in Python, whose threads accept: its interpreter keeps no frame

@@ -401,6 +401,11 @@ impl LoadAggregate {
                 "a suspected process opened a connection: it is not known where",
             ),
             lost(
+                "tcp_opening_unwatched",
+                stacks.unwatched,
+                "it was not looked where a suspected process opens connections: the hook on all system calls had been attached for as long as it may (10 s in 10 minutes, 5 s for a user)",
+            ),
+            lost(
                 "tcp_opening_unnamed",
                 stacks.unnamed,
                 "the functions that opened a connection are not known: its process has gone, or there were too many",

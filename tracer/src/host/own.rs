@@ -57,6 +57,22 @@ pub fn raise_priority() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
+/// Has large blocks of memory mapped, and given back as soon as they are free. Otherwise
+/// glibc takes the size of one that was freed for usual, and has later ones between small
+/// ones on its heap, which does not shrink then.
+pub fn map_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no preconditions.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
+    }
+}
+
+/// From here on a block is large, in bytes: glibc's own first limit.
+#[cfg(target_env = "gnu")]
+const LARGE_BYTES: libc::c_int = 128 << 10;
+
 /// Gives memory back that only the start needed (type information, symbols).
 pub fn trim_memory() {
     #[cfg(target_env = "gnu")]

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
-use crate::text::Text;
+use crate::text::{self, Text};
 
 /// Names by user id.
 #[derive(Debug, Default)]
@@ -38,6 +38,15 @@ impl Users {
             .cloned()
             .unwrap_or_else(|| Text::from(uid.to_string().as_str()))
     }
+}
+
+/// The real user of a process: an effective one would be that of a program with the
+/// set-user-id bit. `None` when it has gone.
+pub fn of_process(pid: u32) -> Option<u32> {
+    let status = text::read(format!("/proc/{pid}/status")).ok()?;
+    let mut lines = status.lines();
+    let users = lines.find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().next()?.parse().ok()
 }
 
 const PASSWD: &str = "/etc/passwd";

@@ -80,8 +80,10 @@ pub const DESCRIPTOR_ITERATOR: &str = "each_descriptor";
 pub const MEMORY_ITERATOR: &str = "each_memory";
 /// The iterator over listeners.
 pub const LISTENER_ITERATOR: &str = "each_listener";
-/// The hook on connections that suspected processes open.
-pub const OPENINGS: &str = "sys_exit";
+/// The hooks on connections that suspected processes accept and make.
+pub const OPENINGS: [&str; 2] = ["security_sock_graft", "tcp_connect"];
+/// What does their work where one of them cannot be had.
+pub const SYSTEM_CALLS: &str = "sys_exit";
 /// The hook on resets.
 pub const RESETS: &str = "tcp_send_reset";
 /// The hook on transitions of TCP sockets.
@@ -294,12 +296,30 @@ pub const PROBES: &[Probe] = &[
         NO_COOKIES,
     ),
     Probe {
-        name: OPENINGS,
+        name: OPENINGS[0],
+        hook: Hook::Function("security_sock_graft"),
+        purpose: "the user stack at which a process that may leak sockets accepts",
+        since: "5.15, with CONFIG_SECURITY_NETWORK",
+        required: false,
+        fallback: "sys_exit, 10 s in 10 minutes at most",
+        without: "where the sockets of a leak were accepted, most of the time",
+    },
+    Probe {
+        name: OPENINGS[1],
+        hook: Hook::Function("tcp_connect"),
+        purpose: "the user stack at which a process that may leak sockets connects",
+        since: "5.15",
+        required: false,
+        fallback: "sys_exit, 10 s in 10 minutes at most",
+        without: "where the sockets of a leak were connected, most of the time",
+    },
+    Probe {
+        name: SYSTEM_CALLS,
         hook: Hook::OnDemand("sys_exit"),
-        purpose: "the user stack at which a process that may leak sockets accepts or connects; attached only while there is one",
-        since: "5.11",
+        purpose: "the same where one of those two is refused; attached for a quarter of a second at a time",
+        since: "5.15",
         required: false,
         fallback: "none",
-        without: "where the sockets of a leak were opened",
+        without: "nothing where functions can be hooked; else where the sockets of a leak were opened",
     },
 ];

@@ -239,6 +239,12 @@ impl Reader {
         self.sockets.end_seeding()
     }
 
+    /// Whether it costs all system calls of the host to watch where processes open
+    /// connections.
+    pub fn watching_slows_all(&self) -> bool {
+        self.sockets.watching_slows_all()
+    }
+
     /// Watches where these processes open connections, and no others.
     ///
     /// # Errors

@@ -233,6 +233,11 @@ impl SocketReader {
             .map_err(|e| KernelError::bpf("writing", "TCP_CONTROL", &e))
     }
 
+    /// See [`OpeningReader::slows_all`].
+    pub(super) fn watching_slows_all(&self) -> bool {
+        self.openings.slows_all()
+    }
+
     /// See [`OpeningReader::watch`].
     pub(super) fn watch_openings(
         &mut self,

@@ -15,6 +15,7 @@ mod pictures;
 mod screen;
 mod sockets;
 mod source;
+mod watching;
 mod writer;
 
 pub(crate) use self::screen::{encode, width_and_color};
@@ -407,6 +408,7 @@ impl Session {
             let dues = [
                 self.aggregate.next_sample_due(),
                 self.aggregate.next_kill_due(),
+                self.source.watches_until(),
             ];
             let wake = dues.into_iter().flatten().fold(tick_at, MonotonicNs::min);
             let rests = clock::monotonic() < rests_until;

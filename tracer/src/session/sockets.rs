@@ -258,12 +258,13 @@ impl Sockets {
     /// The processes cannot be listed.
     pub(super) fn reading(
         &mut self,
-        raw: RawSockets,
+        mut raw: RawSockets,
         seeds: Option<Seeds>,
     ) -> anyhow::Result<(TcpReading, usize)> {
         self.look(&raw.moves)?;
-        let waiting = raw.waiting.as_ref().map(tcp::waiting);
-        let holders = raw.holders.as_ref().map(tcp::holders);
+        // Both can be large: the bytes go at once.
+        let waiting = raw.waiting.take().map(|raw| tcp::waiting(&raw));
+        let holders = raw.holders.take().map(|raw| tcp::holders(&raw));
         let openings = opening::decode(&raw.openings);
         let listeners = syn::listeners(&raw.listeners);
         let (listening, gone): (Vec<_>, Vec<_>) =
@@ -312,7 +313,9 @@ impl Sockets {
 
     /// Those in CLOSE_WAIT; says when the next look at them is due.
     fn waiting(&mut self, readings: Vec<Option<WaitingReading>>) -> Vec<WaitingReading> {
-        let mut waiting: Vec<_> = readings.into_iter().flatten().collect();
+        // In the same memory, which `flatten` would not do.
+        #[expect(clippy::filter_map_identity, reason = "see above")]
+        let mut waiting: Vec<_> = readings.into_iter().filter_map(|one| one).collect();
         if !self.names_cgroups {
             waiting.iter_mut().for_each(|socket| socket.cgroup = 0);
         }

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_common::lost;
 
-use super::{memory::Memory, naming::Naming, nanoseconds, parts::Parts, sockets::Sockets};
+use super::{
+    memory::Memory, naming::Naming, nanoseconds, parts::Parts, sockets::Sockets, watching::Watching,
+};
 use crate::{
     aggregate::{
         Reading,
@@ -14,11 +16,12 @@ use crate::{
         tcp::{Seeds, TcpReading},
     },
     cli::WatchArgs,
-    clock,
+    clock::{self, MonotonicNs},
     decode::{block, clock::ClockReading, fold, task},
     error::KernelError,
     host::{
-        capabilities, cgroups::Cgroups, facts, load, memory, namespaces, own, user_stacks::Launcher,
+        capabilities, cgroups::Cgroups, facts, load, memory, namespaces, own,
+        user_stacks::Launcher, users,
     },
     kernel::{
         loader::{self, LoadOptions},
@@ -56,6 +59,7 @@ pub(super) struct Source {
     naming: Naming,
     sockets: Sockets,
     memory: Memory,
+    watching: Watching,
     /// Why the kernel's log cannot be read.
     no_log: Option<anyhow::Error>,
     is_locked: bool,
@@ -108,6 +112,7 @@ impl Source {
         let (memory, no_log) = Memory::new();
         let source = Self {
             memory,
+            watching: Watching::default(),
             no_log,
             is_locked: false,
             kept_right,
@@ -241,7 +246,10 @@ impl Source {
         let tcp = self
             .parts
             .optional("looking at the TCP sockets", tcp.transpose());
-        let tcp = tcp.flatten();
+        let mut tcp = tcp.flatten();
+        if let Some((tcp, _)) = &mut tcp {
+            tcp.stack_losses.unwatched = self.watching.refused;
+        }
         for listener in self.sockets.take_deaf() {
             self.reader.forget_listener(listener);
         }
@@ -283,11 +291,24 @@ impl Source {
         })
     }
 
-    /// Watches where these processes open connections, and no others.
-    pub(super) fn watch_openings(&mut self, pids: &[u32]) {
-        let watched = self.reader.watch_openings(pids);
+    /// Watches where these processes open connections, and no others; where that costs
+    /// all of the host, those of them whose turn it is.
+    pub(super) fn watch_openings(&mut self, suspects: &[u32]) {
+        let watched = match self.reader.watching_slows_all() {
+            false => self.reader.watch_openings(suspects),
+            true => {
+                let now = clock::monotonic();
+                let pids = self.watching.choose(now, suspects, users::of_process);
+                self.reader.watch_openings(pids)
+            }
+        };
         self.parts
             .optional("watching where sockets are opened", watched);
+    }
+
+    /// When it is to be chosen anew who is watched.
+    pub(super) fn watches_until(&self) -> Option<MonotonicNs> {
+        self.watching.ends_at()
     }
 
     /// Probes in force.

@@ -11,6 +11,7 @@ mod history;
 mod listeners;
 mod openings;
 mod population;
+mod sockets;
 mod waiting;
 
 #[cfg(test)]

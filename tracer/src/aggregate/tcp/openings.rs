@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::waiting::Socket;
+use super::{sockets::Sockets, waiting::Socket};
 use crate::{clock::MonotonicNs, decode::opening::Opening, text::Text};
 
 /// So many are kept before those that are not in CLOSE_WAIT are forgotten.
@@ -28,6 +28,8 @@ pub struct StackLosses {
     pub given_up: u64,
     /// Those that have names, but of which a file was not read.
     pub partial: u64,
+    /// How often a suspected process could not be watched, as the hook had had its time.
+    pub unwatched: u64,
 }
 
 /// The latest opening of each socket.
@@ -37,9 +39,9 @@ pub(super) struct Openings {
 }
 
 impl Openings {
-    pub(super) fn observe(&mut self, openings: &[OpeningReading], waiting: &HashMap<u64, Socket>) {
+    pub(super) fn observe(&mut self, openings: &[OpeningReading], waiting: &Sockets) {
         if self.known.len() + openings.len() > KEPT {
-            self.known.retain(|socket, _| waiting.contains_key(socket));
+            self.known.retain(|socket, _| waiting.has(*socket));
         }
         for reading in openings {
             if self.known.len() < KEPT {

@@ -10,6 +10,7 @@ use super::{
     hertz::Hertz,
     history::{History, Moment, Number, TcpAges},
     openings::Openings,
+    sockets::Sockets,
 };
 use crate::{
     clock::MonotonicNs,
@@ -36,13 +37,38 @@ const SUSPECTS: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Socket {
     pub(super) reading: WaitingReading,
-    holder: Option<HolderReading>,
+    holder: Option<Holder>,
     /// Whether it was there when holders were looked up last.
     is_looked_up: bool,
-    was_told: bool,
+    pub(super) was_told: bool,
+    /// Whether the look that is being taken in has it.
+    pub(super) is_there: bool,
+}
+
+/// A process that holds a socket, and its descriptor.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    start: MonotonicNs,
+    pid: u32,
+    fd: u32,
 }
 
 impl Socket {
+    pub(super) fn new(reading: WaitingReading) -> Self {
+        Self {
+            reading,
+            holder: None,
+            is_looked_up: false,
+            was_told: false,
+            is_there: true,
+        }
+    }
+
+    /// An address can come again: then it is another socket.
+    pub(super) fn is(&self, reading: &WaitingReading) -> bool {
+        (self.reading.since, self.reading.remote) == (reading.since, reading.remote)
+    }
+
     /// Time since the peer's FIN, and whether it may be longer.
     fn age(&self, now: MonotonicNs, hertz: Hertz) -> (u64, bool) {
         match self.reading.since {
@@ -126,7 +152,9 @@ impl Process {
 /// All sockets in CLOSE_WAIT.
 #[derive(Debug)]
 pub(super) struct WaitingTable {
-    sockets: HashMap<u64, Socket>,
+    sockets: Sockets,
+    /// Names of the processes that hold some.
+    names: HashMap<(u32, MonotonicNs), Text>,
     histories: HashMap<Owner, History>,
     /// When the sockets were looked at last: all below is of then.
     now: MonotonicNs,
@@ -143,7 +171,8 @@ pub(super) struct WaitingTable {
 impl WaitingTable {
     pub(super) fn new(now: MonotonicNs) -> Self {
         Self {
-            sockets: HashMap::new(),
+            sockets: Sockets::default(),
+            names: HashMap::new(),
             histories: HashMap::new(),
             now,
             looked_up: now,
@@ -175,31 +204,16 @@ impl WaitingTable {
             self.openings.observe(&reading.openings, &self.sockets);
             return;
         };
-        let mut before = std::mem::take(&mut self.sockets);
-        for waiting in waiting {
-            let known = before.remove(&waiting.socket);
-            // An address can come again: then it is another socket.
-            let known = known.filter(|known| {
-                known.reading.since == waiting.since && known.reading.remote == waiting.remote
-            });
-            let socket = Socket {
-                reading: waiting.clone(),
-                was_told: known.as_ref().is_some_and(|known| known.was_told),
-                is_looked_up: known.as_ref().is_some_and(|known| known.is_looked_up),
-                holder: known.and_then(|known| known.holder),
-            };
-            self.sockets.insert(waiting.socket, socket);
-        }
-        // What is left was closed, or its process ended.
-        for socket in before.values() {
-            let (age, _) = socket.age(self.now, hertz);
+        let before = std::mem::replace(&mut self.now, now);
+        // What is gone was closed, or its process ended.
+        self.sockets.update(waiting, |socket| {
+            let (age, _) = socket.age(before, hertz);
             if let Some(history) = self.histories.get_mut(&owner(socket))
                 && age >= options.long_ns()
             {
                 history.note_closed(now, age);
             }
-        }
-        self.now = now;
+        });
         if let Some(holders) = &reading.holders {
             self.looked_up = now;
             self.name(holders);
@@ -234,7 +248,7 @@ impl WaitingTable {
 
     fn find_suspects(&self, options: TcpAges, hertz: Hertz) -> Vec<u32> {
         let mut suspects: HashMap<(u32, MonotonicNs), MonotonicNs> = HashMap::new();
-        for socket in self.sockets.values() {
+        for socket in self.sockets.iter() {
             let age = socket.age(self.now, hertz).0;
             let owner = owner(socket);
             if age >= options.suspicious_ns()
@@ -258,19 +272,23 @@ impl WaitingTable {
     /// Of several processes that hold a socket, the one that began last accepted it: a
     /// parent that accepts before it forks closes its own descriptor.
     fn name(&mut self, holders: &[HolderReading]) {
-        for socket in self.sockets.values_mut() {
+        self.names.clear();
+        for socket in self.sockets.iter_mut() {
             socket.holder = None;
             socket.is_looked_up = true;
         }
         for holder in holders {
-            let Some(socket) = self.sockets.get_mut(&holder.socket) else {
+            let Some(socket) = self.sockets.get_mut(holder.socket) else {
                 continue;
             };
             let is_later = socket.holder.as_ref().is_none_or(|known| {
                 (known.start, known.pid, holder.fd) < (holder.start, holder.pid, known.fd)
             });
             if is_later {
-                socket.holder = Some(holder.clone());
+                let HolderReading { start, pid, fd, .. } = *holder;
+                socket.holder = Some(Holder { start, pid, fd });
+                let name = self.names.entry((pid, start));
+                name.or_insert_with(|| holder.comm.clone());
             }
         }
     }
@@ -278,7 +296,7 @@ impl WaitingTable {
     fn count(&mut self, options: TcpAges, hertz: Hertz) {
         let mut numbers: HashMap<Owner, Number> = HashMap::new();
         self.unknown = 0;
-        for socket in self.sockets.values() {
+        for socket in self.sockets.iter() {
             if socket.age(self.now, hertz).0 >= options.long_ns() {
                 let owner = owner(socket);
                 self.unknown += u64::from(owner == Owner::Unknown);
@@ -313,7 +331,7 @@ impl WaitingTable {
     fn find_processes(&self, options: TcpAges, hertz: Hertz) -> Vec<(Process, Vec<Socket>)> {
         let now = self.now;
         let mut by_process: HashMap<Owner, Vec<&Socket>> = HashMap::new();
-        for socket in self.sockets.values() {
+        for socket in self.sockets.iter() {
             let is_pending = owner(socket) == Owner::Unknown && !socket.is_looked_up;
             if self.histories.contains_key(&owner(socket)) && !is_pending {
                 by_process.entry(owner(socket)).or_default().push(socket);
@@ -379,13 +397,14 @@ impl WaitingTable {
             }
             _ => (false, "who holds them was not found".to_owned()),
         };
-        let holder = sockets.iter().find_map(|socket| socket.holder.as_ref());
+        let process = match id {
+            Owner::Process(pid, start) => Some((pid, start)),
+            Owner::Nobody | Owner::Unknown => None,
+        };
+        let name = process.and_then(|process| self.names.get(&process));
         Process {
-            pid: match id {
-                Owner::Process(pid, _) => Some(pid),
-                Owner::Nobody | Owner::Unknown => None,
-            },
-            comm: holder.map_or_else(Text::default, |holder| holder.comm.clone()),
+            pid: process.map(|(pid, _)| pid),
+            comm: name.cloned().unwrap_or_default(),
             sockets: sockets.len() as u64,
             oldest_ns,
             growth_per_s: history.map_or(0.0, History::growth_per_s),
@@ -408,7 +427,7 @@ impl WaitingTable {
         for process in leaks {
             let mut new: Vec<&mut Socket> = self
                 .sockets
-                .values_mut()
+                .iter_mut()
                 .filter(|s| s.holder.as_ref().map(|holder| holder.pid) == process.pid)
                 .filter(|s| !s.was_told && s.age(now, hertz).0 >= options.leak_age_ns)
                 .collect();
