@@ -289,33 +289,32 @@ fn decide(symbols: &[&str], lock: LockWait) -> (Cause, Option<usize>) {
         let told = lock.cause().map(|cause| (cause, None));
         return told.unwrap_or_else(|| hinted(hint, None));
     };
-    let known = RULES
-        .iter()
-        .find(|rule| rule.knows(innermost) && rule.fits(innermost, outer));
+    let known = || {
+        let mut rules = RULES.iter();
+        rules.find(|rule| rule.knows(innermost) && rule.fits(innermost, outer))
+    };
     let is_told = lock != LockWait::Untold;
-    let is_seen = matches!(hint, Some((Hint::Lock, _)));
     let is_taken = match (hint, takers::find(innermost)) {
         (Some((Hint::Lock, _)), _) => true,
         (Some(_), _) => false,
         (None, Some(Taker::OnlyLocks)) => true,
         (None, Some(Taker::AlsoWaits)) => is_told,
         // A contention that was over before it slept leaves the next sleep alike.
-        (None, None) => is_told && known.is_none(),
+        (None, None) => is_told && known().is_none(),
     };
     if is_taken {
         if let Some(cause) = lock.cause() {
             return (cause, Some(first));
         }
-        let of_lock = RULES
-            .iter()
-            .find(|rule| rule.is_of_lock() && rule.fits(innermost, outer));
+        let mut rules = RULES.iter();
+        let of_lock = rules.find(|rule| rule.is_of_lock() && rule.fits(innermost, outer));
         // A mutex that is held for nothing else than this.
-        let known = known.filter(|rule| {
+        let of_one_thing = || {
             use Cause::{Journal, MemcgOom, MemcgReclaim, Reclaim};
-            let is_better = matches!(rule.cause, MemcgOom | MemcgReclaim | Reclaim | Journal);
-            is_better && !is_told && !is_seen
-        });
-        return match (of_lock.or(known), hint) {
+            let is_better = |cause| matches!(cause, MemcgOom | MemcgReclaim | Reclaim | Journal);
+            known().filter(|rule| !is_told && hint.is_none() && is_better(rule.cause))
+        };
+        return match (of_lock.or_else(of_one_thing), hint) {
             (Some(rule), _) => (rule.cause, Some(first)),
             (None, Some((_, i))) => (Cause::Lock, Some(i)),
             (None, None) => (Cause::Lock, Some(first)),
