@@ -15,6 +15,21 @@ pub const STACKS: u32 = 2048;
 /// The key of what has no stack: it could not be taken, or the table is full.
 pub const NO_STACK: u64 = 0;
 
+/// The bits of a stack's key that say which lock its tasks wait for: the same stack
+/// with another lock has another key.
+pub const STACK_LOCK: u64 = 7;
+/// None, or none that the kernel told of.
+pub const STACK_NO_LOCK: u64 = 0;
+/// Any lock but the following.
+pub const STACK_ANY_LOCK: u64 = 1;
+/// `mm_struct.mmap_lock` of the task itself.
+pub const STACK_MMAP_LOCK: u64 = 2;
+/// `inode.i_rwsem`; [`WaitsFor::file_system`] is the inode's.
+pub const STACK_INODE_LOCK: u64 = 3;
+/// `super_block.s_writers.rw_sem`, which a frozen file system holds;
+/// [`WaitsFor::file_system`] is that one.
+pub const STACK_FREEZE_LOCK: u64 = 4;
+
 /// A kernel stack, and the lengths of the episodes that ended in it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +46,7 @@ pub struct StackEntry {
 pub struct WaitsFor {
     /// Key of its kernel stack; [`NO_STACK`] while none was taken.
     pub stack: u64,
-    /// Address of the lock it wanted last; its two lowest bits are [`LOCK_MUTEX`] and so on.
+    /// Address of the lock it wanted last; its lowest bits are [`LOCK_MUTEX`] and so on.
     pub lock: u64,
     /// When it last submitted a bio (CLOCK_MONOTONIC, ns); 0 for never.
     pub bio_ns: u64,
@@ -41,8 +56,9 @@ pub struct WaitsFor {
     pub bio_operation: u32,
     /// Number of its system call; [`NO_SYSCALL`] for none, such as a page fault.
     pub syscall: u32,
-    /// `s_dev` of the file system of the file that the system call's first argument
-    /// describes, if that is a file descriptor at all; 0 for none.
+    /// `s_dev` of the file system that the lock belongs to, if the stack's key says so;
+    /// else of the file that the system call's first argument describes, if that is a
+    /// file descriptor at all; 0 for none.
     pub file_system: u32,
     /// The block device that this file is (`i_rdev`); 0 when it is none.
     pub file_device: u32,
@@ -50,13 +66,14 @@ pub struct WaitsFor {
     pub holder: u32,
     /// Thread id of its youngest child; 0 when it has none.
     pub child: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// How often it had slept when it began to wait for the lock (`task_struct.nvcsw`):
+    /// if it was once less than now, it sleeps for the lock.
+    pub switches: u32,
 }
 
-/// The mask of the bits of [`WaitsFor::lock`] that say what it is; as
+/// The mask of the bits of [`WaitsFor::lock`] that say what it is; the lower two as
 /// `BLOCKER_TYPE_*` of include/linux/hung_task.h (from 6.16).
-pub const LOCK_KIND: u64 = 3;
+pub const LOCK_KIND: u64 = 7;
 /// A `struct mutex`.
 pub const LOCK_MUTEX: u64 = 0;
 /// A `struct semaphore`.
@@ -65,6 +82,9 @@ pub const LOCK_SEMAPHORE: u64 = 1;
 pub const LOCK_READ: u64 = 2;
 /// A `struct rw_semaphore`, to write.
 pub const LOCK_WRITE: u64 = 3;
+/// A lock that keeps no owner in this way: a `struct percpu_rw_semaphore`, or any with
+/// CONFIG_PREEMPT_RT.
+pub const LOCK_OTHER: u64 = 4;
 
 /// There is no system call: a kernel thread, or a fault.
 pub const NO_SYSCALL: u32 = u32::MAX;

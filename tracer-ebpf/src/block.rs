@@ -16,8 +16,9 @@ use aya_ebpf::{
 };
 use tracer_common::{
     block::{
-        EpisodeRecord, LENGTH_BUCKETS, LOCK_KIND, LOCK_MUTEX, LOCK_READ, LOCK_SEMAPHORE,
-        LOCK_WRITE, NO_STACK, STACK_FRAMES, WAKER_FRAMES, WaitsFor,
+        EpisodeRecord, LENGTH_BUCKETS, LOCK_KIND, LOCK_MUTEX, LOCK_OTHER, LOCK_READ,
+        LOCK_SEMAPHORE, LOCK_WRITE, NO_STACK, STACK_ANY_LOCK, STACK_FRAMES, STACK_FREEZE_LOCK,
+        STACK_INODE_LOCK, STACK_LOCK, STACK_MMAP_LOCK, STACK_NO_LOCK, WAKER_FRAMES, WaitsFor,
     },
     lost,
     task::PF_KTHREAD,
@@ -26,9 +27,11 @@ use tracer_common::{
 use crate::{
     atomic::add_one,
     field::{
-        BIO_DEVICE, BIO_OPERATION, DEVICE_NUMBER, MIN_BLOCK_NS, MUTEX_OWNER, Object, RWSEM_OWNER,
-        SEMAPHORE_HOLDER, TASK_CHILDREN, TASK_COMM, TASK_FLAGS, TASK_SIBLING, TASK_STACK,
-        TASK_START, TASK_TGID, TASK_TID, field, has, read,
+        BIO_DEVICE, BIO_OPERATION, DENTRY_SUPER, DEVICE_NUMBER, FREEZE_LOCK_BYTES, INODE_LOCK,
+        INODE_SUPER, MIN_BLOCK_NS, MM_LOCK, MUTEX_OWNER, Object, RWSEM_OWNER, SEMAPHORE_HOLDER,
+        SUPER_DEV, SUPER_FREEZE_LOCK, SUPER_ROOT, TASK_BLOCKER, TASK_CHILDREN, TASK_COMM,
+        TASK_FLAGS, TASK_MM, TASK_SIBLING, TASK_SLEEPS, TASK_STACK, TASK_START, TASK_TGID,
+        TASK_TID, field, has, read,
     },
     file::{note_file, system_call},
     maps::{BLOCKED, EPISODES, STACK_ROOM, STACKS, count},
@@ -80,8 +83,7 @@ pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let lock = if flags & LCB_F_OTHER != 0 {
-        // Of a kind that keeps its owner elsewhere; the lock before is not it.
-        0
+        lock | LOCK_OTHER
     } else if flags & LCB_F_MUTEX != 0 {
         lock | LOCK_MUTEX
     } else if flags & LCB_F_WRITE != 0 {
@@ -96,7 +98,9 @@ pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
     match BLOCKED.get_or_create(task) {
         Some(blocked) => {
             blocked.waits.lock = lock;
-            blocked.waits.holder = if lock == 0 { 0 } else { holder(lock) };
+            blocked.waits.holder = holder(lock);
+            // SAFETY: as above.
+            blocked.waits.switches = unsafe { field::<u64>(task, &TASK_SLEEPS) } as u32;
         }
         None => count(lost::STORAGE),
     }
@@ -107,13 +111,87 @@ pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 pub(crate) fn examine(task: Object, waits: &mut WaitsFor, room: u32) {
     if waits.stack == NO_STACK {
-        waits.stack = keep_stack(room, |frames, bytes| {
+        let (lock, file_system) = lock_of(task, waits);
+        waits.stack = keep_stack(room, lock, |frames, bytes| {
             // SAFETY: the task is a task_struct, the room as large as it says.
             unsafe { bpf_get_task_stack(task.cast_mut().cast(), frames, bytes, 0) }
         });
         note_file(task, waits);
+        if file_system != 0 {
+            waits.file_system = file_system;
+        }
         waits.child = youngest_child(task);
     }
+}
+
+/// Which lock the task sleeps for (`STACK_ANY_LOCK` and so on), and the `s_dev` of the
+/// file system that the lock is part of, if it is.
+///
+/// It sleeps for the lock of `contention_begin` if it has slept once since. One that was
+/// woken and sleeps again for the same lock has slept twice: the kernel's own note has it,
+/// where there is one.
+#[inline(always)]
+fn lock_of(task: Object, waits: &mut WaitsFor) -> (u64, u32) {
+    // SAFETY: the caller's task is a task_struct.
+    let slept = unsafe { field::<u64>(task, &TASK_SLEEPS) } as u32;
+    let mut is_told = waits.lock != 0 && slept.wrapping_sub(waits.switches) == 1;
+    if has(&TASK_BLOCKER) {
+        // SAFETY: as above.
+        let blocker: u64 = unsafe { field(task, &TASK_BLOCKER) };
+        if blocker != 0 {
+            is_told = true;
+            if waits.lock != blocker {
+                waits.lock = blocker;
+                waits.holder = holder(blocker);
+            }
+        }
+    }
+    if !is_told {
+        return (STACK_NO_LOCK, 0);
+    }
+    let lock = waits.lock & !LOCK_KIND;
+    match waits.lock & LOCK_KIND {
+        LOCK_READ | LOCK_WRITE => {
+            let memory: u64 = read(task as u64 + u64::from(TASK_MM.load()));
+            if lock.wrapping_sub(u64::from(MM_LOCK.load())) == memory {
+                return (STACK_MMAP_LOCK, 0);
+            }
+            let inode = lock.wrapping_sub(u64::from(INODE_LOCK.load()));
+            let super_block: u64 = read(inode + u64::from(INODE_SUPER.load()));
+            if is_super_block(super_block) {
+                return (STACK_INODE_LOCK, number_of(super_block));
+            }
+        }
+        LOCK_OTHER => {
+            let first = lock.wrapping_sub(u64::from(SUPER_FREEZE_LOCK.load()));
+            for level in 0..FREEZE_LEVELS {
+                let before = level * u64::from(FREEZE_LOCK_BYTES.load());
+                let super_block = first.wrapping_sub(before);
+                if is_super_block(super_block) {
+                    return (STACK_FREEZE_LOCK, number_of(super_block));
+                }
+            }
+        }
+        _ => {}
+    }
+    (STACK_ANY_LOCK, 0)
+}
+
+/// `SB_FREEZE_LEVELS` of include/linux/fs.h: of writes, page faults, and the file
+/// system's own.
+const FREEZE_LEVELS: u64 = 3;
+
+/// Whether there is a `super_block` at the address, told by its root directory, which
+/// leads back to it.
+#[inline(always)]
+fn is_super_block(address: u64) -> bool {
+    let root: u64 = read(address.wrapping_add(u64::from(SUPER_ROOT.load())));
+    root != 0 && read::<u64>(root + u64::from(DENTRY_SUPER.load())) == address
+}
+
+#[inline(always)]
+fn number_of(super_block: u64) -> u32 {
+    read(super_block + u64::from(SUPER_DEV.load()))
 }
 
 /// The owner of a lock, as it is now: the owner's address is in the lock, with
@@ -121,6 +199,9 @@ pub(crate) fn examine(task: Object, waits: &mut WaitsFor, room: u32) {
 #[inline(always)]
 pub(crate) fn holder(lock: u64) -> u32 {
     let kind = lock & LOCK_KIND;
+    if kind == LOCK_OTHER {
+        return 0;
+    }
     let owner = if kind == LOCK_MUTEX {
         &MUTEX_OWNER
     } else if kind == LOCK_SEMAPHORE {
@@ -150,9 +231,9 @@ fn youngest_child(task: Object) -> u32 {
     read(last - u64::from(TASK_SIBLING.load()) + u64::from(TASK_TID.load()))
 }
 
-/// Takes a stack and keeps it in the table; its key.
+/// Takes a stack and keeps it in the table; its key, in which `lock` is part.
 #[inline(always)]
-fn keep_stack(room: u32, take: impl Fn(*mut c_void, u32) -> i64) -> u64 {
+fn keep_stack(room: u32, lock: u64, take: impl Fn(*mut c_void, u32) -> i64) -> u64 {
     let Some(entry) = STACK_ROOM.get_ptr_mut(room) else {
         return NO_STACK;
     };
@@ -176,8 +257,9 @@ fn keep_stack(room: u32, take: impl Fn(*mut c_void, u32) -> i64) -> u64 {
         // The mask is what the verifier wants to see.
         entry.frames[depth & (STACK_FRAMES - 1)] = 0;
     }
+    key = key & !STACK_LOCK | lock;
     if key == NO_STACK {
-        key = 1;
+        key = STACK_LOCK + 1;
     }
     // SAFETY: the value is only looked at for being there.
     if unsafe { STACKS.get(key) }.is_some() {

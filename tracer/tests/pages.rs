@@ -43,6 +43,7 @@ fn both_sides_name_the_same_fields() {
         "CSS_SET_CGROUP",
         "CSS_CGROUP",
         "CSS_SET_MEMORY",
+        "FREEZE_LOCK_BYTES",
         "MM_FILE_PAGES",
         "MM_ANON_PAGES",
         "MM_SWAP_ENTRIES",

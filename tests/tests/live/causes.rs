@@ -1,6 +1,6 @@
 //! Causes: why tasks are blocked, and by whom, where that is known for certain.
 
-use std::fs;
+use std::{fs, io, sync::mpsc, thread};
 
 use tests::{
     assert_near,
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_parent_waits_for_the_child_of_its_vfork).contract(),
     test!(a_page_of_a_userfaultfd_is_waited_for),
     test!(a_frozen_file_system_is_named),
+    test!(a_frozen_file_system_of_a_path_is_named),
     test!(the_process_behind_fuse_is_waited_for).contract(),
     test!(the_holder_of_a_lock_is_named).contract(),
     test!(a_queue_is_behind_its_root).contract(),
@@ -130,6 +131,56 @@ fn a_frozen_file_system_is_named() {
     }
     assert_kept(&tracer.finish().1);
 }
+
+/// Calls on a path, which have no descriptor: the lock that they wait for tells the file
+/// system.
+fn a_frozen_file_system_of_a_path_is_named() {
+    let file_system = match FileSystem::new() {
+        Ok(file_system) => file_system,
+        Err(e) => skip!(
+            "a_frozen_file_system_of_a_path_is_named",
+            "no loop device or no ext4: {e}"
+        ),
+    };
+    let at = |name| file_system.directory().join(name);
+    fs::write(at("old"), "").expect("a file");
+    let mut tracer = beside(&["--interval", "500ms"]);
+    named(&mut tracer);
+    file_system.freeze().expect("it can be frozen");
+    let (made, old, new) = (at("made"), at("old"), at("new"));
+    let calls: [(&str, Call); 2] = [
+        ("open", Box::new(move || fs::File::create(made).map(drop))),
+        ("rename", Box::new(move || fs::rename(old, new))),
+    ];
+    let calls = calls.map(|(operation, call)| {
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            // SAFETY: no preconditions.
+            let tid = unsafe { libc::gettid() };
+            sender.send(tid).expect("the test listens");
+            call()
+        });
+        let tid = receiver.recv().expect("its thread id");
+        (operation, u32::try_from(tid).expect("a thread id"), thread)
+    });
+    let device = file_system.device().file_name().expect("a name");
+    let device = device.to_str().expect("UTF-8");
+    // Those that were there when the interval began.
+    let snapshot = full(&mut tracer, 2).pop().expect("two");
+    for (operation, tid, _) in &calls {
+        let blocked = snapshot.blocked(*tid).expect("it is blocked");
+        // The mount is in no namespace that they or tracer see.
+        assert_cause(blocked, "frozen fs", &[device, operation]);
+    }
+    file_system.thaw().expect("it was frozen");
+    for (operation, _, thread) in calls {
+        thread.join().expect("it ends").expect(operation);
+    }
+    assert_kept(&tracer.finish().1);
+}
+
+/// A system call that can fail.
+type Call = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// A read of a page, by io_schedule, that the file system's process does not answer.
 fn the_process_behind_fuse_is_waited_for() {

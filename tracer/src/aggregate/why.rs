@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
-use tracer_common::block::WaitsFor;
+use tracer_common::block::{LOCK_KIND, STACK_LOCK, WaitsFor};
 
 use super::{
-    causes::{self, Cause, Finding},
+    causes::{self, Cause, Finding, LockWait},
     wakers::{self, Interrupt},
 };
 use crate::{
@@ -18,6 +18,12 @@ use crate::{
     host::mounts::Mount,
     text::Text,
 };
+
+/// Whether a `dev_t` is that of a block device: what has none, such as the `s_dev` of a
+/// file system without one, has major number 0 (include/linux/kdev_t.h).
+pub fn is_block_device(number: u32) -> bool {
+    number >> 20 != 0
+}
 
 /// A bio that was submitted longer than this before the task blocked is not what it
 /// waits for, when the system call says something else.
@@ -43,6 +49,8 @@ pub struct Place {
     pub device: u32,
     /// `s_dev` of the file system, 0 for none.
     pub file_system: u32,
+    /// Address of its lock, if that has a name; 0 else.
+    pub lock: u64,
     /// The other side, where the stack is that of a lock, or is not told yet.
     pub party: Option<Party>,
 }
@@ -93,6 +101,7 @@ pub struct Names {
     stacks: HashMap<u64, Stack>,
     lengths: HashMap<u64, Lengths>,
     devices: HashMap<u32, Text>,
+    locks: HashMap<u64, Text>,
     mounts: HashMap<u32, Mount>,
     alone: HashMap<Cause, Mount>,
     sleeps: HashMap<u32, Text>,
@@ -109,6 +118,8 @@ pub struct NewNames {
     pub lengths: Vec<(u64, Lengths)>,
     /// Block devices by number.
     pub devices: Vec<(u32, Text)>,
+    /// Locks that are variables of the kernel, such as `rtnl_mutex`, by address.
+    pub locks: Vec<(u64, Text)>,
     /// Mounts by `s_dev`.
     pub mounts: Vec<(u32, Mount)>,
     /// For causes that are of one kind of file system: its mount, where there is
@@ -125,11 +136,12 @@ impl Names {
         self.functions.extend(new.functions.iter().cloned());
         for (key, frames) in &new.stacks {
             let frames = self.named(frames);
-            let finding = causes::find(&frames);
+            let finding = causes::find_told(&frames, LockWait::of_key(*key));
             self.stacks.insert(*key, Stack { frames, finding });
         }
         self.lengths.extend(new.lengths.iter().copied());
         self.devices.extend(new.devices.iter().cloned());
+        self.locks.extend(new.locks.iter().cloned());
         self.mounts.extend(new.mounts.iter().cloned());
         self.sleeps = new.sleeps.iter().cloned().collect();
         if let Some(alone) = &new.alone {
@@ -181,10 +193,13 @@ impl Names {
             // frames do not: it could be an interrupt.
             None => holder(),
         };
+        let lock = waits.lock & !LOCK_KIND;
+        let has_name = waits.stack & STACK_LOCK != 0 && self.locks.contains_key(&lock);
         Place {
             stack: waits.stack,
             device: device(waits, began),
             file_system: waits.file_system,
+            lock: if has_name { lock } else { 0 },
             party,
         }
     }
@@ -200,6 +215,7 @@ impl Names {
             cause,
             file_system,
             operation,
+            supervisor,
             ..
         } = self.finding(place.stack);
         // A system call on a path tells no file system; with a single mount of the kind
@@ -207,18 +223,35 @@ impl Names {
         let alone = || self.alone.get(&cause).filter(|_| place.file_system == 0);
         let mount = self.mounts.get(&place.file_system).or_else(alone);
         let mount = mount.filter(|_| cause.is_on_file_system());
-        let cause = mount.map_or(cause, |mount| cause.on(mount.base()));
-        let device = (place.device != 0 && cause.is_on_device())
+        // A file system that is passed on, such as by FUSE, waits for that below it.
+        let is_below = mount.is_some_and(|mount| {
+            cause.on(mount.base()) != cause && file_system.is_some_and(|own| cause.on(own) == cause)
+        });
+        let cause = mount
+            .filter(|_| !is_below)
+            .map_or(cause, |mount| cause.on(mount.base()));
+        let of_task = (place.device != 0 && cause.is_on_device())
             .then(|| self.devices.get(&place.device).cloned())
             .flatten();
+        // Of two files the other may be what it waits for.
+        let has_two = matches!(operation, Some("splice" | "copy"));
+        let of_mount = || {
+            let is_of_mount = !is_below && !has_two && cause.is_on_device_of_mount();
+            is_of_mount.then(|| self.device_below(place.file_system, mount))?
+        };
+        let device = of_task.or_else(of_mount);
         let mut words: Vec<String> = Vec::new();
         words.extend(device.as_ref().map(ToString::to_string));
-        let kind = mount.map(|mount| mount.kind.as_str()).or(file_system);
+        let kind = mount.filter(|_| !is_below);
+        let kind = kind.map(|mount| mount.kind.as_str()).or(file_system);
         words.extend(kind.filter(|kind| *kind != cause.word()).map(Into::into));
         // Of some causes the operation says the same again.
         let is_said = matches!(cause, Cause::Vfork | Cause::Exec | Cause::Coredump);
         let operation = operation.filter(|_| !is_said);
         words.extend(operation.map(Into::into));
+        words.extend(supervisor.map(Into::into));
+        let lock = self.locks.get(&place.lock).filter(|_| cause.is_lock());
+        words.extend(lock.map(ToString::to_string));
         if let Some(mount) = mount {
             if mount.source.as_str().contains(':') {
                 // The server of a network file system.
@@ -244,8 +277,19 @@ impl Names {
         Reason {
             cause,
             detail: (!words.is_empty()).then(|| Text::from(words.join(" ").as_str())),
-            device,
+            // That of a frozen file system has nothing to do.
+            device: device.filter(|_| cause.is_on_device()),
         }
+    }
+
+    /// The block device of a file system: `s_dev` is its number, or it has none of its own
+    /// (btrfs) and the mount has the name.
+    fn device_below(&self, file_system: u32, mount: Option<&Mount>) -> Option<Text> {
+        if is_block_device(file_system) {
+            return self.devices.get(&file_system).cloned();
+        }
+        let name = mount?.source.as_str().strip_prefix("/dev/")?;
+        Some(name.strip_prefix("mapper/").unwrap_or(name).into())
     }
 
     /// Episodes by length and cause, those with most episodes first.

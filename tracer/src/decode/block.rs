@@ -110,7 +110,7 @@ pub(super) fn waits(b: &mut Bytes) -> Result<WaitsFor, bytes::TryGetError> {
         file_device: u32(b)?,
         holder: u32(b)?,
         child: u32(b)?,
-        reserved: u32(b)?,
+        switches: u32(b)?,
     })
 }
 

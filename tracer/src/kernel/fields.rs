@@ -143,6 +143,15 @@ pub const FIELDS: &[Field] = &[
         &[("rw_semaphore", &["owner"])],
         "the holder of a read-write semaphore",
     ),
+    needed("TASK_SLEEPS", &[("task_struct", &["nvcsw"])]),
+    needed("MM_LOCK", &[("mm_struct", &["mmap_lock"])]),
+    needed("INODE_LOCK", &[("inode", &["i_rwsem"])]),
+    needed(
+        "SUPER_FREEZE_LOCK",
+        &[("super_block", &["s_writers", "rw_sem"])],
+    ),
+    needed("SUPER_ROOT", &[("super_block", &["s_root"])]),
+    needed("DENTRY_SUPER", &[("dentry", &["d_sb"])]),
     needed("FILES_TABLE", &[("files_struct", &["fdt"])]),
     needed("TABLE_MOST", &[("fdtable", &["max_fds"])]),
     needed("TABLE_FILES", &[("fdtable", &["fd"])]),
@@ -320,6 +329,8 @@ pub const STRUCTS: &[&str] = &[
     "file",
     "inode",
     "super_block",
+    "dentry",
+    "percpu_rw_semaphore",
     "bio",
     "block_device",
     "pt_regs",
@@ -365,6 +376,11 @@ pub fn resolve(btf: &Btf, version: CgroupVersion) -> Result<Vec<(&'static str, u
     }
     offsets.extend(cgroup_fields(btf, version)?);
     offsets.extend(page_counters(btf)?);
+    let freeze_lock = btf.size("percpu_rw_semaphore");
+    let freeze_lock = freeze_lock.ok_or_else(|| KernelError::Field {
+        paths: "struct percpu_rw_semaphore".into(),
+    })?;
+    offsets.push(("FREEZE_LOCK_BYTES", freeze_lock));
     let memory = subsystem(btf, "memory_cgrp_id");
     offsets.push(("CSS_SET_MEMORY", memory.unwrap_or(NO_FIELD)));
     Ok(offsets)

@@ -145,8 +145,9 @@ pub const PROBES: &[Probe] = &[
         purpose: "the lock that a task is about to sleep for",
         since: "5.19",
         required: false,
-        fallback: "who woke the task",
-        without: "who holds the lock that a task waits for",
+        fallback: "the function that the task sleeps in; who woke it",
+        without: "who holds the lock that a task waits for, and the file system of a path call \
+                  that waits for a lock of it",
     },
     Probe {
         name: "sched_waking",

@@ -3,7 +3,8 @@
 //!
 //! Source is /proc/kallsyms (kernel/kallsyms.c), read once: what is loaded later
 //! is not in it. It holds 50,000 to 200,000 functions, so they are kept
-//! small: 10 bytes each, and their names one after the other.
+//! small: 10 bytes each, and their names one after the other. Of variables only those
+//! are kept that are locks by their name; a kernel without CONFIG_KALLSYMS_ALL lists none.
 
 use std::{
     fs::File,
@@ -56,6 +57,9 @@ pub struct Symbols {
     /// Names, each ended by a zero.
     names: String,
     modules: Vec<Box<str>>,
+    /// Variables that are locks, ascending: where each is, and where in `names` its name
+    /// begins.
+    locks: Vec<(u64, u32)>,
 }
 
 #[derive(Debug)]
@@ -148,6 +152,14 @@ impl Symbols {
         })
     }
 
+    /// The name of a lock that is a variable of the kernel, such as `rtnl_mutex`, by its
+    /// address.
+    pub fn lock(&self, address: u64) -> Option<&str> {
+        let at = self.locks.binary_search_by_key(&address, |(at, _)| *at);
+        let (_, name) = self.locks.get(at.ok()?)?;
+        self.name_at(*name)
+    }
+
     /// How many functions there are.
     pub fn len(&self) -> usize {
         self.low.len()
@@ -167,6 +179,7 @@ impl Symbols {
             + self.module.capacity() * size_of::<u16>()
             + self.regions.capacity() * size_of::<Region>()
             + self.names.capacity()
+            + self.locks.capacity() * size_of::<(u64, u32)>()
             + self.modules.capacity() * size_of::<Box<str>>()
             + modules
     }
@@ -178,7 +191,11 @@ impl Symbols {
     }
 
     fn name(&self, index: usize) -> Option<&str> {
-        let begin = usize::try_from(*self.name.get(index)?).ok()?;
+        self.name_at(*self.name.get(index)?)
+    }
+
+    fn name_at(&self, begin: u32) -> Option<&str> {
+        let begin = usize::try_from(begin).ok()?;
         self.names.get(begin..)?.split('\0').next()
     }
 }
@@ -193,6 +210,7 @@ fn halves(address: u64) -> (u32, u32) {
 #[derive(Default)]
 struct List {
     functions: Vec<Function>,
+    locks: Vec<(u64, u32)>,
     names: String,
     modules: Vec<Box<str>>,
     hidden: bool,
@@ -212,6 +230,14 @@ impl List {
         let Some(line) = Line::parse(line) else {
             return;
         };
+        if line.is_lock() {
+            if line.address != 0
+                && let Some(name) = self.keep(line.name)
+            {
+                self.locks.push((line.address, name));
+            }
+            return;
+        }
         if !line.is_function() {
             return;
         }
@@ -219,11 +245,9 @@ impl List {
             self.hidden = true;
             return;
         }
-        let Ok(name) = u32::try_from(self.names.len()) else {
+        let Some(name) = self.keep(line.name) else {
             return;
         };
-        self.names.extend(line.name.iter().map(|&b| printable(b)));
-        self.names.push('\0');
         let module = line.module.map_or(0, |module| self.module(module));
         self.functions.push(Function {
             address: line.address,
@@ -231,6 +255,14 @@ impl List {
             name,
             module,
         });
+    }
+
+    /// Where in `names` the name begins now.
+    fn keep(&mut self, name: &[u8]) -> Option<u32> {
+        let begin = u32::try_from(self.names.len()).ok()?;
+        self.names.extend(name.iter().map(|&b| printable(b)));
+        self.names.push('\0');
+        Some(begin)
     }
 
     /// The number of a module, from 1. Its functions stand together in the list,
@@ -265,6 +297,9 @@ impl List {
                 regions.push(Region { high, first });
             }
         }
+        self.locks.sort_unstable();
+        self.locks.dedup_by_key(|(address, _)| *address);
+        self.locks.shrink_to_fit();
         self.names.shrink_to_fit();
         Ok(Symbols {
             low: self.functions.iter().map(|f| halves(f.address).1).collect(),
@@ -273,6 +308,7 @@ impl List {
             regions,
             names: self.names,
             modules: self.modules,
+            locks: self.locks,
         })
     }
 }
@@ -310,6 +346,13 @@ impl<'a> Line<'a> {
         matches!(self.kind, b'T' | b't' | b'W' | b'w')
             && !self.name.starts_with(b"__pfx_")
             && !self.name.starts_with(b"$")
+    }
+
+    /// A variable whose name says that it is a lock: data or bss.
+    fn is_lock(&self) -> bool {
+        let contains = |word: &[u8]| self.name.windows(word.len()).any(|part| part == word);
+        matches!(self.kind, b'b' | b'B' | b'd' | b'D')
+            && [&b"mutex"[..], b"sem", b"lock"].into_iter().any(contains)
     }
 
     /// The least is the best of names for the same address: global before weak
@@ -395,6 +438,27 @@ mod tests {
             (0, None),
         ] {
             assert_eq!(name(&symbols, address), expected, "{address:x}");
+        }
+    }
+
+    #[test]
+    fn a_lock_is_a_variable_of_that_name() {
+        let symbols = symbols(
+            "ffffffff81000000 T lock_task\n\
+             ffffffff832ae5c0 d rtnl_mutex\n\
+             ffffffff832ae5e0 d jiffies\n\
+             ffffffff832a0000 B pernet_ops_rwsem\n\
+             ffffffffc0300000 b z_lock\t[m]\n",
+        );
+        for (address, expected) in [
+            (0xffff_ffff_832a_e5c0, Some("rtnl_mutex")),
+            (0xffff_ffff_832a_e5c8, None),
+            (0xffff_ffff_832a_e5e0, None),
+            (0xffff_ffff_832a_0000, Some("pernet_ops_rwsem")),
+            (0xffff_ffff_c030_0000, Some("z_lock")),
+            (0xffff_ffff_8100_0000, None),
+        ] {
+            assert_eq!(symbols.lock(address), expected, "{address:x}");
         }
     }
 

@@ -7,10 +7,15 @@ use std::{
     thread,
 };
 
-use tracer_common::block::{NO_STACK, WaitsFor};
+use tracer_common::block::{
+    LOCK_KIND, NO_STACK, STACK_ANY_LOCK, STACK_FREEZE_LOCK, STACK_INODE_LOCK, STACK_LOCK, WaitsFor,
+};
 
 use crate::{
-    aggregate::{causes::Cause, why::NewNames},
+    aggregate::{
+        causes::Cause,
+        why::{NewNames, is_block_device},
+    },
     clock::{self, MonotonicNs},
     decode::{
         block::{self, EpisodeReading},
@@ -46,6 +51,8 @@ pub(super) struct Naming {
     unnamed: Vec<(u64, Vec<u64>)>,
     stacks: HashSet<u64>,
     functions: HashSet<u64>,
+    /// Locks that were looked for among the symbols.
+    locks: HashSet<u64>,
     device_names: Devices,
     devices: HashSet<u32>,
     mounts: HashSet<u32>,
@@ -102,8 +109,12 @@ impl Naming {
         if !is_on_descriptor {
             waits.file_device = 0;
         }
+        let is_of_lock = matches!(
+            waits.stack & STACK_LOCK,
+            STACK_INODE_LOCK | STACK_FREEZE_LOCK
+        );
         // Of a block device's own file the file system says nothing.
-        if !is_on_descriptor || waits.file_device != 0 {
+        if !(is_of_lock || is_on_descriptor) || waits.file_device != 0 {
             waits.file_system = 0;
         }
     }
@@ -156,6 +167,7 @@ impl Naming {
         let mut left = MOUNTS_SOUGHT;
         for (pid, waits) in open.chain(ended) {
             self.name_devices(waits, &mut new);
+            self.name_lock(waits, &mut new);
             if left > 0 && self.wants_mount(pid, waits.file_system) {
                 left -= 1;
                 self.name_mount(pid, waits.file_system, &mut new);
@@ -186,10 +198,27 @@ impl Naming {
     }
 
     fn name_devices(&mut self, waits: &WaitsFor, new: &mut NewNames) {
-        for device in [waits.bio_device, waits.file_device] {
-            if device != 0 && self.devices.insert(device) {
+        // The number of a file system is that of its block device, if it has one.
+        for device in [waits.bio_device, waits.file_device, waits.file_system] {
+            if is_block_device(device) && self.devices.insert(device) {
                 new.devices.push((device, self.device_names.name(device)));
             }
+        }
+    }
+
+    /// A lock that is a variable of the kernel.
+    fn name_lock(&mut self, waits: &WaitsFor, new: &mut NewNames) {
+        let Lookup::Ready(symbols) = &self.symbols else {
+            return;
+        };
+        let lock = waits.lock & !LOCK_KIND;
+        if waits.stack & STACK_LOCK != STACK_ANY_LOCK || self.locks.contains(&lock) {
+            return;
+        }
+        // Locks of objects come and go: they are looked for again.
+        if let Some(name) = symbols.lock(lock) {
+            self.locks.insert(lock);
+            new.locks.push((lock, name.into()));
         }
     }
 

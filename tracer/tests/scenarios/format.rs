@@ -39,6 +39,9 @@ pub(crate) struct Scenario {
     /// Block devices.
     #[serde(default)]
     pub devices: BTreeSet<String>,
+    /// Locks that are variables of the kernel.
+    #[serde(default)]
+    pub locks: BTreeSet<String>,
     #[serde(default)]
     pub mounts: BTreeMap<String, MountedAt>,
     /// Readings, the first one as tracer begins.

@@ -11,12 +11,17 @@ use tracer::{
     host::mounts::Mount,
     text::Text,
 };
-use tracer_common::block::{NO_STACK, NO_SYSCALL, WaitsFor};
+use tracer_common::block::{
+    NO_STACK, NO_SYSCALL, STACK_ANY_LOCK, STACK_FREEZE_LOCK, STACK_INODE_LOCK, STACK_LOCK,
+    STACK_MMAP_LOCK, WaitsFor,
+};
 
 use super::format::{Scenario, moment};
 
 /// Where the first function of a scenario is.
 const FIRST_FUNCTION: u64 = 0xffff_ffff_8100_0010;
+/// Where the first lock of a scenario is.
+const FIRST_LOCK: u64 = 0xffff_ffff_8300_0000;
 
 /// A kernel stack.
 #[derive(Deserialize)]
@@ -24,9 +29,21 @@ const FIRST_FUNCTION: u64 = 0xffff_ffff_8100_0010;
 pub(crate) struct Stack {
     /// Functions, innermost first, with blanks between; `?` for one without a name.
     pub frames: String,
+    /// What the kernel says of the lock that is waited for.
+    pub lock: Option<Told>,
     /// The names of its functions come with the first reading from here on.
     #[serde(default)]
     pub named: f64,
+}
+
+/// The lock that a stack's key tells.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    Any = STACK_ANY_LOCK as isize,
+    MmapLock = STACK_MMAP_LOCK as isize,
+    InodeLock = STACK_INODE_LOCK as isize,
+    FreezeLock = STACK_FREEZE_LOCK as isize,
 }
 
 /// A mount, by its place.
@@ -64,6 +81,8 @@ pub(crate) struct Waiting {
     pub file: Option<String>,
     /// Mount of its file.
     pub mount: Option<String>,
+    /// A lock that is a variable of the kernel.
+    pub lock: Option<String>,
     /// Task that holds the lock.
     pub holder: Option<String>,
     /// Its youngest child.
@@ -106,6 +125,7 @@ impl Scenario {
         let bio = waiting.bio.map_or(began, moment);
         WaitsFor {
             stack: waiting.stack.as_deref().map_or(NO_STACK, |s| self.key(s)),
+            lock: waiting.lock.as_deref().map_or(0, |lock| self.lock(lock)),
             bio_ns: waiting.device.as_ref().map_or(0, |_| bio.0),
             bio_device: device(&waiting.device),
             file_device: device(&waiting.file),
@@ -163,6 +183,7 @@ impl Scenario {
         let functions = new.iter().flat_map(|(_, stack)| stack.frames.split(' '));
         let is_first = is_new(0.0);
         let devices = self.devices.iter().filter(|_| is_first);
+        let locks = self.locks.iter().filter(|_| is_first);
         let mounts = self.mounts.iter().filter(|_| is_first);
         let alone = self.mounts.iter().filter(|(_, mount)| mount.alone);
         let alone = alone.map(|(point, mount)| {
@@ -184,6 +205,9 @@ impl Scenario {
             devices: devices
                 .map(|name| (self.device(name), name.as_str().into()))
                 .collect(),
+            locks: locks
+                .map(|name| (self.lock(name), name.as_str().into()))
+                .collect(),
             mounts: mounts
                 .map(|(point, mount)| (self.mount(point), mount.mount(point)))
                 .collect(),
@@ -191,7 +215,13 @@ impl Scenario {
     }
 
     fn key(&self, name: &str) -> u64 {
-        place(self.stacks.keys(), name, "stack")
+        let told = self.stacks.get(name).and_then(|stack| stack.lock);
+        let hash = place(self.stacks.keys(), name, "stack") * (STACK_LOCK + 1);
+        hash | told.map_or(0, |told| told as u64)
+    }
+
+    fn lock(&self, name: &str) -> u64 {
+        FIRST_LOCK + place(self.locks.iter(), name, "lock") * 64
     }
 
     fn device(&self, name: &str) -> u32 {

@@ -1,6 +1,9 @@
 //! What else a stack says: the file system, and what the task was doing.
 
-use super::rules::is_among;
+use super::{
+    functions::{SMB_SERVER, SMB2},
+    rules::is_among,
+};
 
 /// File systems, by their functions. jbd2 is the journal of ext4 and ocfs2, and hardly
 /// ever the latter's.
@@ -15,13 +18,31 @@ const FILE_SYSTEMS: &[(&str, &str)] = &[
     ("v9fs_* p9_*", "9p"),
     ("virtio_fs_*", "virtiofs"),
     ("fuse_* __fuse_* request_wait_answer", "fuse"),
-    ("zfs_* zpl_* zil_* txg_* zio_* spa_* dmu_*", "zfs"),
+    (
+        "zfs_* zpl_* zil_* txg_* zio_* spa_* dmu_* dbuf_* dsl_* arc_* rrw_* rrm_*",
+        "zfs",
+    ),
     ("ovl_*", "overlay"),
     ("shmem_*", "tmpfs"),
     ("gfs2_*", "gfs2"),
     ("ocfs2_* __ocfs2_*", "ocfs2"),
     ("afs_*", "afs"),
-    ("ll_* mdc_* lmv_*", "lustre"),
+    (
+        "ll_* mdc_* lmv_* lov_* osc_* llog_* mgc_* class_config_* ptlrpc_* ldlm_* ofd_* mdt_* \
+             ost_* osd_* tgt_*",
+        "lustre",
+    ),
+    ("gpfs_*", "gpfs"),
+    ("FhgfsOps*", "beegfs"),
+    ("orangefs_*", "orangefs"),
+    ("coda_*", "coda"),
+    ("autofs_* autofs4_*", "autofs"),
+    ("nilfs_*", "nilfs2"),
+    ("ubifs_*", "ubifs"),
+    ("jfs_*", "jfs"),
+    ("reiserfs_*", "reiserfs"),
+    ("hfsplus_*", "hfsplus"),
+    ("ldiskfs_*", "ldiskfs"),
     ("bch2_*", "bcachefs"),
     ("erofs_* z_erofs_*", "erofs"),
     ("squashfs_*", "squashfs"),
@@ -32,6 +53,39 @@ const FILE_SYSTEMS: &[(&str, &str)] = &[
     ("isofs_*", "iso9660"),
     ("hugetlbfs_*", "hugetlbfs"),
     ("kernfs_* sysfs_*", "sysfs"),
+];
+
+/// User processes that decide or do something, by the functions that wait for them.
+pub(super) const SUPERVISORS: &[(&str, &str)] = &[
+    (
+        "fanotify_handle_event fanotify_get_response",
+        "fanotify listener",
+    ),
+    (
+        "autofs_wait autofs4_wait autofs_expire_wait autofs4_expire_wait",
+        "autofs daemon",
+    ),
+    (
+        "seccomp_do_user_notification __seccomp_filter",
+        "seccomp supervisor",
+    ),
+    ("audit_log_start wait_for_auditd", "audit daemon"),
+    ("tomoyo_supervisor", "tomoyo-queryd"),
+    ("wait_for_key_construction", "request-key"),
+    (
+        "dm_consult_userspace userspace_do_request",
+        "device mapper log daemon",
+    ),
+    ("nfsd4_cld_* cld_pipe_upcall __cld_pipe_upcall", "nfsdcld"),
+    ("bl_resolve_deviceid", "blkmapd"),
+    ("ipc_msg_send_request", "ksmbd.mountd"),
+    ("vduse_dev_msg_sync", "VDUSE device"),
+    ("cachefiles_ondemand_send_req", "cachefilesd"),
+    ("uinput_request_submit", "uinput device"),
+    (
+        "fw_load_sysfs_fallback fw_load_from_user_helper",
+        "firmware loader",
+    ),
 ];
 
 /// What a task is about, of which the operations are parts: these win wherever they
@@ -128,17 +182,31 @@ const OPERATIONS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Parts of many operations: for a stack that was cut off before it told which.
+const STEPS: &[(&str, &str)] = &[("filename_lookup path_lookupat path_openat", "path lookup")];
+
+/// The user process that a function waits for.
+pub(super) fn supervisor(symbol: &str) -> Option<&'static str> {
+    named(SUPERVISORS, symbol)
+}
+
 /// The innermost file system among the symbols of a stack.
 pub(super) fn file_system(symbols: &[&str]) -> Option<&'static str> {
-    symbols
-        .iter()
-        .find_map(|symbol| named(FILE_SYSTEMS, symbol))
+    // The server of SMB has functions of the same names as the client.
+    let serves_smb = symbols.iter().any(|symbol| is_among(symbol, SMB_SERVER));
+    let mut symbols = symbols.iter();
+    symbols.find_map(|symbol| {
+        let is_other = serves_smb && is_among(symbol, SMB2);
+        named(FILE_SYSTEMS, symbol).filter(|_| !is_other)
+    })
 }
 
 /// What the task was doing, from the symbols of its stack, innermost first.
 pub(super) fn operation(symbols: &[&str]) -> Option<&'static str> {
     let first = |table| symbols.iter().find_map(|symbol| named(table, symbol));
-    first(ERRANDS).or_else(|| first(OPERATIONS))
+    first(ERRANDS)
+        .or_else(|| first(OPERATIONS))
+        .or_else(|| first(STEPS))
 }
 
 fn named(table: &[(&str, &'static str)], symbol: &str) -> Option<&'static str> {
