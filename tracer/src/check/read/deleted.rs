@@ -6,7 +6,10 @@ use std::{collections::HashMap, fs};
 use super::descriptors::{Descriptors, OpenFile};
 use crate::{
     check::rows::deleted::Held,
-    host::mountinfo::{Line, unescape},
+    host::{
+        living,
+        mountinfo::{Line, unescape},
+    },
     text::{self, Text},
 };
 
@@ -50,6 +53,7 @@ pub(in crate::check) fn held(descriptors: &Descriptors) -> (Vec<Held>, Vec<Strin
         all.extend(mount.map(|mount| Held {
             mount,
             pid: file.pid,
+            tid: file.tid,
             fd: file.fd,
             comm: file.comm.clone(),
             path: file.path.clone(),
@@ -76,7 +80,7 @@ fn points(mountinfo: &[u8]) -> HashMap<(u32, u32), Text> {
 /// btrfs, whose files have other devices than mountinfo says.
 fn elsewhere(file: &OpenFile, mounts_of: &mut HashMap<u32, Vec<u8>>) -> Option<Text> {
     let (pid, fd) = (file.pid, file.fd);
-    let text = text::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    let text = text::read(living::path(pid, &format!("fdinfo/{fd}"))).ok()?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
     let id: u64 = id.trim().parse().ok()?;
     let find = |mountinfo: &[u8]| {
@@ -85,10 +89,10 @@ fn elsewhere(file: &OpenFile, mounts_of: &mut HashMap<u32, Vec<u8>>) -> Option<T
     };
     let its = mounts_of
         .entry(pid)
-        .or_insert_with(|| fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default());
+        .or_insert_with(|| fs::read(living::path(pid, "mountinfo")).unwrap_or_default());
     let point = find(its)?;
-    let is_own = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
-        == fs::read_link("/proc/self/ns/mnt").ok();
+    let is_own =
+        fs::read_link(living::path(pid, "ns/mnt")).ok() == fs::read_link("/proc/self/ns/mnt").ok();
     if is_own {
         return Some(point);
     }

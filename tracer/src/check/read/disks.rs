@@ -20,7 +20,10 @@ use super::{
 use crate::{
     check::rows::disks::{Answer, Errors, Growing, Mount},
     clock::WallNs,
-    host::mountinfo::{Line, unescape},
+    host::{
+        living,
+        mountinfo::{Line, unescape},
+    },
     text::{self, Text},
 };
 
@@ -178,8 +181,8 @@ pub(in crate::check) fn list() -> List {
         b"",
         &fstab,
     );
-    let namespace = |process| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    if namespace("1") != namespace("self") {
+    let own = fs::read_link("/proc/self/ns/mnt").ok();
+    if fs::read_link(living::path(1, "ns/mnt")).ok() != own {
         let others = fs::read("/proc/1/mountinfo").unwrap_or_default();
         list.add(&others, b"/proc/1/root", b"");
     }
@@ -299,7 +302,7 @@ pub(in crate::check) fn growing(descriptors: &Descriptors, seconds: f64) -> Vec<
 
 /// Whether a descriptor can write: who follows a log does not make it grow.
 fn is_writer(pid: u32, fd: u32) -> bool {
-    let Ok(text) = text::read(format!("/proc/{pid}/fdinfo/{fd}")) else {
+    let Ok(text) = text::read(living::path(pid, &format!("fdinfo/{fd}"))) else {
         return true;
     };
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));

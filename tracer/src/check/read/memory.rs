@@ -2,7 +2,7 @@
 
 use crate::{
     check::rows::memory::{Counters, Limited, Pressure, Reading},
-    host::memory::MemoryCgroups,
+    host::{living, memory::MemoryCgroups},
     text,
 };
 
@@ -73,7 +73,7 @@ fn cgroups() -> Vec<Limited> {
 
 /// The memory of a process in proportion to who shares it (PSS), in bytes.
 pub(in crate::check) fn pss(pid: u32) -> Option<u64> {
-    let text = text::read(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let text = text::read(living::path(pid, "smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)

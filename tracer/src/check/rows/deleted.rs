@@ -22,6 +22,8 @@ pub(in crate::check) struct Held {
     /// Where its file system is mounted.
     pub(in crate::check) mount: Text,
     pub(in crate::check) pid: u32,
+    /// The thread that the descriptor is seen through: mostly the first one.
+    pub(in crate::check) tid: u32,
     pub(in crate::check) fd: u32,
     pub(in crate::check) comm: Text,
     pub(in crate::check) path: Text,
@@ -105,7 +107,7 @@ fn finding(mount: &Text, used: u64, files: &[&Held], limits: &Limits) -> Option<
         why: limits.why(&DELETED_BYTES),
         next: format!(
             "restart or reload {}[{}]; or `: > /proc/{}/fd/{}`, which destroys the content",
-            worst.comm, worst.pid, worst.pid, worst.fd
+            worst.comm, worst.pid, worst.tid, worst.fd
         ),
     })
 }
@@ -142,6 +144,7 @@ mod tests {
         Held {
             mount: mount.into(),
             pid,
+            tid: pid,
             fd: 3,
             comm: "log".into(),
             path: "/var/log/x".into(),
