@@ -103,6 +103,7 @@ pub const CHECK_FIGURES: &[CheckFigure] = &[
     of(Row::Sockets, "listen_drops", "a namespace", "`ListenDrops` of /proc/net/netstat since the namespace exists, `tcp_listendrop()`, include/net/tcp.h."),
     of(Row::Sockets, "listen_overflows", "a namespace", "`ListenOverflows`: handshakes that a full accept queue refused."),
     of(Row::Sockets, "local_ports_used_ratio", "a namespace", "Local ports in use towards the one destination that has most, as a part of ip_local_port_range."),
+    of(Row::Sockets, "local_ports_bound_ratio", "a namespace", "Local ports that are bound on the one address that has most, and so used for all destinations, as a part of the same. None where none are, as far as can be told from the ports."),
     of(Row::Sockets, "conntrack_used_ratio", "a namespace", "nf_conntrack_count as a part of nf_conntrack_max."),
     of(Row::Sockets, "tcp_orphans", "", "Sockets that no process has and that are not in TIME_WAIT: /proc/net/sockstat, `tcp_orphan_count_sum()`, net/ipv4/tcp.c."),
     of(Row::Sockets, "tcp_memory_ratio", "", "Pages of TCP buffers as a part of the second number of tcp_mem."),

@@ -48,6 +48,12 @@ pub fn thread(pid: u32) -> u32 {
     tids.find(lives).unwrap_or(pid)
 }
 
+/// Whether a process is stopped: by a signal (T) or by a debugger (t).
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{}/stat", thread(pid)));
+    stat.is_ok_and(|stat| matches!(state(&stat), Some(b'T' | b't')))
+}
+
 /// Whether this stat is of a task that has ended, or cannot be read.
 fn has_ended(stat: &str) -> bool {
     fs::read(stat).map_or(true, |stat| {

@@ -163,7 +163,7 @@ fn walk() -> Descriptors {
 }
 
 /// `N` of `socket:[N]`.
-fn socket(target: &[u8]) -> Option<u64> {
+pub(super) fn socket(target: &[u8]) -> Option<u64> {
     let digits = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
     str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -11,6 +11,7 @@ pub(super) mod memory;
 pub(super) mod messages;
 pub(super) mod network;
 mod oom;
+pub(super) mod ports;
 mod processes;
 pub(super) mod sockets;
 mod syn;

@@ -215,7 +215,7 @@ pub fn within<T: Send>(
 }
 
 /// The number of a process's namespace now; `None` when that cannot be told.
-pub(super) fn of_process(pid: u32) -> Option<u32> {
+pub(crate) fn of_process(pid: u32) -> Option<u32> {
     let (_, link) = living::read_link(pid, "ns/net").ok()?;
     number(link.as_os_str().as_bytes())
 }
