@@ -5,6 +5,7 @@ pub(super) mod cpu;
 pub(super) mod deleted;
 pub(super) mod disks;
 mod files;
+mod groups;
 pub(super) mod kernel;
 mod load;
 pub(super) mod memory;
