@@ -98,6 +98,7 @@ pub const CHECK_FIGURES: &[CheckFigure] = &[
     of(Row::Processes, "pid_max", "", "kernel.pid_max."),
     of(Row::Processes, "threads_max", "", "kernel.threads-max."),
     of(Row::Processes, "pids_used_ratio", "", "Threads as a part of the lesser of the two."),
+    of(Row::Processes, "cgroup_pids_ratio", "one of the 5 fullest cgroups with a limit", "`pids.current` as a part of `pids.max`, kernel/cgroup/pids.c."),
     of(Row::Sockets, "tcp_sockets", "a state", "TCP sockets of all network namespaces."),
     of(Row::Sockets, "tcp_sockets_of_netns", "a state, and a namespace but for tracer's own", "The same by network namespace: sock_diag, net/ipv4/inet_diag.c."),
     of(Row::Sockets, "listen_drops", "a namespace", "`ListenDrops` of /proc/net/netstat since the namespace exists, `tcp_listendrop()`, include/net/tcp.h."),

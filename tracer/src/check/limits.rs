@@ -97,6 +97,8 @@ limits! {
         "no disk takes so long: a lock, a server or a device does not answer";
     PIDS: "pids_used_ratio", 0.80, 0.95,
         "at kernel.pid_max or kernel.threads-max no process can be made";
+    CGROUP_PIDS: "cgroup_pids_ratio", 0.90, 0.98,
+        "at its pids.max a cgroup is refused every fork and thread (EAGAIN)";
     CLOSE_WAIT_AGE: "close_wait_age_s", 60.0, NEVER,
         "the peer closed, and the process here has not: it forgets its sockets";
     CLOSE_WAIT_OLD: "close_wait_old_sockets", 10.0, 1000.0,

@@ -156,6 +156,33 @@ impl Default for Cgroups {
     }
 }
 
+/// Where the hierarchy with a controller is mounted: one of v1 that has it, else the unified
+/// one.
+pub fn mounted_with(controller: &str) -> Option<PathBuf> {
+    let mounts = text::read("/proc/self/mounts").unwrap_or_default();
+    of_controller(&mounts, controller)
+}
+
+fn of_controller(mounts: &str, controller: &str) -> Option<PathBuf> {
+    let mut unified = None;
+    for line in mounts.lines() {
+        let mut words = line.split(' ').skip(1);
+        let (Some(path), Some(kind), Some(options)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let path = || PathBuf::from(OsString::from_vec(unescape(path.as_bytes())));
+        match kind {
+            "cgroup" if options.split(',').any(|option| option == controller) => {
+                return Some(path());
+            }
+            "cgroup2" => unified = unified.or_else(|| Some(path())),
+            _ => {}
+        }
+    }
+    unified
+}
+
 /// The path of the hierarchy that names cgroups, in /proc/PID/cgroup: `0::PATH`, or
 /// `N:cpu,cpuacct:PATH` (`proc_cgroup_show`, kernel/cgroup/cgroup.c).
 fn path_in(text: &[u8], version: CgroupVersion) -> Option<&[u8]> {
@@ -204,7 +231,7 @@ fn choose(mounts: &str, controllers: impl Fn(&Path) -> String) -> (CgroupVersion
 mod tests {
     use std::path::PathBuf;
 
-    use super::{CgroupVersion, Cgroups, choose, path_in};
+    use super::{CgroupVersion, Cgroups, choose, of_controller, path_in};
 
     const UNIFIED: &str = "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n";
     const HYBRID: &str = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
@@ -225,6 +252,14 @@ mod tests {
             ),
         );
         assert_eq!(choose("", |_| String::new()), (CgroupVersion::V2, None));
+    }
+
+    #[test]
+    fn where_a_controller_is_mounted() {
+        let found = |controller| of_controller(HYBRID, controller);
+        assert_eq!(found("cpu"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
+        assert_eq!(found("pids"), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(of_controller("", "pids"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(super) mod memory;
 pub(super) mod network;
 pub(super) mod owners;
 pub(super) mod pids;
+pub(super) mod pids_cgroups;
 mod ports;
 pub(super) mod processes;
 pub(super) mod sockets;

@@ -13,7 +13,7 @@ pub(super) mod messages;
 pub(super) mod network;
 mod oom;
 pub(super) mod ports;
-mod processes;
+pub(super) mod processes;
 pub(super) mod sockets;
 mod syn;
 
