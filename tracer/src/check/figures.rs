@@ -83,7 +83,7 @@ pub const CHECK_FIGURES: &[CheckFigure] = &[
     of(Row::Disks, "device_wait_ms", "a disk", "Time that a request took, queue and device together: `await` of iostat. None where none ended."),
     of(Row::Disks, "device_reads_per_s", "a disk", "Reads that ended."),
     of(Row::Disks, "device_writes_per_s", "a disk", "Writes that ended."),
-    of(Row::Deleted, "deleted_open_bytes", "a mount", "Space of files that are deleted and still open: /proc/PID/fd, st_nlink 0, as lsof +L1."),
+    of(Row::Deleted, "deleted_open_bytes", "a mount", "Space of files that are deleted and still open: /proc/PID/fd, st_nlink 0, as lsof +L1; and images of loop devices and swap files, by their length. Not seen: descriptors under way in a UNIX socket, and files that io_uring keeps."),
     of(Row::Deleted, "deleted_open_files", "a mount", "How many there are."),
     of(Row::Files, "file_nr", "", "Open files: fs.file-nr, `proc_nr_files()`, fs/file_table.c."),
     of(Row::Files, "file_max", "", "fs.file-max."),

@@ -3,9 +3,9 @@
 
 use std::{collections::HashMap, fs};
 
-use super::descriptors::{Descriptors, OpenFile};
+use super::descriptors::{DELETED, Descriptors, OpenFile};
 use crate::{
-    check::rows::deleted::Held,
+    check::rows::deleted::{Held, SWAP},
     host::{
         living,
         mountinfo::{Line, unescape},
@@ -60,9 +60,69 @@ pub(in crate::check) fn held(descriptors: &Descriptors) -> (Vec<Held>, Vec<Strin
             size: file.size_bytes,
             used: file.used_bytes,
             more: 0,
+            by_kernel: None,
         }));
     }
+    all.extend(by_kernel(&own));
     (all, unseen)
+}
+
+/// Deleted files that the kernel has open for itself: images of loop devices
+/// (`loop_attr_backing_file_show`, drivers/block/loop.c) and swap areas (`swap_show`,
+/// mm/swapfile.c). Of their space only the length is known.
+fn by_kernel(mountinfo: &[u8]) -> Vec<Held> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let directory = entry.path();
+        let path = fs::read(directory.join("loop/backing_file")).unwrap_or_default();
+        let sectors = fs::read(directory.join("size")).unwrap_or_default();
+        let sectors = str::from_utf8(sectors.trim_ascii()).ok();
+        let bytes = sectors.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 512;
+        if let Some(path) = path.trim_ascii_end().strip_suffix(DELETED) {
+            let name = Text::from_bytes(entry.file_name().as_encoded_bytes());
+            all.push(of_kernel(name, path, bytes, mountinfo));
+        }
+    }
+    let swaps = fs::read("/proc/swaps").unwrap_or_default();
+    for line in swaps.split(|&byte| byte == b'\n').skip(1) {
+        let mut words = line
+            .split(u8::is_ascii_whitespace)
+            .filter(|w| !w.is_empty());
+        let (Some(path), Some(b"file"), Some(kib)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let kib: u64 = str::from_utf8(kib)
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0);
+        if let Some(path) = unescape(path).strip_suffix(DELETED) {
+            all.push(of_kernel(SWAP.into(), path, kib * 1024, mountinfo));
+        }
+    }
+    all
+}
+
+fn of_kernel(holder: Text, path: &[u8], bytes: u64, mountinfo: &[u8]) -> Held {
+    Held {
+        mount: mount_of(mountinfo, path),
+        path: Text::from_bytes(path),
+        size: bytes,
+        used: bytes,
+        by_kernel: Some(holder),
+        ..Held::default()
+    }
+}
+
+/// The mount that a path is below: the longest point of all.
+fn mount_of(mountinfo: &[u8], path: &[u8]) -> Text {
+    let points = Line::all(mountinfo).map(|line| unescape(line.point));
+    let is_above = |point: &Vec<u8>| {
+        let rest = path.strip_prefix(point.as_slice());
+        rest.is_some_and(|rest| point == b"/" || rest.first() == Some(&b'/'))
+    };
+    let longest = points.filter(is_above).max_by_key(Vec::len);
+    Text::from_bytes(&longest.unwrap_or_else(|| b"/".to_vec()))
 }
 
 /// The best mount point of each device.
@@ -102,7 +162,21 @@ fn elsewhere(file: &OpenFile, mounts_of: &mut HashMap<u32, Vec<u8>>) -> Option<T
 
 #[cfg(test)]
 mod tests {
-    use super::points;
+    use super::{mount_of, points};
+
+    #[test]
+    fn the_mount_that_a_path_is_below() {
+        let mountinfo = b"1 0 8:1 / / rw - ext4 /dev/a rw\n\
+              2 1 8:2 / /var rw - ext4 /dev/b rw\n\
+              3 1 8:3 / /var/lib rw - ext4 /dev/c rw\n";
+        for (path, mount) in [
+            (&b"/var/lib/x.img"[..], "/var/lib"),
+            (b"/var/library/x", "/var"),
+            (b"/x", "/"),
+        ] {
+            assert_eq!(mount_of(mountinfo, path).as_str(), mount);
+        }
+    }
 
     #[test]
     fn the_best_point_of_a_device() {

@@ -76,7 +76,7 @@ impl Descriptors {
     }
 }
 
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// Walks now, and asks for the sizes again at the end of the sample.
 pub(in crate::check) fn read(until: MonotonicNs) -> Descriptors {
