@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser as _;
 use tracer::{
     check,
-    cli::{Cli, Command},
+    cli::{self, Command},
     doctor,
     host::user_stacks,
     session, text,
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
     if let Some(code) = user_stacks::run_if_asked() {
         return code;
     }
-    let done = match Cli::parse().command {
+    let done = match cli::parse().command {
         Command::Run(args) => session::run(&args),
         Command::Load(args) => session::load(&args),
         Command::Syn(args) => session::syn(&args),

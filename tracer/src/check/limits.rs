@@ -71,8 +71,8 @@ limits! {
         "a cgroup at its limit reclaims its own pages, then its processes are killed";
     SLAB: "slab_unreclaimable_ratio", 0.15, 0.30,
         "memory that the kernel itself holds and cannot give back";
-    OOM_RECENT: "oom_kill_age_s", 86_400.0, 3_600.0,
-        "a kill for memory of the last day is still being paid for";
+    OOM_RECENT: "oom_kill_age_s", 3_600.0, 600.0,
+        "what was killed for memory in the last hour is still being paid for; an older kill is worth a note";
     DISK_SPACE: "disk_used_ratio", 0.90, 0.97,
         "file systems fragment and programs fail when little is left";
     DISK_LEFT: "disk_left_bytes", 10_737_418_240.0, 1_073_741_824.0,
