@@ -43,8 +43,8 @@ pub struct TaskRecord {
     pub cpu: u32,
     /// [`ON_RQ`], [`ON_CPU`], [`DELAYED`], [`THROTTLED`].
     pub queued: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Its parent (`real_parent->tgid`): who made it, or who took over its children.
+    pub parent: u32,
     /// Identity of the cgroup whose `throttled_ns` this is.
     pub throttled_cgroup: u64,
     /// `comm`: foreign bytes, ended by a zero.

@@ -20,8 +20,8 @@ use crate::{
         GROUP_CGROUP, GROUP_PARENT, GROUP_THROTTLED_TIME, NODE_ID, Object, RQ_CALC_LOAD_UPDATE,
         TASK_BLOCKER, TASK_CFS_RQ, TASK_CGROUPS, TASK_COMM, TASK_CPU, TASK_CRED, TASK_DELAYED,
         TASK_EXEC_START, TASK_FLAGS, TASK_GROUP, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_ON_CPU,
-        TASK_ON_RQ, TASK_RUN, TASK_RUN_DELAY, TASK_START, TASK_STATE, TASK_TGID, TASK_THROTTLED,
-        TASK_TID, field, has,
+        TASK_ON_RQ, TASK_PARENT, TASK_RUN, TASK_RUN_DELAY, TASK_START, TASK_STATE, TASK_TGID,
+        TASK_THROTTLED, TASK_TID, field, has,
     },
     maps::{BLOCKED, SNAPSHOT_CLOCK, SNAPSHOT_CONTROL, count},
     sched::counts_as_blocked,
@@ -191,7 +191,8 @@ pub(crate) unsafe fn fill(task: Object, record: *mut TaskRecord) {
         r.uid = field(cred, &CRED_UID);
         r.cpu = field(task, &TASK_CPU);
         r.queued = queued(task);
-        r.reserved = 0;
+        let parent: Object = field(task, &TASK_PARENT);
+        r.parent = field(parent, &TASK_TGID);
         r.comm = field(task, &TASK_COMM);
     }
 }

@@ -1,8 +1,11 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    error::ErrorKind, parser::ValueSource,
+};
 
 use crate::{
     check::finding::Row,
@@ -62,6 +65,41 @@ pub enum Command {
     Check(CheckArgs),
     /// Tell what this kernel and these rights allow, and what to do about it
     Doctor(DoctorArgs),
+}
+
+/// Options of the table of the load. A page without that table has nothing to do with them.
+const OF_TABLE: [&str; 3] = ["by", "top", "pid"];
+/// Pages of one subject, without the table. As JSON they carry everything.
+const WITHOUT_TABLE: [&str; 3] = ["tcp", "syn", "oom"];
+
+/// The command line; ends the program where it is wrong, with status 2.
+pub fn parse() -> Cli {
+    parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+}
+
+/// The same, of these words.
+fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(args)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let Some((name, of)) = matches
+        .subcommand()
+        .filter(|(name, _)| WITHOUT_TABLE.contains(name))
+    else {
+        return Ok(cli);
+    };
+    let is_json = of.get_one("format") == Some(&Format::Json);
+    let is_given = |option: &&&str| of.value_source(option) == Some(ValueSource::CommandLine);
+    match OF_TABLE.iter().find(is_given).filter(|_| !is_json) {
+        None => Ok(cli),
+        Some(option) => {
+            let why = format!(
+                "--{option} is of the table of the load, which the page of `tracer {name}` does \
+                 not have; with --format json it holds for .load"
+            );
+            Err(command.error(ErrorKind::ArgumentConflict, why))
+        }
+    }
 }
 
 const CHECK_EXAMPLES: &str = "\
@@ -288,6 +326,10 @@ pub struct CheckArgs {
     #[arg(long, value_enum, value_name = "VERDICT")]
     pub fail_on: Option<FailOn>,
 
+    /// What the exit status says: `nagios` is 0 ok or note, 1 warning, 2 critical, 3 unknown
+    #[arg(long, value_enum, value_name = "SCHEME", conflicts_with = "fail_on")]
+    pub exit_codes: Option<ExitCodes>,
+
     /// How to show it
     #[arg(long, value_enum, default_value_t)]
     pub format: PlainFormat,
@@ -303,6 +345,13 @@ pub struct CheckArgs {
     /// Read the kernel's type information from here, not /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
+}
+
+/// What the exit status of `tracer check` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExitCodes {
+    /// That of monitoring plugins: 0 ok or note, 1 warning, 2 critical, 3 unknown
+    Nagios,
 }
 
 /// What makes `tracer check` exit 1.
@@ -492,6 +541,27 @@ mod tests {
                 Err(error.to_string())
             }
         }
+    }
+
+    #[test]
+    fn options_of_the_table_are_refused_where_there_is_none() {
+        let status = |words: &str| {
+            let args = words.split(' ').map(std::ffi::OsString::from);
+            super::parse_from(args).err().map(|error| error.exit_code())
+        };
+        for page in ["tcp", "syn", "oom"] {
+            for option in ["--pid 1", "--top 1", "--by comm"] {
+                assert_eq!(status(&format!("tracer {page} {option}")), Some(2));
+                let json = format!("tracer {page} {option} --format json");
+                assert_eq!(status(&json), None);
+            }
+            assert_eq!(status(&format!("tracer {page}")), None);
+        }
+        assert_eq!(status("tracer run --pid 1 --top 1 --by comm"), None);
+        assert_eq!(
+            status("tracer check --exit-codes nagios --fail-on warning"),
+            Some(2)
+        );
     }
 
     #[test]

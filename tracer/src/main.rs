@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser as _;
 use tracer::{
     check,
-    cli::{Cli, Command},
+    cli::{self, Command},
     doctor,
     host::{own, user_stacks},
     kernel, session, text,
@@ -22,7 +21,7 @@ fn main() -> ExitCode {
         return code;
     }
     own::map_large_blocks();
-    let command = Cli::parse().command;
+    let command = cli::parse().command;
     kernel::features::make_sure();
     let done = match command {
         Command::Run(args) => session::run(&args),

@@ -34,7 +34,22 @@ const LAST_MS: u64 = 20;
 const BLOCK: usize = 4096;
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == "first-thread-ends") {
+        args.remove(0);
+        thread::spawn(move || {
+            work(&args);
+            std::process::exit(0);
+        });
+        // SAFETY: ends this thread alone; the other has all that it needs.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    } else {
+        work(&args);
+    }
+}
+
+/// Does what the words say.
+fn work(args: &[String]) {
     let word = |i: usize| args.get(i).map_or("", String::as_str);
     let number = |i: usize| {
         word(i)
@@ -92,6 +107,13 @@ fn main() {
             affinity::stay();
             let disk = direct(word(1));
             paced(|| read_blocks(&disk, number(2)));
+        }
+        "deleted" => {
+            let file = File::create(word(1)).expect("a file");
+            std::fs::remove_file(word(1)).expect("it can be deleted");
+            file.write_all_at(&vec![1; number(2) as usize * BLOCK], 0)
+                .expect("room");
+            paced(|| {});
         }
         "write" => {
             let file = File::create(word(1)).expect("a file to write");

@@ -112,6 +112,26 @@ pub(super) fn begin_to_connect(family: Family, to: SocketAddr) -> io::Result<Tcp
     }
 }
 
+/// Binds a port of the kernel's choice on an address of IPv4, then connects.
+///
+/// # Errors
+/// There is no port left (EADDRINUSE), or nobody listens there.
+pub fn bind_and_connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpStream::from(new(Family::V4, 0)?);
+    for (call, address) in [
+        (
+            libc::bind as unsafe extern "C" fn(_, _, _) -> _,
+            SocketAddr::new(from, 0),
+        ),
+        (libc::connect, to),
+    ] {
+        let (address, length) = raw_address(address);
+        // SAFETY: the address is valid for its length.
+        checked(unsafe { call(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+    }
+    Ok(socket)
+}
+
 fn new(family: Family, flags: i32) -> io::Result<OwnedFd> {
     let domain = if family == Family::V4 {
         libc::AF_INET

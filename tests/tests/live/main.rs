@@ -13,6 +13,7 @@ mod check_guest;
 mod check_idle;
 mod check_limits;
 mod check_network;
+mod check_owners;
 mod cookies;
 mod cost;
 mod events;
@@ -66,6 +67,7 @@ fn main() -> std::process::ExitCode {
         check_idle::TESTS,
         check_limits::TESTS,
         check_network::TESTS,
+        check_owners::TESTS,
         cost::TESTS,
         memory_v1::TESTS,
     ])

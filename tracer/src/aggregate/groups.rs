@@ -45,12 +45,30 @@ pub struct Group {
     pub exited: u64,
     /// Tasks that exited since the start.
     pub exited_total: u64,
+    /// Who made the processes that ended since the last snapshot, and the time on a CPU and
+    /// waiting for one of those, in ns.
+    pub makers: HashMap<(u32, Text), u64>,
     /// Of the task that opened the account.
     pub identity: TaskIdentity,
 }
 
 /// Most different reasons that one account tells apart.
 const MOST_REASONS: usize = 256;
+
+/// Most makers that one account tells apart.
+const MOST_MAKERS: usize = 64;
+
+impl Group {
+    /// Who made the most of what ended within the interval: at least half of its time.
+    pub fn maker(&self) -> Option<(u32, Text)> {
+        let (maker, most) = self
+            .makers
+            .iter()
+            .max_by_key(|(maker, ns)| (**ns, *maker))?;
+        let busy_ns = self.interval.run_ns + self.interval.wait_ns;
+        (most.saturating_mul(2) >= busy_ns).then(|| maker.clone())
+    }
+}
 
 /// Blocked time by reason, in ns.
 #[derive(Clone, Debug, Default)]
@@ -186,7 +204,7 @@ impl Groups {
     }
 
     /// Puts an ended process together with the others of its name; gives its new key.
-    pub fn retire(&mut self, process: &Process) -> Option<GroupKey> {
+    pub fn retire(&mut self, process: &Process, maker: Option<(u32, Text)>) -> Option<GroupKey> {
         let group = self.groups.remove(&GroupKey::Process(process.id))?;
         let identity = &process.identity;
         let key = GroupKey::Exited(identity.comm.clone());
@@ -194,6 +212,12 @@ impl Groups {
             identity: identity.clone(),
             ..Group::default()
         });
+        let is_known = |maker: &(u32, Text)| exited.makers.contains_key(maker);
+        let maker = maker.filter(|m| exited.makers.len() < MOST_MAKERS || is_known(m));
+        if let Some(maker) = maker {
+            let busy_ns = group.interval.run_ns + group.interval.wait_ns;
+            *exited.makers.entry(maker).or_default() += busy_ns;
+        }
         exited.interval += group.interval;
         exited.total += group.total;
         exited.causes.merge(group.causes);
@@ -266,6 +290,7 @@ impl Groups {
         self.groups.retain(|key, group| {
             group.interval = Spent::default();
             group.causes.interval.clear();
+            group.makers.clear();
             group.exited = 0;
             let has_faded = group.load.iter().all(|load| load.abs() < FADED);
             if has_faded && !matches!(key, GroupKey::Process(_)) && !keep(group) {

@@ -34,7 +34,7 @@ use self::{
     groups::{GroupKey, Groups},
     load::Averages,
     oom::{OomAggregate, OomReading},
-    processes::ProcessId,
+    processes::{Process, ProcessId},
     samples::{Sample, Samples},
     tasks::TaskTable,
     tcp::{TcpAges, TcpAggregate, TcpReading},
@@ -276,8 +276,11 @@ impl LoadAggregate {
         });
         self.fold_averages(reading);
         self.totals.exited += reading.exits.len() as u64;
-        for process in self.tasks.take_ended() {
-            if let Some(key) = self.groups.retire(&process) {
+        let ended = self.tasks.take_ended();
+        let by_pid: HashMap<u32, &Process> = ended.iter().map(|p| (p.id.pid, p)).collect();
+        for process in &ended {
+            let maker = self.tasks.maker(process, self.interval.began, &by_pid);
+            if let Some(key) = self.groups.retire(process, maker) {
                 self.samples.rename(&GroupKey::Process(process.id), &key);
             }
         }

@@ -208,6 +208,7 @@ impl LoadAggregate {
                 None => threads.get(key).copied().unwrap_or(0),
             },
             exited: group.exited,
+            made_by: group.maker(),
             episodes: group.interval.episodes,
             mean: group.interval.mean(interval_ns),
             load: group.load,

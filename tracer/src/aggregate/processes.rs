@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::TaskIdentity;
-use crate::{clock::MonotonicNs, decode::task::TaskReading};
+use crate::{clock::MonotonicNs, decode::task::TaskReading, text::Text};
 
 /// A process for good: the id alone is given out again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +21,8 @@ pub struct Process {
     pub id: ProcessId,
     /// Name, cgroup and user: of its first task, else of the one seen first.
     pub identity: TaskIdentity,
+    /// Who made it, as it was seen first: when that ends, another takes it over.
+    pub parent: u32,
     /// A kernel thread.
     pub is_kernel: bool,
     /// Tasks alive.
@@ -138,6 +140,26 @@ impl Processes {
         id
     }
 
+    /// Who made a process, of those that were there at `since`: what made it and came later
+    /// (a shell, a compiler's driver) is passed over, however long that chain is up to 16.
+    /// `ended` are processes that ended with this reading.
+    pub fn maker(
+        &self,
+        process: &Process,
+        since: MonotonicNs,
+        ended: &HashMap<u32, &Process>,
+    ) -> Option<(u32, Text)> {
+        let mut parent = process.parent;
+        for _ in 0..16 {
+            let maker = self.living.get(&parent).or(ended.get(&parent).copied())?;
+            if maker.id.since <= since {
+                return Some((maker.id.pid, maker.identity.comm.clone()));
+            }
+            parent = maker.parent;
+        }
+        None
+    }
+
     /// Those that ended since the last call.
     pub fn take_ended(&mut self) -> Vec<Process> {
         std::mem::take(&mut self.ended)
@@ -155,8 +177,50 @@ fn new(task: &TaskReading) -> Process {
     Process {
         id,
         identity: TaskIdentity::of(task, id),
+        parent: task.parent,
         is_kernel: task.is_kernel,
         threads: 0,
         leader_start: is_leader(task).then_some(task.start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::Processes;
+    use crate::{clock::MonotonicNs, decode::task::TaskReading};
+
+    fn task(pid: u32, parent: u32, start: u64) -> TaskReading {
+        TaskReading {
+            pid,
+            tid: pid,
+            parent,
+            start: MonotonicNs(start),
+            comm: format!("p{pid}").as_str().into(),
+            ..TaskReading::default()
+        }
+    }
+
+    /// make, a shell that it starts, a compiler of that: the first of them was there before.
+    #[test]
+    fn who_made_a_process_was_there_before() {
+        let mut processes = Processes::default();
+        processes.join(&task(10, 1, 50), true);
+        for (pid, parent) in [(12, 11), (11, 10)] {
+            processes.of_dead(&task(pid, parent, 200));
+        }
+        let ended = processes.take_ended();
+        let by_pid: HashMap<_, _> = ended.iter().map(|p| (p.id.pid, p)).collect();
+        let maker = |pid| processes.maker(by_pid[&pid], MonotonicNs(100), &by_pid);
+        assert_eq!(maker(12), Some((10, "p10".into())));
+        assert_eq!(maker(11), Some((10, "p10".into())));
+        // Its parent is not known.
+        processes.of_dead(&task(20, 19, 200));
+        let ended = processes.take_ended();
+        assert_eq!(
+            processes.maker(&ended[0], MonotonicNs(100), &HashMap::new()),
+            None
+        );
     }
 }

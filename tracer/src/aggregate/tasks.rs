@@ -182,6 +182,16 @@ impl TaskTable {
         self.processes.take_ended()
     }
 
+    /// Who made a process; see [`Processes::maker`].
+    pub fn maker(
+        &self,
+        process: &Process,
+        since: MonotonicNs,
+        ended: &HashMap<u32, &Process>,
+    ) -> Option<(u32, Text)> {
+        self.processes.maker(process, since, ended)
+    }
+
     /// The process that a thread id belongs to.
     pub fn process_of(&self, tid: u32) -> Option<(u32, Text)> {
         let process = self.get(tid)?.identity.process;

@@ -76,7 +76,14 @@ impl Context {
 
     /// Whether a row needs the kernel's events.
     pub(super) fn wants_events(rows: &[Row]) -> bool {
-        let needed = [Row::Load, Row::Oom, Row::Processes, Row::Sockets, Row::Syn];
+        let needed = [
+            Row::Load,
+            Row::Cpu,
+            Row::Oom,
+            Row::Processes,
+            Row::Sockets,
+            Row::Syn,
+        ];
         rows.iter().any(|row| needed.contains(row))
     }
 

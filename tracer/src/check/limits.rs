@@ -73,8 +73,8 @@ limits! {
         "its limit leaves too little for the page cache: what it reads is given up before it is read again";
     SLAB: "slab_unreclaimable_ratio", 0.15, 0.30,
         "memory that the kernel itself holds and cannot give back";
-    OOM_RECENT: "oom_kill_age_s", 86_400.0, 3_600.0,
-        "a kill for memory of the last day is still being paid for";
+    OOM_RECENT: "oom_kill_age_s", 3_600.0, 600.0,
+        "what was killed for memory in the last hour is still being paid for; an older kill is worth a note";
     DISK_SPACE: "disk_used_ratio", 0.90, 0.97,
         "file systems fragment and programs fail when little is left";
     DISK_LEFT: "disk_left_bytes", 10_737_418_240.0, 1_073_741_824.0,
@@ -99,6 +99,8 @@ limits! {
         "no disk takes so long: a lock, a server or a device does not answer";
     PIDS: "pids_used_ratio", 0.80, 0.95,
         "at kernel.pid_max or kernel.threads-max no process can be made";
+    CGROUP_PIDS: "cgroup_pids_ratio", 0.90, 0.98,
+        "at its pids.max a cgroup is refused every fork and thread (EAGAIN)";
     CLOSE_WAIT_AGE: "close_wait_age_s", 60.0, NEVER,
         "the peer closed, and the process here has not: it forgets its sockets";
     CLOSE_WAIT_OLD: "close_wait_old_sockets", 10.0, 1000.0,

@@ -29,7 +29,7 @@ use self::{
     report::Page,
 };
 use crate::{
-    cli::{CheckArgs, FailOn, PlainFormat},
+    cli::{CheckArgs, ExitCodes, FailOn, PlainFormat},
     clock,
     host::facts,
     rights,
@@ -44,6 +44,32 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// The file of limits is wrong, or standard output cannot be written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    match run_once(args) {
+        // What could not look at all is unknown.
+        Err(error) if args.exit_codes == Some(ExitCodes::Nagios) => {
+            let _ = writeln!(
+                io::stderr(),
+                "tracer: {}",
+                crate::text::lines(&format!("{error:#}"))
+            );
+            Ok(ExitCode::from(nagios(Verdict::Unknown)))
+        }
+        done => done,
+    }
+}
+
+/// The status of a monitoring plugin (Monitoring Plugins Development Guidelines, Plugin
+/// Return Codes).
+fn nagios(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Ok | Verdict::Note => 0,
+        Verdict::Warning => 1,
+        Verdict::Critical => 2,
+        Verdict::Unknown => 3,
+    }
+}
+
+fn run_once(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let rows: Vec<Row> = if args.only.is_empty() {
         ROWS.to_vec()
     } else {
@@ -86,8 +112,12 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         FailOn::Critical => Verdict::Critical,
     });
     let has_failed = fails_from.is_some_and(|from| is_blind || worst >= Some(from));
+    let status = match args.exit_codes {
+        Some(ExitCodes::Nagios) => nagios(worst.unwrap_or_default()),
+        None => u8::from(has_failed),
+    };
     // A thread that still waits for a mount or a device is not waited for.
-    std::process::exit(i32::from(has_failed));
+    std::process::exit(i32::from(status));
 }
 
 /// Keeps what these rows need; what could not be given up.

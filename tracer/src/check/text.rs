@@ -113,11 +113,20 @@ fn foot(page: &Page) -> String {
         let reports = page.reports.iter();
         reports.filter(|r| r.verdict() == verdict).count()
     };
+    // The rows that are bad by name: a terminal shows the end of a long page.
+    let named = |verdict| {
+        let reports = page.reports.iter().filter(|r| r.verdict() == verdict);
+        let names: Vec<&str> = reports.map(|report| report.row.name()).collect();
+        match names.len() {
+            0 => format!("0 {}", word(verdict)),
+            count => format!("{count} {} ({})", word(verdict), names.join(", ")),
+        }
+    };
     format!(
-        "{} critical, {} warning, {} unknown, {} note, {} ok   in {}",
-        count(Verdict::Critical),
-        count(Verdict::Warning),
-        count(Verdict::Unknown),
+        "{}, {}, {}, {} note, {} ok   in {}",
+        named(Verdict::Critical),
+        named(Verdict::Warning),
+        named(Verdict::Unknown),
         count(Verdict::Note),
         count(Verdict::Ok),
         age(page.took_ns),

@@ -22,6 +22,8 @@ pub struct TaskReading {
     pub pid: u32,
     /// Thread id.
     pub tid: u32,
+    /// Process id of its parent.
+    pub parent: u32,
     /// Fork time; with the tid it names the task for good.
     pub start: MonotonicNs,
     /// Name.
@@ -135,7 +137,7 @@ fn task(mut b: Bytes) -> Result<TaskReading, bytes::TryGetError> {
         waits: waits(b)?,
     };
     let (pid, tid, state, flags) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
-    let (uid, cpu, queued, _reserved) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
+    let (uid, cpu, queued, parent) = (u32(b)?, u32(b)?, u32(b)?, u32(b)?);
     let throttled_cgroup = u64(b)?;
     let comm = Text::from_bytes(b.get(..COMM_BYTES).unwrap_or_default());
     let counts = state & TASK_UNINTERRUPTIBLE != 0 && state & (TASK_NOLOAD | TASK_FROZEN) == 0;
@@ -143,6 +145,7 @@ fn task(mut b: Bytes) -> Result<TaskReading, bytes::TryGetError> {
     Ok(TaskReading {
         pid,
         tid,
+        parent,
         start: MonotonicNs(start_ns),
         comm,
         cgroup,

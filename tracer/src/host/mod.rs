@@ -7,6 +7,7 @@ pub mod cgroups;
 pub mod devices;
 pub mod facts;
 pub mod kmsg;
+pub mod living;
 pub mod load;
 pub mod memory;
 pub(crate) mod mountinfo;

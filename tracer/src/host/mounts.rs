@@ -6,7 +6,10 @@
 
 use std::{collections::HashMap, fs, io};
 
-use super::mountinfo::{Line, unescape};
+use super::{
+    living,
+    mountinfo::{Line, unescape},
+};
 use crate::text::Text;
 
 /// The mounts of a namespace, one for each file system.
@@ -38,13 +41,13 @@ impl Mounts {
     /// wanted: a tracer in a container that shares the host's processes sees them
     /// this way only. In any other container process 1 is the container's own.
     pub fn read() -> io::Result<Self> {
-        Self::of("1").or_else(|_| Self::of("self"))
+        Self::of_process(1).or_else(|_| Self::of("/proc/self/mountinfo"))
     }
 
     /// The mounts that a process sees: the second chance for a device that
     /// `read` does not have. `pid` is as of tracer's own pid namespace.
     pub fn of_process(pid: u32) -> io::Result<Self> {
-        Self::of(&pid.to_string())
+        Self::of(&living::path(pid, "mountinfo"))
     }
 
     /// A mount of the file system whose `s_dev` is `device`: major << 20 | minor.
@@ -64,8 +67,8 @@ impl Mounts {
         first.filter(|_| of_type.next().is_none())
     }
 
-    fn of(process: &str) -> io::Result<Self> {
-        fs::read(format!("/proc/{process}/mountinfo")).map(|bytes| Self::parse(&bytes))
+    fn of(mountinfo: &str) -> io::Result<Self> {
+        fs::read(mountinfo).map(|bytes| Self::parse(&bytes))
     }
 
     fn parse(bytes: &[u8]) -> Self {

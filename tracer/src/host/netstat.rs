@@ -9,7 +9,10 @@ use std::{fs, io, path::PathBuf};
 
 use thiserror::Error;
 
-use super::namespaces::{Namespace, NamespaceError, of_process, within};
+use super::{
+    living,
+    namespaces::{Namespace, NamespaceError, of_process, within},
+};
 
 /// The files, in /proc/PID/net. The last is missing where there is no IPv6.
 const FILES: [&str; 4] = ["snmp", "netstat", "sockstat", "sockstat6"];
@@ -143,7 +146,7 @@ const COLUMNS: &[Column] = &[
 /// /proc cannot be read, or the namespace cannot be entered.
 pub fn read(namespace: &Namespace) -> Result<NetCounters, NetstatError> {
     if let Some(pid) = namespace.pid.filter(|_| !namespace.is_own) {
-        let counters = read_in(&format!("/proc/{pid}/net"));
+        let counters = read_in(&living::path(pid, "net"));
         // Else the process has gone, or its number is another's by now.
         if of_process(pid) == Some(namespace.inode)
             && let Ok(counters) = counters

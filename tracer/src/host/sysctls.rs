@@ -4,7 +4,7 @@
 //! There is no /proc/PID/sys: the kernel shows a task the settings of its own
 //! namespace (`net_ctl_header_lookup`, net/sysctl_net.c), so they are read inside.
 
-use std::ops::RangeInclusive;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use super::namespaces::{Namespace, NamespaceError, within};
 
@@ -15,6 +15,8 @@ use crate::text;
 pub struct TcpSysctls {
     /// `ip_local_port_range`: ports that connections from here get.
     pub local_ports: Option<RangeInclusive<u16>>,
+    /// `ip_local_reserved_ports`: those of the range that no connection gets.
+    pub reserved_ports: Vec<RangeInclusive<u16>>,
     /// `tcp_tw_reuse`: whether a connection from here may take the port of one in
     /// TIME_WAIT; 0 no, 1 yes, 2 on loopback only.
     pub tw_reuse: Option<u32>,
@@ -32,6 +34,31 @@ pub struct TcpSysctls {
     pub max_tw_buckets: Option<u32>,
 }
 
+impl TcpSysctls {
+    /// Whether a connection from here can get this local port.
+    pub fn gives(&self, port: u16) -> bool {
+        let is_in = |range: &RangeInclusive<u16>| range.contains(&port);
+        self.local_ports.as_ref().is_some_and(is_in) && !self.reserved_ports.iter().any(is_in)
+    }
+
+    /// How many local ports connections from here can get.
+    pub fn ports(&self) -> u64 {
+        let all = self.local_ports.clone().into_iter().flatten();
+        all.filter(|port| self.gives(*port)).count() as u64
+    }
+
+    /// Whether a connection to there takes ports in TIME_WAIT: `tcp_tw_reuse` is 1
+    /// everywhere, 2 on loopback (`tcp_twsk_unique`, net/ipv4/tcp_ipv4.c; needs
+    /// timestamps, as is usual).
+    pub fn reuses(&self, remote: IpAddr) -> bool {
+        match self.tw_reuse {
+            Some(1) => true,
+            Some(2) => remote.to_canonical().is_loopback(),
+            _ => false,
+        }
+    }
+}
+
 /// Reads the settings of a namespace.
 ///
 /// # Errors
@@ -39,6 +66,9 @@ pub struct TcpSysctls {
 pub fn read(namespace: &Namespace) -> Result<TcpSysctls, NamespaceError> {
     within(namespace, || TcpSysctls {
         local_ports: setting("ip_local_port_range").and_then(|text| range(&text)),
+        reserved_ports: setting("ip_local_reserved_ports")
+            .map(|text| list(&text))
+            .unwrap_or_default(),
         tw_reuse: setting("tcp_tw_reuse").and_then(|text| number(&text)),
         fin_timeout_s: setting("tcp_fin_timeout").and_then(|text| number(&text)),
         syncookies: setting("tcp_syncookies").and_then(|text| number(&text)),
@@ -64,11 +94,20 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
     Some(words.next()?.ok()?..=words.next()?.ok()?)
 }
 
+/// `8080,20000-20010` (`proc_do_large_bitmap`, kernel/sysctl.c).
+fn list(text: &str) -> Vec<RangeInclusive<u16>> {
+    let one = |word: &str| {
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    text.trim().split(',').filter_map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
-    use super::{number, range, read};
+    use super::{TcpSysctls, list, number, range, read};
     use crate::host::namespaces::{Namespaces, of_process};
     use crate::host::stranger::Stranger;
 
@@ -80,6 +119,20 @@ mod tests {
             assert_eq!(range(rubbish), None);
         }
         assert_eq!(number("-1"), None);
+    }
+
+    #[test]
+    fn reserved_ports_are_not_given() {
+        assert_eq!(list("8080,20000-20009\n"), [8080..=8080, 20_000..=20_009]);
+        assert_eq!(list("\n"), []);
+        let settings = TcpSysctls {
+            local_ports: Some(20_000..=20_099),
+            reserved_ports: list("20000-20009,20050,30000"),
+            ..TcpSysctls::default()
+        };
+        assert_eq!(settings.ports(), 89);
+        assert!(settings.gives(20_010) && !settings.gives(20_050));
+        assert_eq!(TcpSysctls::default().ports(), 0);
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub(crate) fn groups() -> Vec<Group> {
         Group {
             pid: None,
             exited: 40,
+            made_by: Some((990, "php-fpm".into())),
             threads: 0,
             ..group(0, "php-fpm", 0, [2.31, 1.1, 0.4], [2.2, 0.11, 0.0, 0.0])
         },

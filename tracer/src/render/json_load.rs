@@ -54,12 +54,21 @@ pub(super) struct Group<'a> {
     user: Option<&'a str>,
     threads: u64,
     exited: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made_by: Option<MadeBy<'a>>,
     episodes: u64,
     #[serde(flatten)]
     mean: TaskMean,
     #[serde(flatten)]
     load: Averages,
     causes: Vec<CauseShare<'a>>,
+}
+
+/// Who made the processes of a group.
+#[derive(Serialize)]
+struct MadeBy<'a> {
+    pid: u32,
+    comm: &'a str,
 }
 
 #[derive(Serialize)]
@@ -135,6 +144,10 @@ impl<'a> From<&'a snapshot::Group> for Group<'a> {
             user: group.user.as_ref().map(|text| text.as_str()),
             threads: group.threads,
             exited: group.exited,
+            made_by: group.made_by.as_ref().map(|(pid, comm)| MadeBy {
+                pid: *pid,
+                comm: comm.as_str(),
+            }),
             episodes: group.episodes,
             mean: group.mean.into(),
             load: group.load.into(),

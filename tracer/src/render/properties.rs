@@ -189,6 +189,7 @@ fn group() -> impl Strategy<Value = Group> {
                 is_kernel: false,
                 threads,
                 exited,
+                made_by: None,
                 episodes: exited,
                 mean,
                 load,

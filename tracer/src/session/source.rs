@@ -257,10 +257,11 @@ impl Source {
         let seen = tasks.readings.iter().chain(&exits.readings);
         let waiting = tcp.iter().flat_map(|tcp: &TcpReading| &tcp.waiting);
         let waiting = waiting.flatten();
-        let of_sockets = waiting.map(|socket| socket.cgroup).filter(|id| *id != 0);
-        let cgroup_names = self
-            .cgroups
-            .resolve(seen.map(|task| task.cgroup).chain(of_sockets));
+        // No process need be left that has the socket.
+        let of_sockets = waiting.map(|socket| (socket.cgroup, 0));
+        let of_sockets = of_sockets.filter(|(id, _)| *id != 0);
+        let of_tasks = seen.map(|task| (task.cgroup, task.pid));
+        let cgroup_names = self.cgroups.resolve(of_tasks.chain(of_sockets));
         Ok(Reading {
             clock,
             wall: clock::wall_at(clock.now),

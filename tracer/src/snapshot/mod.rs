@@ -255,6 +255,8 @@ pub struct Group {
     pub threads: u64,
     /// Tasks that exited within the interval.
     pub exited: u64,
+    /// Of processes that ended: who made them, where one made at least half of what they did.
+    pub made_by: Option<(u32, Text)>,
     /// Blocked episodes that ended within the interval.
     pub episodes: u64,
     /// Time-averaged over the interval.

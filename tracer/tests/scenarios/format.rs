@@ -243,6 +243,7 @@ impl Task {
         let stale_wakings = u64::from(self.stale_wait > 0.0);
         assert!(self.start > -BOOT_MS, "{name} began before the host did");
         TaskReading {
+            parent: 0,
             pid: self.pid,
             tid: self.tid.unwrap_or(self.pid),
             start: moment(self.start),

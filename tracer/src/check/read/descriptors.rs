@@ -6,7 +6,7 @@ use std::{collections::HashMap, fs, os::unix::ffi::OsStrExt as _};
 
 use rustix::fs::{AtFlags, FileType, StatxFlags};
 
-use crate::{check::context::sleep_until, clock::MonotonicNs, text::Text};
+use crate::{check::context::sleep_until, clock::MonotonicNs, host::living, text::Text};
 
 /// Descriptors of all processes.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(in crate::check) struct Descriptors {
 /// The descriptors of a process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::check) struct Count {
+    /// The thread that its descriptors were seen through.
+    pub(in crate::check) tid: u32,
     /// Its name.
     pub(in crate::check) comm: Text,
     /// Descriptors that are open.
@@ -44,6 +46,8 @@ pub(in crate::check) struct Count {
 pub(in crate::check) struct OpenFile {
     /// Process id.
     pub(in crate::check) pid: u32,
+    /// The thread that it was seen through.
+    pub(in crate::check) tid: u32,
     /// Descriptor.
     pub(in crate::check) fd: u32,
     /// Name of the process.
@@ -72,7 +76,7 @@ impl Descriptors {
     }
 }
 
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// Walks now, and asks for the sizes again at the end of the sample.
 pub(in crate::check) fn read(until: MonotonicNs) -> Descriptors {
@@ -82,7 +86,7 @@ pub(in crate::check) fn read(until: MonotonicNs) -> Descriptors {
         .files
         .iter()
         .map(|file| {
-            let now = stat(&link(file.pid, file.fd))?;
+            let now = stat(&link(file.tid, file.fd))?;
             let is_same = (now.stx_ino, device(&now)) == (file.inode, file.device);
             is_same.then_some(now.stx_size)
         })
@@ -90,8 +94,8 @@ pub(in crate::check) fn read(until: MonotonicNs) -> Descriptors {
     all
 }
 
-fn link(pid: u32, fd: u32) -> String {
-    format!("/proc/{pid}/fd/{fd}")
+fn link(tid: u32, fd: u32) -> String {
+    format!("/proc/{tid}/fd/{fd}")
 }
 
 fn device(stat: &rustix::fs::Statx) -> (u32, u32) {
@@ -118,7 +122,9 @@ fn walk() -> Descriptors {
             uid: process.uid().unwrap_or(0),
             ..Count::default()
         };
-        let links = match fs::read_dir(format!("/proc/{pid}/fd")) {
+        let tid = living::thread(pid);
+        count.tid = tid;
+        let links = match fs::read_dir(format!("/proc/{tid}/fd")) {
             Ok(links) => links,
             Err(error) => {
                 if error.kind() == std::io::ErrorKind::PermissionDenied {
@@ -142,7 +148,8 @@ fn walk() -> Descriptors {
             } else if target == b"anon_inode:inotify" {
                 count.inotify += 1;
             } else if target.starts_with(b"/") {
-                all.files.extend(file(pid, fd, &count.comm, target));
+                let place = Place { pid, tid, fd };
+                all.files.extend(file(place, &count.comm, target));
             }
         }
         let limits = process.limits().ok();
@@ -156,20 +163,30 @@ fn walk() -> Descriptors {
 }
 
 /// `N` of `socket:[N]`.
-fn socket(target: &[u8]) -> Option<u64> {
+pub(super) fn socket(target: &[u8]) -> Option<u64> {
     let digits = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// A descriptor, and the thread that it is seen through.
+#[derive(Clone, Copy)]
+struct Place {
+    pid: u32,
+    tid: u32,
+    fd: u32,
+}
+
 /// A regular file with content; others are of no interest.
-fn file(pid: u32, fd: u32, comm: &Text, target: &[u8]) -> Option<OpenFile> {
-    let stat = stat(&link(pid, fd))?;
+fn file(place: Place, comm: &Text, target: &[u8]) -> Option<OpenFile> {
+    let Place { pid, tid, fd } = place;
+    let stat = stat(&link(tid, fd))?;
     let is_regular = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile;
     if !is_regular {
         return None;
     }
     Some(OpenFile {
         pid,
+        tid,
         fd,
         comm: comm.clone(),
         path: Text::from_bytes(target.strip_suffix(DELETED).unwrap_or(target)),

@@ -1,7 +1,8 @@
 //! Which mounts there are, what statfs(2) says of each, and which files grow.
 //!
-//! Mounts are those of tracer's own namespace, and those that only process 1 has. No
-//! mount is asked for anything outside of a process that may hang.
+//! Mounts are those of tracer's own namespace, those of process 1, and file systems that
+//! only other mount namespaces have, such as /dev/shm of a container. No mount is asked for
+//! anything outside of a process that may hang.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +21,10 @@ use super::{
 use crate::{
     check::rows::disks::{Answer, Errors, Growing, Mount},
     clock::WallNs,
-    host::mountinfo::{Line, unescape},
+    host::{
+        living,
+        mountinfo::{Line, unescape},
+    },
     text::{self, Text},
 };
 
@@ -30,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 64;
 /// More file systems than this are not asked: each batch may take [`PATIENCE`].
 const MOST: usize = 8 * AT_ONCE;
+/// Mount namespaces that are looked at besides tracer's and that of process 1.
+const MOST_NAMESPACES: usize = 512;
 /// Descriptors that grow, at most.
 const MOST_GROWING: usize = 1000;
 const MINOR_BITS: u32 = 20;
@@ -75,6 +81,8 @@ struct Listed {
     mount: Mount,
     /// Each place where it is mounted, with the number of that mount; the best first.
     places: Vec<(PathBuf, u64)>,
+    /// Of another mount namespace: it may refuse to be asked.
+    is_of_others: bool,
 }
 
 impl List {
@@ -94,6 +102,11 @@ impl List {
 
     /// Takes the mounts of a namespace in, whose root is `root`.
     fn add(&mut self, mountinfo: &[u8], root: &[u8], fstab: &[u8]) {
+        self.add_of(mountinfo, root, fstab, None);
+    }
+
+    /// The same; `whose` is a process of another namespace, whose mounts these are.
+    fn add_of(&mut self, mountinfo: &[u8], root: &[u8], fstab: &[u8], whose: Option<&str>) {
         let path = |point: &[u8]| {
             let path = [root, &unescape(point)].concat();
             PathBuf::from(OsString::from_vec(path))
@@ -101,7 +114,10 @@ impl List {
         let mut by_device: HashMap<u32, Vec<Line<'_>>> = HashMap::new();
         for line in Line::all(mountinfo) {
             self.points.insert(path(line.point));
-            let is_wanted = !WITHOUT_SPACE.contains(&line.kind) && !IMAGES.contains(&line.kind);
+            // The space of a container's overlay is that of what is below it.
+            let is_wanted = !WITHOUT_SPACE.contains(&line.kind)
+                && !IMAGES.contains(&line.kind)
+                && (whose.is_none() || line.kind != b"overlay");
             if is_wanted {
                 by_device.entry(line.device).or_default().push(line);
             }
@@ -119,8 +135,17 @@ impl List {
             lines.sort_by_key(|line| (is_read_only(line), line.root != b"/", line.point.len()));
             let places: Vec<_> = lines.iter().map(|l| (path(l.point), l.id)).collect();
             if let Some(line) = lines.first() {
-                let mount = mount(line, device, fstab);
-                self.mounts.push(Listed { mount, places });
+                let mut mount = mount(line, device, fstab);
+                if let Some(whose) = whose {
+                    let point = format!("{} of {whose}", mount.point);
+                    mount.point = Text::from(point.as_str());
+                }
+                let is_of_others = whose.is_some();
+                self.mounts.push(Listed {
+                    mount,
+                    places,
+                    is_of_others,
+                });
             }
         }
     }
@@ -178,12 +203,41 @@ pub(in crate::check) fn list() -> List {
         b"",
         &fstab,
     );
-    let namespace = |process| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    if namespace("1") != namespace("self") {
+    let own = fs::read_link("/proc/self/ns/mnt").ok();
+    if fs::read_link(living::path(1, "ns/mnt")).ok() != own {
         let others = fs::read("/proc/1/mountinfo").unwrap_or_default();
         list.add(&others, b"/proc/1/root", b"");
     }
+    for (pid, name) in others() {
+        let mountinfo = fs::read(living::path(pid, "mountinfo")).unwrap_or_default();
+        let root = living::path(pid, "root");
+        list.add_of(&mountinfo, root.as_bytes(), b"", Some(&name));
+    }
     list
+}
+
+/// A process of each mount namespace that is neither tracer's nor process 1's, the one with
+/// the least id, and its name.
+fn others() -> Vec<(u32, String)> {
+    let link = |pid| living::read_link(pid, "ns/mnt").ok().map(|(_, link)| link);
+    let own = fs::read_link("/proc/self/ns/mnt").ok();
+    let mut seen: HashSet<PathBuf> = own.into_iter().chain(link(1)).collect();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut pids: Vec<u32> = pids.collect();
+    pids.sort_unstable();
+    let mut others = Vec::new();
+    for pid in pids {
+        if others.len() == MOST_NAMESPACES {
+            break;
+        }
+        if link(pid).is_some_and(|link| seen.insert(link)) {
+            let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let comm = Text::from_bytes(comm.trim_ascii_end());
+            others.push((pid, format!("{comm}[{pid}]")));
+        }
+    }
+    others
 }
 
 /// Asks every mount, side by side; and says which could not be asked.
@@ -236,6 +290,7 @@ fn one(listed: &Listed) -> Result<Option<Mount>, String> {
                     | libc::EHOSTDOWN
                     | libc::ENODEV,
                 ) => Answer::Dead(words(&error)),
+                _ if listed.is_of_others => return Ok(None),
                 _ => return Err(format!("the space of {}: {}", mount.point, words(&error))),
             },
         };
@@ -299,7 +354,7 @@ pub(in crate::check) fn growing(descriptors: &Descriptors, seconds: f64) -> Vec<
 
 /// Whether a descriptor can write: who follows a log does not make it grow.
 fn is_writer(pid: u32, fd: u32) -> bool {
-    let Ok(text) = text::read(format!("/proc/{pid}/fdinfo/{fd}")) else {
+    let Ok(text) = text::read(living::path(pid, &format!("fdinfo/{fd}"))) else {
         return true;
     };
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
@@ -336,6 +391,23 @@ mod tests {
         assert_eq!(far.places[0].0, PathBuf::from("/mnt/my disk"));
         assert!(far.mount.is_read_only && far.mount.has_given_up);
         assert!(list.points().contains(&PathBuf::from("/snap")));
+    }
+
+    /// Evidence 56: a tmpfs that only a container has.
+    #[test]
+    fn file_systems_of_other_namespaces_have_the_process_that_is_there() {
+        let mut list = List::default();
+        list.add(MOUNTINFO, b"", b"");
+        let theirs = b"\
+            90 27 0:77 / / rw - overlay overlay rw\n\
+            91 90 254:0 /etc/hosts /etc/hosts rw - ext4 /dev/vda rw\n\
+            92 90 0:78 / /dev/shm rw - tmpfs shm rw,size=65536k\n";
+        list.add_of(theirs, b"/proc/123/root", b"", Some("postgres[123]"));
+        let [_, _, shm] = &list.mounts[..] else {
+            panic!("{list:?}");
+        };
+        assert_eq!(shm.mount.point.as_str(), "/dev/shm of postgres[123]");
+        assert_eq!(shm.places[0].0, PathBuf::from("/proc/123/root/dev/shm"));
     }
 
     /// As an image-based system has it: all of the disk is there, but not to be written.

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use crate::text;
+use crate::{host::living, text};
 
 /// Watches that are counted; each is a line that the kernel writes.
 const MOST_WATCHES: u64 = 1_000_000;
@@ -34,7 +34,7 @@ pub(in crate::check) fn watches(pids: impl Iterator<Item = u32>) -> (HashMap<u32
     let mut all = HashMap::new();
     let mut left = MOST_WATCHES;
     for pid in pids {
-        let links = fs::read_dir(format!("/proc/{pid}/fd"));
+        let links = fs::read_dir(living::path(pid, "fd"));
         for link in links.into_iter().flatten().flatten() {
             let is_inotify = fs::read_link(link.path())
                 .is_ok_and(|to| to.as_os_str().as_bytes() == b"anon_inode:inotify");
@@ -42,7 +42,7 @@ pub(in crate::check) fn watches(pids: impl Iterator<Item = u32>) -> (HashMap<u32
                 continue;
             }
             let fd = link.file_name();
-            let Ok(info) = File::open(Path::new(&format!("/proc/{pid}/fdinfo")).join(fd)) else {
+            let Ok(info) = File::open(Path::new(&living::path(pid, "fdinfo")).join(fd)) else {
                 continue;
             };
             let lines = BufReader::new(info).split(b'\n').map_while(Result::ok);

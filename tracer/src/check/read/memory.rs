@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use crate::{
     check::rows::memory::{Counters, Limited, Pressure, Reader, Reading},
-    host::memory::{MemoryCgroup, MemoryCgroups},
+    host::{
+        living,
+        memory::{MemoryCgroup, MemoryCgroups},
+    },
     text::{self, Text},
 };
 
@@ -131,7 +134,7 @@ fn readers(mut pids: Vec<u32>) -> Vec<Reader> {
 
 /// The memory of a process in proportion to who shares it (PSS), in bytes.
 pub(in crate::check) fn pss(pid: u32) -> Option<u64> {
-    let text = text::read(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let text = text::read(living::path(pid, "smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)

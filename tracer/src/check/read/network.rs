@@ -11,11 +11,11 @@ use std::{
 };
 
 use crate::{
-    check::rows::network::{Counters, Interface, Namespace, Reading},
+    check::rows::network::{Counters, Interface, Namespace, Reading, UdpSocket},
     clock,
     host::namespaces::{self, NamespaceError, Namespaces, within},
     render::quantity::grouped,
-    text::Text,
+    text::{self, Text},
 };
 
 const DIRECTORY: &str = "/proc/thread-self/net";
@@ -109,11 +109,35 @@ fn counters(namespace: &namespaces::Namespace) -> Result<Counters, String> {
             interfaces: interfaces(&dev, |name| flags.as_ref().is_none_or(|f| f.runs(name))),
             out_segments: of("Tcp:", "OutSegs"),
             retransmitted: of("Tcp:", "RetransSegs"),
+            udp_sockets: ["udp", "udp6"].into_iter().flat_map(udp_sockets).collect(),
             udp_drops: of("Udp:", "RcvbufErrors").saturating_add(udp6),
         })
     };
     let read = within(namespace, inside).map_err(|error| error.to_string())?;
     read.map_err(|error| format!("cannot read {DIRECTORY}: {error}"))
+}
+
+/// The sockets of /proc/net/udp or udp6 that dropped something.
+fn udp_sockets(file: &str) -> Vec<(u32, UdpSocket)> {
+    let text = text::read(format!("{DIRECTORY}/{file}")).unwrap_or_default();
+    text.lines().skip(1).filter_map(udp_socket).collect()
+}
+
+/// `sl local rem st tx:rx tr:when retr uid timeout inode ref pointer drops`
+/// (`udp4_format_sock`, net/ipv4/udp.c); addresses and queues in hexadecimal.
+fn udp_socket(line: &str) -> Option<(u32, UdpSocket)> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let drops: u64 = words.get(12)?.parse().ok()?;
+    let (_, port) = words.get(1)?.rsplit_once(':')?;
+    let (_, queue) = words.get(4)?.split_once(':')?;
+    let socket = UdpSocket {
+        port: u16::from_str_radix(port, 16).ok()?,
+        drops,
+        queue_bytes: u64::from_str_radix(queue, 16).ok()?,
+        owners: Vec::new(),
+    };
+    let inode = words.get(9)?.parse().ok()?;
+    (drops > 0).then_some((inode, socket))
 }
 
 /// The interfaces of /proc/net/dev (`dev_seq_printf_stats`): after the name eight numbers of
@@ -224,6 +248,18 @@ mod tests {
 ";
     const SNMP: &str = "Tcp: RtoMin MaxConn OutSegs RetransSegs\nTcp: 200 -1 120 7\n\
                         Udp: InDatagrams RcvbufErrors\nUdp: 5 3\n";
+
+    #[test]
+    fn udp_sockets_that_drop() {
+        let line = "  123: 0100007F:1F90 00000000:0000 07 00000000:00033F00 00:00000000 00000000  1000        0 98765 2 0000000000000000 512";
+        let (inode, socket) = super::udp_socket(line).unwrap();
+        assert_eq!(
+            (inode, socket.port, socket.drops, socket.queue_bytes),
+            (98_765, 8080, 512, 0x33f00)
+        );
+        assert_eq!(super::udp_socket(&line.replace(" 512", " 0")), None);
+        assert_eq!(super::udp_socket("123: x"), None);
+    }
 
     #[test]
     fn texts() {

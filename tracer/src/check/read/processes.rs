@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use crate::{
     check::context::sleep_until,
     clock::{self, MonotonicNs},
-    text::Text,
+    host::living,
+    text::{self, Text},
 };
 
 /// Two walks over /proc.
@@ -86,6 +87,11 @@ fn walk() -> HashMap<u32, Process> {
     let one = |process: procfs::ProcResult<procfs::process::Process>| {
         let stat = process.ok()?.stat().ok()?;
         let pid = u32::try_from(stat.pid).ok()?;
+        let mut rss = stat.rss;
+        if stat.state == 'Z' && stat.num_threads > 1 {
+            // The first thread has no memory any more, the others have.
+            rss = resident_pages(&living::path(pid, "statm")).unwrap_or(rss);
+        }
         let process = Process {
             pid,
             parent: u32::try_from(stat.ppid).unwrap_or(0),
@@ -93,7 +99,7 @@ fn walk() -> HashMap<u32, Process> {
             state: stat.state,
             cpu_s: (stat.utime + stat.stime) as f64 / ticks,
             threads: u64::try_from(stat.num_threads).unwrap_or(0),
-            rss_bytes: stat.rss * page,
+            rss_bytes: rss * page,
             start_ticks: stat.starttime,
             cpu: stat
                 .processor
@@ -103,4 +109,10 @@ fn walk() -> HashMap<u32, Process> {
         Some((pid, process))
     };
     all.filter_map(one).collect()
+}
+
+/// The second number of statm (`proc_pid_statm`, fs/proc/array.c).
+fn resident_pages(statm: &str) -> Option<u64> {
+    let text = text::read(statm).ok()?;
+    text.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -1,16 +1,22 @@
 //! TCP sockets of every network namespace over sock_diag, with the kernel's counters and
 //! settings there.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::collections::HashMap;
 
 use crate::{
     check::{
         context::Context,
-        read::within,
-        rows::sockets::{Listener, Namespace, Route, Table},
+        finding::Verdict,
+        limits::{Limits, PORTS},
+        read::{
+            owners,
+            ports::{Ports, Use},
+            within,
+        },
+        rows::{
+            ports::{At, Route},
+            sockets::{Listener, Namespace, Table},
+        },
     },
     host::{
         namespaces::{self, Namespaces},
@@ -18,8 +24,8 @@ use crate::{
         sock_diag::{SockDiag, SocketEntry, States},
         sysctls,
     },
-    snapshot::TcpState,
-    text,
+    snapshot::{Closer, Side, TcpState},
+    text::{self, Text},
 };
 
 /// Listing the sockets of a namespace takes no longer than this.
@@ -36,15 +42,15 @@ pub(in crate::check) struct Look {
 /// The sockets of a namespace.
 #[derive(Default)]
 pub(in crate::check) struct Sockets {
-    name: Option<crate::text::Text>,
+    name: Option<Text>,
     is_own: bool,
     counters: NetCounters,
     settings: sysctls::TcpSysctls,
     conntrack: Option<Table>,
     states: HashMap<u8, u64>,
     listeners: Vec<SocketEntry>,
-    /// Local ports that connections from here take, by where they go.
-    routes: HashMap<(IpAddr, SocketAddr), u64>,
+    /// Local ports that connections from here take.
+    ports: Ports,
 }
 
 /// Looks at every namespace now.
@@ -89,41 +95,26 @@ fn of(namespace: &namespaces::Namespace) -> anyhow::Result<Sockets> {
         settings: sysctls::read(namespace)?,
         ..Sockets::default()
     };
-    let ports = sockets.settings.local_ports.clone();
-    let reuse = sockets.settings.tw_reuse;
     namespaces::within(namespace, || -> anyhow::Result<()> {
         sockets.conntrack = conntrack();
-        SockDiag::open()?.dump(States::ALL, |entry| {
+        SockDiag::open()?.dump(States::ALL_AND_BOUND, |entry| {
+            sockets.ports.add(&entry, &sockets.settings);
             let state = if entry.is_request {
-                TcpState::SYN_RECV.0
+                TcpState::SYN_RECV
             } else {
-                entry.state
+                TcpState(entry.state)
             };
-            *sockets.states.entry(state).or_default() += 1;
-            if state == TcpState::LISTEN.0 {
+            // Those that are not connected are no sockets of TCP's tables.
+            if state != TcpState::CLOSE {
+                *sockets.states.entry(state.0).or_default() += 1;
+            }
+            if state == TcpState::LISTEN {
                 sockets.listeners.push(entry);
-            } else if ports
-                .as_ref()
-                .is_some_and(|p| p.contains(&entry.local.port()))
-                && !(state == TcpState::TIME_WAIT.0 && is_free_again(reuse, entry.remote))
-            {
-                let route = (entry.local.ip(), entry.remote);
-                *sockets.routes.entry(route).or_default() += 1;
             }
         })?;
         Ok(())
     })??;
     Ok(sockets)
-}
-
-/// Whether a connection to there takes ports in TIME_WAIT: `tcp_tw_reuse` is 1 everywhere,
-/// 2 on loopback (`tcp_twsk_unique`, net/ipv4/tcp_ipv4.c; needs timestamps, as is usual).
-fn is_free_again(reuse: Option<u32>, remote: SocketAddr) -> bool {
-    match reuse {
-        Some(1) => true,
-        Some(2) => remote.ip().to_canonical().is_loopback(),
-        _ => false,
-    }
 }
 
 fn number(path: &str) -> Option<u64> {
@@ -160,8 +151,7 @@ pub(in crate::check) fn namespaces(
     context: &Context,
     seconds: f64,
 ) -> Vec<Namespace> {
-    let holders = &context.descriptors().sockets;
-    let counts = &context.descriptors().counts;
+    let limits = &context.limits;
     let mut all: Vec<Namespace> = Vec::new();
     for (inode, sockets) in &now.namespaces {
         let earlier = before.namespaces.get(inode);
@@ -181,17 +171,39 @@ pub(in crate::check) fn namespaces(
             let queue = was
                 .map_or(0, |was| was.receive_queue)
                 .min(entry.receive_queue);
-            let holder = holders.get(&u64::from(entry.inode));
             Listener {
                 local: entry.local,
-                process: holder.and_then(|(pid, _)| Some((*pid, counts.get(pid)?.comm.clone()))),
+                inode: entry.inode,
+                owners: Vec::new(),
                 queue,
                 backlog: entry.send_queue,
             }
         });
-        let ports = sockets.settings.local_ports.as_ref();
-        let most = ports.map_or(0, |p| u64::from(p.end().saturating_sub(*p.start())) + 1);
-        let fullest = sockets.routes.iter().max_by_key(|(_, used)| **used);
+        let most = sockets.settings.ports();
+        let fullest = sockets.ports.fullest(&sockets.settings);
+        let table = |used: &Use| Table {
+            used: used.ports,
+            most,
+        };
+        let uses = [fullest, sockets.ports.bound(most)];
+        let [fullest, bound] = uses.map(|used| used.filter(|_| most > 0));
+        let route = |used: Use| {
+            let ports = table(&used);
+            let is_full = limits.judge(&PORTS, ports.ratio()) > Verdict::Ok;
+            let held = if is_full {
+                held(&used)
+            } else {
+                Held::default()
+            };
+            Route {
+                at: used.at,
+                ports,
+                held: held.by,
+                unknown: held.unknown,
+                time_wait: used.time_wait,
+                closers: closers(&used, *inode, now, context),
+            }
+        };
         all.push(Namespace {
             inode: *inode,
             name: sockets.name.clone(),
@@ -202,12 +214,8 @@ pub(in crate::check) fn namespaces(
                 .map(|(state, n)| (TcpState(*state), *n))
                 .collect(),
             listeners: listeners.collect(),
-            fullest: fullest
-                .filter(|_| most > 0)
-                .map(|((_, remote), used)| Route {
-                    remote: *remote,
-                    ports: Table { used: *used, most },
-                }),
+            fullest: fullest.map(route),
+            bound: bound.map(route),
             tw_reuse: sockets.settings.tw_reuse,
             conntrack: sockets.conntrack,
             listen_drops: drops,
@@ -216,7 +224,76 @@ pub(in crate::check) fn namespaces(
         });
     }
     all.sort_by_key(|namespace| (!namespace.is_own, namespace.inode));
+    name_owners(&mut all, limits);
     all
+}
+
+/// Names the processes of those listeners that something is wrong with.
+fn name_owners(namespaces: &mut [Namespace], limits: &Limits) {
+    let listeners = namespaces.iter_mut().flat_map(|n| &mut n.listeners);
+    let mut listeners: Vec<&mut Listener> = listeners
+        .filter(|listener| listener.fullness(limits) > Verdict::Ok)
+        .collect();
+    let inodes = listeners.iter().map(|listener| listener.inode).collect();
+    let owners = owners::of(&inodes);
+    for listener in &mut listeners {
+        listener.owners = owners.get(&listener.inode).cloned().unwrap_or_default();
+    }
+}
+
+/// Who has the sockets of used ports.
+#[derive(Default)]
+struct Held {
+    by: Vec<(u32, Text, u64)>,
+    unknown: u64,
+}
+
+/// Each socket is the first process's that has it.
+fn held(used: &Use) -> Held {
+    let owners = owners::of(&used.inodes.iter().copied().collect());
+    let mut by: HashMap<u32, (Text, u64)> = HashMap::new();
+    let mut unknown = 0;
+    for inode in &used.inodes {
+        match owners.get(inode).and_then(|owners| owners.first()) {
+            Some(owner) => {
+                let entry = by
+                    .entry(owner.pid)
+                    .or_insert_with(|| (owner.comm.clone(), 0));
+                entry.1 += 1;
+            }
+            None => unknown += 1,
+        }
+    }
+    let by = by
+        .into_iter()
+        .map(|(pid, (comm, count))| (pid, comm, count));
+    let mut by: Vec<_> = by.collect();
+    by.sort_by_key(|(pid, _, count)| (std::cmp::Reverse(*count), *pid));
+    Held { by, unknown }
+}
+
+/// Who closed connections to this destination's port first, of those processes that are in
+/// this namespace. One that has ended is in none that can be asked: it is named where no
+/// other destination of that port has sockets in TIME_WAIT.
+fn closers(used: &Use, inode: u32, now: &Look, context: &Context) -> Vec<Closer> {
+    let At::Towards(remote) = used.at else {
+        return Vec::new();
+    };
+    let Some(watched) = context.watched().ok().filter(|_| used.time_wait > 0) else {
+        return Vec::new();
+    };
+    let all = now.namespaces.values();
+    let at_port: u64 = all
+        .map(|sockets| sockets.ports.time_wait(remote.port()))
+        .sum();
+    let is_only = at_port <= used.time_wait;
+    let is_one = |closer: &&Closer| {
+        let connects = closer.side == Side::Connected && closer.port == remote.port();
+        let place = namespaces::of_process(closer.pid);
+        connects && place.map_or(is_only, |place| place == inode)
+    };
+    let closers = watched.snapshot.tcp.time_wait.closers.iter();
+    closers.filter(is_one).cloned().collect()
 }
 
 /// Orphans and pages of buffers of the host.

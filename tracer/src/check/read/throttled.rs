@@ -151,7 +151,7 @@ fn parse(text: &str) -> Counters {
     counters
 }
 
-fn below(directory: &Path) -> impl Iterator<Item = PathBuf> {
+pub(super) fn below(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
@@ -159,7 +159,7 @@ fn below(directory: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Processes in a cgroup and in those below it.
-fn pids(directory: &Path) -> Vec<u32> {
+pub(super) fn pids(directory: &Path) -> Vec<u32> {
     let mut open = VecDeque::from([directory.to_path_buf()]);
     let mut pids = Vec::new();
     for _ in 0..MOST_BELOW {

@@ -13,6 +13,8 @@ use crate::{
     text::Text,
 };
 
+/// What a swap area is called here.
+pub(in crate::check) const SWAP: &str = "swap";
 /// Files that are named for a mount.
 const NAMED: usize = 5;
 
@@ -22,6 +24,8 @@ pub(in crate::check) struct Held {
     /// Where its file system is mounted.
     pub(in crate::check) mount: Text,
     pub(in crate::check) pid: u32,
+    /// The thread that the descriptor is seen through: mostly the first one.
+    pub(in crate::check) tid: u32,
     pub(in crate::check) fd: u32,
     pub(in crate::check) comm: Text,
     pub(in crate::check) path: Text,
@@ -31,6 +35,8 @@ pub(in crate::check) struct Held {
     pub(in crate::check) used: u64,
     /// Other descriptors that hold it too.
     pub(in crate::check) more: u64,
+    /// What of the kernel has it, and no process: a loop device, or a swap area.
+    pub(in crate::check) by_kernel: Option<Text>,
 }
 
 /// Looks.
@@ -103,15 +109,30 @@ fn finding(mount: &Text, used: u64, files: &[&Held], limits: &Limits) -> Option<
         ),
         who,
         why: limits.why(&DELETED_BYTES),
-        next: format!(
-            "restart or reload {}[{}]; or `: > /proc/{}/fd/{}`, which destroys the content",
-            worst.comm, worst.pid, worst.pid, worst.fd
-        ),
+        next: next(worst),
     })
+}
+
+fn next(worst: &Held) -> String {
+    match &worst.by_kernel {
+        Some(holder) if holder.as_str() == SWAP => "swapon --show; swapoff gives it back".into(),
+        Some(device) => format!("losetup -l /dev/{device}; `losetup -d` gives it back"),
+        None => format!(
+            "restart or reload {}[{}]; or `: > /proc/{}/fd/{}`, which destroys the content",
+            worst.comm, worst.pid, worst.tid, worst.fd
+        ),
+    }
 }
 
 /// `comm[pid] fd N holds 200.0 MiB: path`.
 fn line(file: &Held) -> String {
+    if let Some(holder) = &file.by_kernel {
+        let size = bytes(file.used);
+        return format!(
+            "{holder} holds up to {size}, without a process: deleted {}",
+            file.path
+        );
+    }
     let size = if file.size.abs_diff(file.used) > file.size / 10 {
         format!(" ({} long)", bytes(file.size))
     } else {
@@ -142,12 +163,14 @@ mod tests {
         Held {
             mount: mount.into(),
             pid,
+            tid: pid,
             fd: 3,
             comm: "log".into(),
             path: "/var/log/x".into(),
             size: mib * MIB,
             used: mib * MIB,
             more: 0,
+            by_kernel: None,
         }
     }
 
@@ -174,6 +197,23 @@ mod tests {
         );
         assert_eq!(finding.who[0], "log[2] fd 3 holds 70.0 MiB: /var/log/x");
         assert!(finding.next.contains("`: > /proc/2/fd/3`, which destroys"));
+    }
+
+    /// Evidence 51: the image of a loop device is deleted.
+    #[test]
+    fn what_the_kernel_holds_has_no_process() {
+        let file = Held {
+            by_kernel: Some("loop0".into()),
+            path: "/var/tmp/x.img".into(),
+            ..held("/", 0, 200)
+        };
+        let report = judge(&[file], &Limits::default());
+        let finding = &report.findings[0];
+        assert_eq!(
+            finding.who,
+            ["loop0 holds up to 200.0 MiB, without a process: deleted /var/tmp/x.img"]
+        );
+        assert!(finding.next.contains("losetup -d"), "{}", finding.next);
     }
 
     #[test]

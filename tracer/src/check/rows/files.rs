@@ -42,6 +42,8 @@ pub(in crate::check) struct Reading {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::check) struct Holder {
     pub(in crate::check) pid: u32,
+    /// The thread that its descriptors are seen through: mostly the first one.
+    pub(in crate::check) tid: u32,
     pub(in crate::check) comm: Text,
     pub(in crate::check) open: u64,
     /// RLIMIT_NOFILE; `None` for no limit.
@@ -79,6 +81,7 @@ pub(super) fn look(context: &Context) -> RowReport {
         holders: holders
             .map(|(pid, count)| Holder {
                 pid: *pid,
+                tid: count.tid,
                 comm: count.comm.clone(),
                 open: count.open,
                 limit: count.limit,
@@ -227,7 +230,7 @@ fn descriptors(fullest: &[(f64, &Holder)], limits: &Limits) -> Option<Finding> {
             .map(|(_, holder)| describe(holder))
             .collect(),
         why: limits.why(&DESCRIPTORS),
-        next: format!("sudo ls -l /proc/{}/fd", holder.pid),
+        next: format!("sudo ls -l /proc/{}/fd", holder.tid),
     })
 }
 
@@ -282,6 +285,7 @@ mod tests {
     fn holder(pid: u32, open: u64, limit: Option<u64>) -> Holder {
         Holder {
             pid,
+            tid: pid,
             comm: "app".into(),
             open,
             limit,

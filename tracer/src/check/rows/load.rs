@@ -1,5 +1,6 @@
 //! The load: averages against CPUs, where they go, and what tasks do meanwhile.
 
+use super::groups;
 use crate::{
     aggregate::causes::Cause,
     check::{
@@ -121,10 +122,10 @@ fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         report.unseen.push(format!("{what}: {why}"));
     }
     let who = |of: fn(&Group) -> f64| {
-        let groups = reading.watched.iter().flat_map(|load| &load.groups);
-        let mut groups: Vec<&Group> = groups.filter(|group| of(group) >= 0.05).collect();
-        groups.sort_by(|a, b| of(b).total_cmp(&of(a)));
-        groups.into_iter().take(NAMED).map(line).collect::<Vec<_>>()
+        let load = reading.watched.as_ref();
+        load.map_or_else(Vec::new, |load| {
+            groups::most(load, of, groups::tasks, NAMED)
+        })
     };
     let verdict = limits.judge(&LOAD_PER_CPU, per_cpu);
     let in_sample = limits.judge(&LOAD_PER_CPU, sampled / cpus);
@@ -205,32 +206,6 @@ fn trend([one, five, fifteen]: [f64; 3], now: f64) -> &'static str {
         () if fifteen > 1.0 && one < five && five < fifteen && fifteen > 1.5 * one => "falling",
         () => "steady",
     }
-}
-
-/// A group: what it does, and what it is blocked by most.
-fn line(group: &Group) -> String {
-    let name = group.comm.clone().unwrap_or_default();
-    let pid = group
-        .pid
-        .map_or("[exited]".to_owned(), |pid| format!("[{pid}]"));
-    let mut line = format!("{name}{pid}");
-    for (word, tasks) in [
-        ("running", group.mean.running),
-        ("waiting", group.mean.waiting),
-        ("throttled", group.mean.throttled),
-        ("blocked", group.mean.blocked),
-    ] {
-        if tasks >= 0.05 {
-            line += &format!(" {word} {tasks:.2}");
-        }
-    }
-    if let Some(cause) = group.causes.first().filter(|_| group.mean.blocked >= 0.05) {
-        line += &format!(" on {}", cause.cause);
-        if let Some(detail) = &cause.detail {
-            line += &format!(" {detail}");
-        }
-    }
-    line
 }
 
 fn figures(reading: &Reading, per_cpu: f64) -> Vec<Figure> {

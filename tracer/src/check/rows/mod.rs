@@ -5,13 +5,15 @@ pub(super) mod cpu;
 pub(super) mod deleted;
 pub(super) mod disks;
 mod files;
+mod groups;
 pub(super) mod kernel;
 mod load;
 pub(super) mod memory;
 pub(super) mod messages;
 pub(super) mod network;
 mod oom;
-mod processes;
+pub(super) mod ports;
+pub(super) mod processes;
 pub(super) mod sockets;
 mod syn;
 

@@ -8,13 +8,15 @@ use crate::{
         context::Context,
         finding::{Figure, Finding, Row, RowReport, Verdict, figure_of},
         limits::{INTERFACE_DROPS, INTERFACE_ERRORS, Limit, Limits, RETRANSMITS, UDP_DROPS},
-        read,
+        read::{self, owners::Owner},
     },
     clock::MonotonicNs,
-    render::quantity::{counted, grouped, rate},
+    render::quantity::{bytes, counted, grouped, rate},
     text::Text,
 };
 
+/// Sockets that are named.
+const NAMED: usize = 3;
 /// Fewer in a sample are noise, whatever their part.
 const LEAST: u64 = 10;
 
@@ -29,6 +31,19 @@ pub(in crate::check) struct Interface {
     pub(in crate::check) is_running: bool,
 }
 
+/// A UDP socket that drops.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::check) struct UdpSocket {
+    /// Its local port.
+    pub(in crate::check) port: u16,
+    /// Datagrams since it was made.
+    pub(in crate::check) drops: u64,
+    /// Bytes in its receive queue.
+    pub(in crate::check) queue_bytes: u64,
+    /// Who has it; asked only where something is wrong.
+    pub(in crate::check) owners: Vec<Owner>,
+}
+
 /// Counters of a network namespace, since it exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::check) struct Counters {
@@ -41,6 +56,8 @@ pub(in crate::check) struct Counters {
     pub(in crate::check) retransmitted: u64,
     /// `RcvbufErrors` of UDP, over IPv4 and IPv6.
     pub(in crate::check) udp_drops: u64,
+    /// What each UDP socket that dropped something has dropped, by its inode.
+    pub(in crate::check) udp_sockets: BTreeMap<u32, UdpSocket>,
 }
 
 /// A network namespace at both ends of the sample.
@@ -66,7 +83,16 @@ pub(super) fn look(context: &Context) -> RowReport {
         Err(error) => return RowReport::blind(Row::Network, error.to_string()),
     };
     context.wait(context.until());
-    let reading = read::network::end(begun);
+    let mut reading = read::network::end(begun);
+    for namespace in &mut reading.namespaces {
+        if namespace.udp_verdict(&context.limits) > Verdict::Ok {
+            let sockets = &mut namespace.now.udp_sockets;
+            let owners = read::owners::of(&sockets.keys().copied().collect());
+            for (inode, socket) in sockets {
+                socket.owners = owners.get(inode).cloned().unwrap_or_default();
+            }
+        }
+    }
     let report = judge(&reading, &context.limits);
     if reading.namespaces.is_empty() {
         return report.blinded("no network namespace could be looked at");
@@ -117,6 +143,43 @@ impl Namespace {
             of: since(among),
             seconds: self.seconds(),
         }
+    }
+
+    fn udp(&self) -> Added {
+        self.added(|c| c.udp_drops, |_| 0)
+    }
+
+    fn udp_verdict(&self, limits: &Limits) -> Verdict {
+        limits.judge(&UDP_DROPS, self.udp().per_s())
+    }
+
+    /// Whose socket has dropped how much over the sample, the most first.
+    fn udp_droppers(&self) -> Vec<String> {
+        let before = &self.before.udp_sockets;
+        let dropped = |(inode, socket): (&u32, &UdpSocket)| {
+            let before = before.get(inode).map_or(0, |before| before.drops);
+            socket.drops.saturating_sub(before)
+        };
+        let mut all: Vec<_> = self.now.udp_sockets.iter().collect();
+        all.retain(|one| dropped(*one) > 0);
+        all.sort_by_key(|one| std::cmp::Reverse(dropped(*one)));
+        let line = |one: &(&u32, &UdpSocket)| {
+            let (_, socket) = *one;
+            let mut who = match socket.owners.first() {
+                Some(owner) => owner.name(),
+                None => "a process that is not known".to_owned(),
+            };
+            if let Some(owner) = socket.owners.iter().find(|owner| owner.is_stopped) {
+                who = format!("{}, which is stopped (state T),", owner.name());
+            }
+            let (count, waiting) = (counted(dropped(*one), "datagram"), socket.queue_bytes);
+            let port = socket.port;
+            format!(
+                "{who} lost {count} at port {port}, with {} unread",
+                bytes(waiting)
+            )
+        };
+        all.iter().take(NAMED).map(line).collect()
     }
 
     fn retransmits(&self) -> Added {
@@ -282,8 +345,8 @@ fn retransmits(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
 }
 
 fn udp(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
-    let drops = namespace.added(|c| c.udp_drops, |_| 0);
-    let verdict = limits.judge(&UDP_DROPS, drops.per_s());
+    let drops = namespace.udp();
+    let verdict = namespace.udp_verdict(limits);
     (verdict > Verdict::Ok).then(|| Finding {
         verdict,
         what: format!(
@@ -292,9 +355,9 @@ fn udp(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
             namespace.within(),
             rate(drops.per_s()),
         ),
+        who: namespace.udp_droppers(),
         why: limits.why(&UDP_DROPS),
         next: namespace.next("ss -uanpm"),
-        ..Finding::default()
     })
 }
 

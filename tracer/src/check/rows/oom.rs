@@ -58,7 +58,13 @@ pub(super) fn look(context: &Context) -> RowReport {
                     reading.kills.push(kill.clone());
                 }
             }
-            reading.next = oom.next.first().cloned();
+            // tracer ends with this look: whoever is next then.
+            let own = std::process::id();
+            reading.next = oom
+                .next
+                .iter()
+                .find(|next| next.process.pid != own)
+                .cloned();
             reading.cgroups.clone_from(&oom.cgroups);
             if let Err(error) = KernelLog::open() {
                 reading.unseen.push(format!(

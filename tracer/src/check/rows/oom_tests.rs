@@ -75,9 +75,9 @@ fn without_a_kill_there_is_who_would_be_next() {
 fn the_newer_the_worse() {
     for (ago_s, verdict) in [
         (60, Verdict::Critical),
-        (3_600, Verdict::Critical),
-        (3_700, Verdict::Warning),
-        (86_400, Verdict::Warning),
+        (600, Verdict::Critical),
+        (700, Verdict::Warning),
+        (3_600, Verdict::Warning),
         (90_000, Verdict::Note),
     ] {
         let report = judge(&reading(1, vec![kill(991, ago_s)]), &Limits::default());

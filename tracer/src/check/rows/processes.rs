@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::{
     check::{
         context::Context,
-        finding::{Finding, Row, RowReport, Verdict, figure},
-        limits::{BLOCKED_AGE, Limits, PIDS, ZOMBIES},
+        finding::{Finding, Row, RowReport, Verdict, figure, figure_of},
+        limits::{BLOCKED_AGE, CGROUP_PIDS, Limits, PIDS, ZOMBIES},
         read::{self, processes::Processes},
     },
     host::wchan,
@@ -32,8 +32,33 @@ pub(in crate::check) struct Reading {
     /// Those that were zombies at its begin as well: nobody waits for them.
     pub(in crate::check) left: Vec<Zombie>,
     pub(in crate::check) blocked: Blocked,
+    /// The cgroups that are the nearest to their limit of tasks, the fullest first.
+    pub(in crate::check) cgroups: Vec<FullCgroup>,
+    /// Whether some cgroups were not looked at.
+    pub(in crate::check) is_cut: bool,
     /// The names with the most threads: threads, then processes.
     pub(in crate::check) largest: Vec<(Text, u64, u64)>,
+}
+
+/// A cgroup with a limit of tasks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::check) struct FullCgroup {
+    pub(in crate::check) path: Text,
+    /// Tasks in it and below it.
+    pub(in crate::check) tasks: u64,
+    /// `pids.max`.
+    pub(in crate::check) most: u64,
+    /// Forks that were refused since it was made.
+    pub(in crate::check) refused: u64,
+    /// Its processes by name: how many, and one of them; the most first.
+    pub(in crate::check) names: Vec<(Text, u64, u32)>,
+}
+
+impl FullCgroup {
+    /// The part of the limit that is in use.
+    pub(in crate::check) fn ratio(&self) -> f64 {
+        self.tasks as f64 / self.most.max(1) as f64
+    }
 }
 
 /// A child that ended and that its parent does not wait for.
@@ -95,6 +120,7 @@ pub(super) fn look(context: &Context) -> RowReport {
         Err(why) => seen(processes, why),
     };
     let limits = read::pids::limits();
+    let (cgroups, is_cut) = read::pids_cgroups::read();
     let reading = Reading {
         processes: processes.now.len() as u64,
         threads: read::pids::threads()
@@ -104,6 +130,8 @@ pub(super) fn look(context: &Context) -> RowReport {
         zombies: processes.now.values().filter(|p| p.is_zombie()).count() as u64,
         left: left(processes),
         blocked,
+        cgroups,
+        is_cut,
         largest: largest(processes),
     };
     let report = judge(&reading, &context.limits);
@@ -199,6 +227,9 @@ pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
     let most = [reading.pid_max, threads_max].into_iter().flatten().min();
     let used = most.map(|most| reading.threads as f64 / most.max(1) as f64);
     figures.extend(used.map(|used| figure("pids_used_ratio", used)));
+    for cgroup in &reading.cgroups {
+        figures.push(figure_of(CGROUP_PIDS.name, &cgroup.path, cgroup.ratio()));
+    }
     let mut report = RowReport::new(Row::Processes, summary, figures);
     report.findings.extend(zombies(reading, limits));
     report.findings.extend(match &reading.blocked {
@@ -206,6 +237,14 @@ pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         Blocked::Seen { still, .. } => seen_twice(still),
     });
     report.findings.extend(table(reading, most, used, limits));
+    let full = reading.cgroups.iter();
+    report
+        .findings
+        .extend(full.filter_map(|one| full_cgroup(one, limits)));
+    if reading.is_cut {
+        let unseen = "the limits of tasks of cgroups beyond the first 10,000";
+        report.unseen.push(unseen.to_owned());
+    }
     if let Blocked::Seen { why, .. } = &reading.blocked {
         report.unseen.push(format!(
             "since when tasks are blocked, by what, and threads other than the first of a \
@@ -312,6 +351,31 @@ fn seen_twice(still: &[Sleeper]) -> Option<Finding> {
         who: still.iter().take(NAMED).map(one).collect(),
         why: "it may have been one time or many: only the kernel's events tell".to_owned(),
         next: "sudo tracer events --min-block 1s".to_owned(),
+    })
+}
+
+/// A cgroup that has as many tasks as it may.
+fn full_cgroup(cgroup: &FullCgroup, limits: &Limits) -> Option<Finding> {
+    let verdict = limits.judge(&CGROUP_PIDS, cgroup.ratio());
+    let refused = match cgroup.refused {
+        0 => String::new(),
+        count => format!("; {} were refused", counted(count, "fork")),
+    };
+    let one = |(name, count, pid): &(Text, u64, u32)| match count {
+        1 => format!("{name}[{pid}]"),
+        count => format!("{name}: {}, one of them {pid}", counted(*count, "process")),
+    };
+    (verdict > Verdict::Ok).then(|| Finding {
+        verdict,
+        what: format!(
+            "cgroup {} has {} of the {} it may (pids.max){refused}",
+            cgroup.path,
+            counted(cgroup.tasks, "task"),
+            grouped(cgroup.most)
+        ),
+        who: cgroup.names.iter().take(NAMED).map(one).collect(),
+        why: limits.why(&CGROUP_PIDS),
+        next: format!("systemd-cgls {}", cgroup.path),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Tests of the judge of processes.
 
-use super::{Blocked, Reading, Sleeper, Zombie, judge};
+use super::{Blocked, FullCgroup, Reading, Sleeper, Zombie, judge};
 use crate::{
     check::{finding::Verdict, limits::Limits},
     snapshot::{BlockedTask, Link, Role},
@@ -143,4 +143,38 @@ fn the_smaller_limit_of_the_table_counts() {
         ..full
     };
     assert_eq!(judge(&unknown, &Limits::default()).verdict(), Verdict::Ok);
+}
+
+#[test]
+fn a_cgroup_at_its_limit_of_tasks_is_found() {
+    let cgroup = FullCgroup {
+        path: "/shop.slice".into(),
+        tasks: 64,
+        most: 64,
+        refused: 12,
+        names: vec![("worker".into(), 60, 7), ("sh".into(), 1, 6)],
+    };
+    let reading = Reading {
+        cgroups: vec![
+            cgroup.clone(),
+            FullCgroup {
+                tasks: 40,
+                ..cgroup
+            },
+        ],
+        ..Reading::default()
+    };
+    let report = judge(&reading, &Limits::default());
+    let [finding] = &report.findings[..] else {
+        panic!("{report:?}");
+    };
+    assert_eq!(finding.verdict, Verdict::Critical);
+    assert_eq!(
+        finding.what,
+        "cgroup /shop.slice has 64 tasks of the 64 it may (pids.max); 12 forks were refused"
+    );
+    assert_eq!(
+        finding.who,
+        ["worker: 60 processes, one of them 7", "sh[6]"]
+    );
 }

@@ -9,16 +9,17 @@ use crate::{
         finding::{Figure, Finding, Row, RowReport, Verdict, figure, figure_of},
         limits::{
             CLOSE_WAIT_AGE, CLOSE_WAIT_OLD, CONNTRACK, LISTEN_DROPS, LISTEN_QUEUE, Limit, Limits,
-            ORPHANS, PORTS, TCP_MEMORY,
+            ORPHANS, TCP_MEMORY,
         },
-        read,
+        read::{self, owners::Owner},
+        rows::ports::{self, Route},
     },
     clock,
     render::{
         quantity::{age, compact, counted, grouped},
         words,
     },
-    snapshot::{CloseWait, Closer, Side, TcpBreakdown, TcpState},
+    snapshot::{CloseWait, TcpBreakdown, TcpState},
     text::Text,
 };
 
@@ -33,7 +34,7 @@ pub(in crate::check) struct Table {
 }
 
 impl Table {
-    fn ratio(self) -> f64 {
+    pub(in crate::check) fn ratio(self) -> f64 {
         if self.most == 0 {
             0.0
         } else {
@@ -46,16 +47,11 @@ impl Table {
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::check) struct Listener {
     pub(in crate::check) local: SocketAddr,
-    pub(in crate::check) process: Option<(u32, Text)>,
+    pub(in crate::check) inode: u32,
+    /// Processes that have it open, ascending; asked only where something is wrong.
+    pub(in crate::check) owners: Vec<Owner>,
     pub(in crate::check) queue: u32,
     pub(in crate::check) backlog: u32,
-}
-
-/// Where the most connections go to, and how many local ports they take.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::check) struct Route {
-    pub(in crate::check) remote: SocketAddr,
-    pub(in crate::check) ports: Table,
 }
 
 /// The sockets of a network namespace.
@@ -66,7 +62,10 @@ pub(in crate::check) struct Namespace {
     pub(in crate::check) is_own: bool,
     pub(in crate::check) states: Vec<(TcpState, u64)>,
     pub(in crate::check) listeners: Vec<Listener>,
+    /// Local ports towards the destination that most are used for.
     pub(in crate::check) fullest: Option<Route>,
+    /// Local ports that are bound on the address with most of them.
+    pub(in crate::check) bound: Option<Route>,
     pub(in crate::check) tw_reuse: Option<u32>,
     pub(in crate::check) conntrack: Option<Table>,
     /// `ListenDrops`, since boot.
@@ -165,7 +164,9 @@ fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         );
     }
     for namespace in &reading.namespaces {
-        findings.extend(ports(namespace, reading.tcp.as_ref(), limits));
+        let routes = namespace.fullest.iter().chain(&namespace.bound);
+        let reuse = namespace.tw_reuse;
+        findings.extend(routes.filter_map(|r| ports::finding(r, &namespace.at(), reuse, limits)));
         let listeners = namespace.listeners.iter();
         findings.extend(listeners.filter_map(|one| queue(one, namespace, limits)));
         findings.extend(drops(namespace, limits));
@@ -231,58 +232,24 @@ fn forgotten(one: &CloseWait, limits: &Limits) -> Option<Finding> {
     })
 }
 
-/// Local ports towards one destination.
-fn ports(namespace: &Namespace, tcp: Option<&TcpBreakdown>, limits: &Limits) -> Option<Finding> {
-    let route = namespace.fullest.as_ref()?;
-    let verdict = limits.judge(&PORTS, route.ports.ratio());
-    if verdict == Verdict::Ok {
-        return None;
+impl Listener {
+    /// How bad it is that so many wait.
+    pub(in crate::check) fn fullness(&self, limits: &Limits) -> Verdict {
+        if self.queue == 0 {
+            return Verdict::Ok;
+        }
+        // The kernel takes one more than the backlog says.
+        let room = f64::from(self.backlog) + 1.0;
+        limits.judge(&LISTEN_QUEUE, f64::from(self.queue) / room)
     }
-    let closer = |closer: &Closer| {
-        let side = match closer.side {
-            Side::Accepted => "accepted at",
-            Side::Connected => "connected to",
-        };
-        format!(
-            "{}[{}] closed {} first, {side} {}",
-            closer.comm,
-            closer.pid,
-            grouped(closer.count),
-            closer.port
-        )
-    };
-    let closers = tcp.iter().flat_map(|tcp| &tcp.time_wait.closers);
-    let reuse = match namespace.tw_reuse {
-        Some(1) => "",
-        _ => "; net.ipv4.tcp_tw_reuse=1 lets ports in TIME_WAIT be taken again",
-    };
-    Some(Finding {
-        verdict,
-        what: format!(
-            "{} of {} local ports are in use towards {}{}",
-            grouped(route.ports.used),
-            grouped(route.ports.most),
-            words::address(route.remote),
-            namespace.at()
-        ),
-        who: closers.take(NAMED).map(closer).collect(),
-        why: limits.why(&PORTS),
-        next: format!("sudo tracer tcp   (keep connections open and use them again{reuse})"),
-    })
 }
 
 /// A listener whose process does not accept.
 fn queue(listener: &Listener, namespace: &Namespace, limits: &Limits) -> Option<Finding> {
-    // The kernel takes one more than the backlog says.
-    let room = f64::from(listener.backlog) + 1.0;
-    let verdict = limits.judge(&LISTEN_QUEUE, f64::from(listener.queue) / room);
-    if verdict == Verdict::Ok || listener.queue == 0 {
+    let verdict = listener.fullness(limits);
+    if verdict == Verdict::Ok {
         return None;
     }
-    let process = match &listener.process {
-        Some((pid, comm)) => format!("{comm}[{pid}]"),
-        None => "a process that is not known".to_owned(),
-    };
     Some(Finding {
         verdict,
         what: format!(
@@ -292,10 +259,33 @@ fn queue(listener: &Listener, namespace: &Namespace, limits: &Limits) -> Option<
             namespace.at(),
             listener.backlog
         ),
-        who: vec![format!("{process} does not accept them")],
+        who: who(&listener.owners),
         why: limits.why(&LISTEN_QUEUE),
         next: "sudo tracer syn".to_owned(),
     })
+}
+
+/// Who does not accept. Those that are stopped are why, whoever else has the socket.
+fn who(owners: &[Owner]) -> Vec<String> {
+    let stopped = owners.iter().filter(|owner| owner.is_stopped);
+    let stopped: Vec<String> = stopped
+        .take(NAMED)
+        .map(|owner| {
+            let (name, pid) = (owner.name(), owner.pid);
+            format!("{name} is stopped (state T): `kill -CONT {pid}` lets it go on")
+        })
+        .collect();
+    if !stopped.is_empty() {
+        return stopped;
+    }
+    let Some(first) = owners.first() else {
+        return vec!["a process that is not known does not accept them".to_owned()];
+    };
+    let others = match owners.len() as u64 - 1 {
+        0 => String::new(),
+        count => format!(", nor do {} that share it", counted(count, "process")),
+    };
+    vec![format!("{} does not accept them{others}", first.name())]
 }
 
 fn drops(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
@@ -356,6 +346,10 @@ fn figures(reading: &Reading, states: &[(TcpState, u64)]) -> Vec<Figure> {
                 route.ports.ratio(),
             ));
         }
+        if let Some(route) = &namespace.bound {
+            let ratio = route.ports.ratio();
+            figures.push(figure_of("local_ports_bound_ratio", &at, ratio));
+        }
         if let Some(conntrack) = namespace.conntrack {
             figures.push(figure_of("conntrack_used_ratio", &at, conntrack.ratio()));
         }
@@ -371,9 +365,14 @@ fn figures(reading: &Reading, states: &[(TcpState, u64)]) -> Vec<Figure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Listener, Namespace, Reading, Route, Table, judge};
+    use super::{Listener, Namespace, Reading, Table, judge};
     use crate::{
-        check::{finding::Verdict, limits::Limits},
+        check::{
+            finding::Verdict,
+            limits::Limits,
+            read::owners::Owner,
+            rows::ports::{At, Route},
+        },
         snapshot::{CloseWait, TcpBreakdown, TcpState},
     };
 
@@ -404,11 +403,15 @@ mod tests {
         let namespace = Namespace {
             name: Some("shop".into()),
             fullest: Some(Route {
-                remote: "10.0.0.3:5432".parse().unwrap(),
+                at: At::Towards("10.0.0.3:5432".parse().unwrap()),
                 ports: Table {
                     used: 27_000,
                     most: 28_232,
                 },
+                held: Vec::new(),
+                unknown: 0,
+                time_wait: 27_000,
+                closers: Vec::new(),
             }),
             ..Namespace::default()
         };
@@ -421,11 +424,34 @@ mod tests {
         );
     }
 
+    fn owner(pid: u32, is_stopped: bool) -> Owner {
+        Owner {
+            pid,
+            comm: "web".into(),
+            is_stopped,
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_is_said_to_be() {
+        let who = |owners: &[Owner]| super::who(owners).join("\n");
+        assert_eq!(
+            who(&[owner(7, false), owner(9, true)]),
+            "web[9] is stopped (state T): `kill -CONT 9` lets it go on"
+        );
+        assert_eq!(
+            who(&[owner(7, false), owner(9, false), owner(11, false)]),
+            "web[7] does not accept them, nor do 2 processes that share it"
+        );
+        assert!(who(&[]).starts_with("a process that is not known"));
+    }
+
     #[test]
     fn a_queue_that_is_full_names_its_process() {
         let listener = Listener {
             local: "0.0.0.0:80".parse().unwrap(),
-            process: Some((7, "web".into())),
+            inode: 9,
+            owners: vec![owner(7, false)],
             queue: 129,
             backlog: 128,
         };

@@ -13,7 +13,9 @@ use crate::text::Text;
 
 /// So many functions of a report's stack are kept.
 const FRAMES_KEPT: usize = 48;
-/// A report that has not ended after this time is given up.
+/// A report of which records are lost is given up after this time: its end may be among
+/// them. A whole one lasts as long as it takes, on a serial console a minute, as the
+/// out-of-memory killer holds its lock meanwhile (`oom_lock`, mm/oom_kill.c).
 const REPORT_US: u64 = 10_000_000;
 
 /// Whose memory ran out (`enum oom_constraint`, include/linux/oom.h).
@@ -99,6 +101,8 @@ pub struct Parser {
 #[derive(Debug, Default)]
 struct Report {
     began_us: u64,
+    /// Records were lost since.
+    has_gap: bool,
     kill: LoggedKill,
     table: Option<Table>,
     /// The last line that comes in pieces.
@@ -127,6 +131,7 @@ impl Parser {
         {
             // What is lost may be a row of it.
             report.table = None;
+            report.has_gap = true;
         }
         self.next = sequence.saturating_add(1);
         let message = Message::of_kernel(record)?;
@@ -144,8 +149,10 @@ impl Parser {
         let line = line(message.level, &message.text);
         let at_us = message.at_us;
         let is_over = matches!(line, Some(Line::NoVictim));
-        self.report
-            .take_if(|report| is_over || at_us.saturating_sub(report.began_us) > REPORT_US);
+        self.report.take_if(|report| {
+            let is_old = at_us.saturating_sub(report.began_us) > REPORT_US;
+            is_over || report.has_gap && is_old
+        });
         match line {
             Some(Line::Invoked(trigger)) => {
                 self.report = Some(Report {

@@ -304,6 +304,43 @@ fn what_a_process_writes_is_not_believed() {
     assert_eq!(parser.record(record.as_bytes()), None);
 }
 
+/// Evidence 20: a table of 3,000 tasks takes 24 s on a console of 115,200 baud.
+#[test]
+fn a_report_lasts_as_long_as_the_console_is_slow() {
+    let mut parser = Parser::default();
+    let (mut sequence, mut at_us) = (0, 1_000_000_000);
+    let mut record = |step_us: u64, text: &str| {
+        sequence += 1;
+        at_us += step_us;
+        parser.record(format!("4,{sequence},{at_us},-;{text}\n").as_bytes())
+    };
+    let before = [
+        "java invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), order=0, oom_score_adj=0",
+        "Tasks state (memory values in pages):",
+        "[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name",
+    ];
+    for text in before {
+        assert_eq!(record(200_000, text), None);
+    }
+    for pid in 100..3_100 {
+        let row = format!(
+            "[{pid:>7}]  1000 {pid:>5}   100000 {:>8}    45056        0             0 worker",
+            pid - 100
+        );
+        assert_eq!(record(8_000, &row), None);
+    }
+    let end = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/a,task=worker,pid=3099,uid=1000";
+    assert_eq!(record(8_000, end), None);
+    let killed = "Out of memory: Killed process 3099 (worker) total-vm:400000kB, anon-rss:11996kB, file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:44kB oom_score_adj:0";
+    let kill = record(10_000, killed).expect("a kill");
+    let trigger = kill.trigger.expect("a trigger");
+    assert_eq!((kill.pid, trigger.comm.as_str()), (3099, "java"));
+    assert_eq!(kill.constraint, Some(Constraint::None));
+    let largest = &kill.tasks.expect("the table is whole")[0];
+    assert_eq!((largest.pid, largest.rss_pages), (3099, 2_999));
+}
+
+/// Records were lost, the end of the report perhaps among them.
 #[test]
 fn an_old_report_is_not_taken_for_that_of_a_new_kill() {
     let mut parser = Parser::default();

@@ -11,8 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Namespace, NamespaceError, OWN, has_vanished, inode, linked, of_process};
-use crate::text::Text;
+use super::{Namespace, NamespaceError, OWN, has_vanished, inode, number, of_process};
+use crate::{host::living, text::Text};
 
 const PROCESSES: &str = "/proc";
 /// Where ip-netns(8) puts names; mostly the second is a link to the first.
@@ -165,18 +165,19 @@ impl Namespaces {
     /// Asks processes for their namespaces.
     fn ask(&mut self, look: &mut Look, processes: &[u32]) {
         for &pid in processes {
-            let link = PathBuf::from(format!("{PROCESSES}/{pid}/ns/net"));
-            let answer = linked(&link);
-            match answer {
+            match living::read_link(pid, "ns/net") {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     self.unreadable.insert(pid);
                     continue;
                 }
-                Ok(Some(inode)) if !look.seen.contains(&inode) => {
-                    self.see(look, inode, Some(pid), &link);
+                Ok((path, link)) => {
+                    let inode = number(link.as_os_str().as_bytes());
+                    if let Some(inode) = inode.filter(|inode| !look.seen.contains(inode)) {
+                        self.see(look, inode, Some(pid), &path);
+                    }
                 }
-                // Seen before, or gone.
-                _ => {}
+                // Gone.
+                Err(_) => {}
             }
             self.unreadable.remove(&pid);
         }

@@ -18,7 +18,7 @@ use std::{
         unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     },
     panic,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -30,6 +30,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use thiserror::Error;
 
 pub use self::look::{Ask, Changes, Namespaces};
+use super::living;
 use crate::text::Text;
 
 /// include/uapi/asm-generic/socket.h.
@@ -214,12 +215,9 @@ pub fn within<T: Send>(
 }
 
 /// The number of a process's namespace now; `None` when that cannot be told.
-pub(super) fn of_process(pid: u32) -> Option<u32> {
-    linked(Path::new(&format!("/proc/{pid}/ns/net"))).ok()?
-}
-
-fn linked(path: &Path) -> io::Result<Option<u32>> {
-    fs::read_link(path).map(|link| number(link.as_os_str().as_bytes()))
+pub(crate) fn of_process(pid: u32) -> Option<u32> {
+    let (_, link) = living::read_link(pid, "ns/net").ok()?;
+    number(link.as_os_str().as_bytes())
 }
 
 /// `N` of `net:[N]` (`ns_get_name`, fs/nsfs.c).

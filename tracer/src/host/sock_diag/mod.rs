@@ -58,6 +58,10 @@ impl States {
     /// ESTABLISHED (1) to NEW_SYN_RECV (12).
     pub const ALL: Self = Self(0x1ffe);
 
+    /// The same, and sockets that are bound and not connected (`TCP_BOUND_INACTIVE`, from
+    /// 6.8; older kernels pass it over). Those are listed as CLOSE.
+    pub const ALL_AND_BOUND: Self = Self(0x3ffe);
+
     /// These alone. For TIME_WAIT (6) that is without the sockets of FIN_WAIT2
     /// (5) that nobody holds any more, which the kernel keeps alike.
     pub fn of(states: &[u8]) -> Self {

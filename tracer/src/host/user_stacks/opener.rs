@@ -26,7 +26,7 @@ use super::{
     sandbox,
 };
 
-use crate::text;
+use crate::{host::living, text};
 
 /// A perf map that is larger is not read, in bytes.
 const PERF_MAP: u64 = perf_map::BYTES;
@@ -69,7 +69,7 @@ fn open_all(request: &Request) -> (Work, Vec<OwnedFd>) {
     let mut descriptors = Vec::new();
     let pid = request.pid;
     let addresses = addresses(request);
-    let read = File::open(format!("/proc/{pid}/maps"));
+    let read = File::open(living::path(pid, "maps"));
     let Ok((mut codes, is_whole)) = read.and_then(|maps| maps::codes(maps, &addresses)) else {
         work.is_gone = true;
         return (work, descriptors);
@@ -130,7 +130,7 @@ fn mapped(pid: u32, code: &Code, opened: usize) -> Option<(FileKey, OwnedFd)> {
         return None;
     }
     let (start, end) = (code.range.start, code.range.end);
-    let link = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
+    let link = living::path(pid, &format!("map_files/{start:x}-{end:x}"));
     let path = open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     readable(path).ok()
 }
@@ -151,7 +151,7 @@ fn perf_map(pid: u32) -> io::Result<Option<OwnedFd>> {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let root = open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
+    let root = open(living::path(pid, "root"), flags, Mode::empty())?;
     let path = format!("tmp/perf-{its_pid}.map");
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let found = openat2(root, path, flags | OFlags::NOFOLLOW, Mode::empty(), inside);

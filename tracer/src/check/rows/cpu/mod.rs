@@ -9,6 +9,7 @@ mod uneven;
 
 use std::time::Duration;
 
+use super::groups;
 use crate::{
     check::{
         context::Context,
@@ -105,8 +106,24 @@ impl Shares {
     }
 }
 
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            all: Shares::default(),
+            each: Vec::new(),
+            own: 0.0,
+            top: Vec::new(),
+            who: Ok(Vec::new()),
+            interrupts: Vec::new(),
+            cgroups: Vec::new(),
+            seconds: 0.0,
+            is_cut: false,
+        }
+    }
+}
+
 /// CPUs over the sample.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(in crate::check) struct Reading {
     pub(in crate::check) all: Shares,
     /// Those online at both ends, by number.
@@ -115,6 +132,9 @@ pub(in crate::check) struct Reading {
     pub(in crate::check) own: f64,
     /// The processes that used most, without tracer.
     pub(in crate::check) top: Vec<Top>,
+    /// Who used the CPUs, those that ended included; `None` where the kernel's events could
+    /// not be had, and why.
+    pub(in crate::check) who: Result<Vec<String>, String>,
     /// Interrupts and softirqs of the sample.
     pub(in crate::check) interrupts: Vec<Interrupt>,
     /// Those with periods in the sample.
@@ -206,11 +226,17 @@ pub(super) fn look(context: &Context) -> RowReport {
     let interrupts = read::cpu::deltas(&interrupts, &read::cpu::interrupts());
     let (throttled, is_cut) = cgroups.since(seconds);
     let (own, top) = top(context.processes());
+    let watched = context.watched().map_err(str::to_owned);
+    let who = watched.map(|watched| {
+        let load = &watched.snapshot.load;
+        groups::most(load, |group| group.mean.running, groups::cpu, NAMED)
+    });
     let mut reading = Reading {
         all,
         each,
         own,
         top,
+        who,
         interrupts,
         cgroups: throttled,
         seconds,
@@ -280,6 +306,11 @@ pub(in crate::check) fn judge(reading: &Reading, limits: &Limits) -> RowReport {
             ..Finding::default()
         });
     }
+    if let Err(why) = &reading.who {
+        report
+            .unseen
+            .push(format!("processes that have ended: {why}"));
+    }
     report.findings.extend(uneven::finding(reading, limits));
     report.findings.extend(throttled::findings(reading, limits));
     if reading.is_cut {
@@ -308,7 +339,10 @@ fn busy_all(reading: &Reading, busy: f64, limits: &Limits) -> Option<Finding> {
     (verdict > Verdict::Ok).then(|| Finding {
         verdict,
         what: format!("{cpus} {} busy, tracer itself left out", percent(busy)),
-        who: reading.top.iter().take(NAMED).map(describe).collect(),
+        who: match &reading.who {
+            Ok(who) => who.clone(),
+            Err(_) => reading.top.iter().take(NAMED).map(describe).collect(),
+        },
         why: limits.why(&CPU_BUSY),
         next: "sudo tracer load".to_owned(),
     })

@@ -49,6 +49,7 @@ fn idle_cpus_are_well() {
 #[test]
 fn busy_cpus_name_who_keeps_them_busy() {
     let busy = Reading {
+        who: Err("not enough rights".into()),
         top: vec![hog((0, 1))],
         ..of(&[1.0, 1.0])
     };
