@@ -28,7 +28,7 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 /// What /proc/PID shows also when the first thread has ended, and what is asked of a
 /// thread by its own id.
-const OF_ANY_PROCESS: [&str; 5] = ["/stat", "/status", "/comm", "/task", "/wchan"];
+const OF_ANY_PROCESS: [&str; 6] = ["/stat", "/status", "/comm", "/io", "/task", "/wchan"];
 
 /// What the crate procfs reads of the first thread alone.
 const CALLS: [&str; 5] = [".fd()", ".fd_from_fd(", ".maps()", ".smaps", ".mountinfo()"];
