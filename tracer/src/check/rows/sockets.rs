@@ -19,7 +19,7 @@ use crate::{
         quantity::{age, compact, counted, grouped},
         words,
     },
-    snapshot::{CloseWait, TcpBreakdown, TcpState},
+    snapshot::{CloseWait, SynBreakdown, TcpBreakdown, TcpState},
     text::Text,
 };
 
@@ -94,6 +94,7 @@ struct Reading {
     /// Pages of buffers against the second number of tcp_mem.
     memory: Table,
     tcp: Option<TcpBreakdown>,
+    syn: Option<SynBreakdown>,
     unseen: Vec<String>,
 }
 
@@ -129,6 +130,7 @@ pub(super) fn look(context: &Context) -> RowReport {
             most: memory.map_or(0, |[_, pressure, _]| pressure),
         },
         tcp: watched.ok().map(|watched| watched.snapshot.tcp.clone()),
+        syn: watched.ok().map(|watched| watched.snapshot.syn.clone()),
         unseen,
     };
     let report = judge(&reading, &context.limits);
@@ -169,7 +171,7 @@ fn judge(reading: &Reading, limits: &Limits) -> RowReport {
         findings.extend(routes.filter_map(|r| ports::finding(r, &namespace.at(), reuse, limits)));
         let listeners = namespace.listeners.iter();
         findings.extend(listeners.filter_map(|one| queue(one, namespace, limits)));
-        findings.extend(drops(namespace, limits));
+        findings.extend(drops(reading, namespace, limits));
         if let Some(conntrack) = namespace.conntrack {
             let what = format!("tracked connections{}", namespace.at());
             findings.extend(full(&what, conntrack, &CONNTRACK, limits, "conntrack -S"));
@@ -288,7 +290,21 @@ fn who(owners: &[Owner]) -> Vec<String> {
     vec![format!("{} does not accept them{others}", first.name())]
 }
 
-fn drops(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
+/// With the listeners of the namespace whose own counters rose.
+fn drops(reading: &Reading, namespace: &Namespace, limits: &Limits) -> Option<Finding> {
+    let listeners = reading.syn.iter().flat_map(|syn| &syn.listeners);
+    let mut droppers: Vec<_> = listeners
+        .filter(|one| one.netns.inode == namespace.inode && one.drops > 0)
+        .collect();
+    droppers.sort_by_key(|one| (std::cmp::Reverse(one.drops), one.local));
+    let who = droppers.iter().take(NAMED).map(|one| {
+        let name = match &one.process {
+            Some((pid, comm)) => format!("{comm}[{pid}]"),
+            None => "a process that is not known".to_owned(),
+        };
+        let (at, count) = (words::address(one.local), grouped(one.drops));
+        format!("{name} at {at} dropped {count}")
+    });
     let verdict = limits.judge(&LISTEN_DROPS, namespace.listen_drops_per_s);
     (verdict > Verdict::Ok).then(|| Finding {
         verdict,
@@ -297,9 +313,9 @@ fn drops(namespace: &Namespace, limits: &Limits) -> Option<Finding> {
             compact(namespace.listen_drops_per_s),
             namespace.at()
         ),
+        who: who.collect(),
         why: limits.why(&LISTEN_DROPS),
         next: "sudo tracer syn".to_owned(),
-        ..Finding::default()
     })
 }
 
@@ -373,7 +389,7 @@ mod tests {
             read::owners::Owner,
             rows::ports::{At, Route},
         },
-        snapshot::{CloseWait, TcpBreakdown, TcpState},
+        snapshot::{self, CloseWait, Netns, SynBreakdown, SynVerdict, TcpBreakdown, TcpState},
     };
 
     fn reading(namespace: Namespace) -> Reading {
@@ -396,6 +412,44 @@ mod tests {
         let report = judge(&reading(namespace), &Limits::default());
         assert_eq!(report.verdict(), Verdict::Ok);
         assert_eq!(report.summary, "ESTABLISHED 1,204  TIME_WAIT 20,000");
+    }
+
+    #[test]
+    fn dropped_connections_are_put_on_the_listeners_that_dropped() {
+        let listener = |inode, port: u16, drops| snapshot::Listener {
+            process: Some((port.into(), "mcp".into())),
+            local: ([127, 0, 0, 1], port).into(),
+            netns: Netns {
+                inode,
+                ..Netns::default()
+            },
+            syn_queue: 0,
+            young: 0,
+            accept_queue: 0,
+            backlog: 16,
+            cookies: None,
+            by_cookie: None,
+            sources: None,
+            drops,
+            verdict: SynVerdict::Healthy,
+            why: String::new(),
+        };
+        let dropping = Reading {
+            syn: Some(SynBreakdown {
+                listeners: vec![listener(7, 80, 0), listener(7, 90, 3), listener(8, 91, 9)],
+                ..SynBreakdown::default()
+            }),
+            ..reading(Namespace {
+                inode: 7,
+                listen_drops_per_s: 0.6,
+                ..Namespace::default()
+            })
+        };
+        let report = judge(&dropping, &Limits::default());
+        assert_eq!(
+            report.findings[0].who,
+            ["mcp[90] at 127.0.0.1:90 dropped 3"]
+        );
     }
 
     #[test]
