@@ -484,6 +484,22 @@ fn a_loop_device_on_a_frozen_file_system() {
     );
 }
 
+/// stress-ng's file systems on 6.18: the lock of a buffer that is being written, taken in
+/// a tail call, and a kernel thread that was just made.
+#[test]
+fn what_stress_ng_left_unknown() {
+    all_are(
+        Cause::Disk,
+        &["__block_write_full_folio blkdev_writepages do_writepages filemap_fdatawrite_wbc"],
+    );
+    all_are(Cause::Worker, &["kthread ret_from_fork ret_from_fork_asm"]);
+    all_are(
+        Cause::Lock,
+        &["netlink_table_grab.part.0 netlink_release __sock_release"],
+    );
+    assert_eq!(told("kthread ret_from_fork", LockWait::Lock), Cause::Lock);
+}
+
 #[test]
 fn held_back_by_what_is_being_written() {
     all_are(
