@@ -1,5 +1,5 @@
-//! Stacks of public reports and of runs that nobody of the project made, innermost
-//! first, and their like. Where a frame of `.sched.text` decides it is given too.
+//! Stacks of public reports and of runs outside of this project, innermost first, and
+//! their like. Where a frame of `.sched.text` decides it is given too.
 
 use super::{Cause, LockWait, decide, find, find_told};
 
