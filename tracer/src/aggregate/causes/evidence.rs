@@ -1,5 +1,5 @@
-//! Stacks of public reports and of runs that nobody of the project made, innermost
-//! first, and their like. Where a frame of `.sched.text` decides it is given too.
+//! Stacks of public reports and of runs outside of this project, innermost first, and
+//! their like. Where a frame of `.sched.text` decides it is given too.
 
 use super::{Cause, LockWait, decide, find, find_told};
 
@@ -482,6 +482,22 @@ fn a_loop_device_on_a_frozen_file_system() {
         Cause::FrozenFs,
         &["percpu_rwsem_wait ovl_want_write ovl_create_object path_openat"],
     );
+}
+
+/// stress-ng's file systems on 6.18: the lock of a buffer that is being written, taken in
+/// a tail call, and a kernel thread that was just made.
+#[test]
+fn what_stress_ng_left_unknown() {
+    all_are(
+        Cause::Disk,
+        &["__block_write_full_folio blkdev_writepages do_writepages filemap_fdatawrite_wbc"],
+    );
+    all_are(Cause::Worker, &["kthread ret_from_fork ret_from_fork_asm"]);
+    all_are(
+        Cause::Lock,
+        &["netlink_table_grab.part.0 netlink_release __sock_release"],
+    );
+    assert_eq!(told("kthread ret_from_fork", LockWait::Lock), Cause::Lock);
 }
 
 #[test]

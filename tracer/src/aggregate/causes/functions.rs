@@ -20,7 +20,9 @@ pub(super) const IO: &str = "folio_wait_bit* folio_wait_writeback* folio_wait_lo
      inode_dio_wait* __inode_dio_wait do_read_cache_* truncate_inode_p* \
      invalidate_inode_pages2_range write_cache_pages writeback_iter \
      mpage_prepare_extent_to_map lock_delalloc_folios extent_write_cache_pages swap_read_folio \
-     swap_readpage __block_write_begin_int mmb_sync mmb_fsync* hib_wait_io";
+     swap_readpage __block_write_begin_int mmb_sync mmb_fsync* hib_wait_io \
+     __block_write_full_* block_read_full_* block_invalidate_* block_truncate_page \
+     clean_bdev_aliases ext4_block_write_begin ext4_getblk ext4_commit_super ext4_update_super";
 
 /// File systems that read a buffer and leave no other frame, or wait for their own I/O.
 pub(super) const FILE_SYSTEM_IO: &str = "__ext4_find_entry ext4_find_entry ext4_bread* \

@@ -231,6 +231,8 @@ pub(super) const RULES: &[Rule] = &[
         Cause::Worker,
     ),
     any("taskq_wait* __taskq_wait*", Cause::Worker),
+    // A new kernel thread, until its maker lets it begin.
+    waiting("kthread", Cause::Worker),
     // Locks of a file system's own making.
     any(RANGE_LOCKS, Cause::Lock),
     // Out of memory.

@@ -2,10 +2,10 @@
 //!
 //! A task that stands in one of these waits for the lock, though the frame of
 //! `mutex_lock` or `down_read` is not on the stack. The list was taken from the machine
-//! code of Debian's kernels 5.10, 6.12, 6.18 and 7.2 and of the modules of 6.18 for file
-//! systems, networks and block devices: all functions that call one of `.sched.text` that
-//! sleeps for a lock, by themselves or by a function that ends with such a jump. Where one
-//! calls in any of them another function of `.sched.text` that sleeps, it is marked `also`.
+//! code of Debian's kernels 5.10, 6.12, 6.18 and 7.2, and of the modules of 6.18 but for
+//! most device drivers: all functions that call one of `.sched.text` that sleeps for a
+//! lock, by themselves or by a function that ends with a jump to it. One that in any of
+//! them calls another function of `.sched.text` that sleeps is marked `also`.
 
 /// What a function does, beside taking a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
