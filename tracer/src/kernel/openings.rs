@@ -36,13 +36,13 @@ enum Way {
 
 impl Way {
     fn of(hooks: &[HookState]) -> Self {
-        let is_there = |name: &&str| {
+        let is_there = |name: &str| {
             let mut there = hooks.iter().filter(|hook| hook.why.is_none());
-            there.any(|hook| hook.name == *name)
+            there.any(|hook| hook.name == name)
         };
-        if probes::OPENINGS.iter().all(|name| is_there(&name)) {
+        if probes::OPENINGS.iter().all(|name| is_there(name)) {
             Self::Functions
-        } else if is_there(&probes::SYSTEM_CALLS) {
+        } else if is_there(probes::SYSTEM_CALLS) {
             Self::SystemCalls
         } else {
             Self::None

@@ -407,10 +407,11 @@ impl Session {
             };
             let dues = [
                 self.aggregate.next_sample_due(),
-                self.aggregate.next_kill_due(),
                 self.source.watches_until(),
             ];
-            let wake = dues.into_iter().flatten().fold(tick_at, MonotonicNs::min);
+            let due = dues.into_iter().flatten().fold(tick_at, MonotonicNs::min);
+            let kill_due = self.aggregate.next_kill_due();
+            let wake = kill_due.map_or(due, |kill_due| due.min(kill_due.max(rests_until)));
             let rests = clock::monotonic() < rests_until;
             tokio::select! {
                 () = end.wait() => {
@@ -428,7 +429,16 @@ impl Session {
                         continue;
                     }
                 }
-                () = tokio::time::sleep_until(clock::deadline(wake).into()) => {}
+                () = tokio::time::sleep_until(clock::deadline(wake).into()) => {
+                    // All else waits for its own time: kills can come without end.
+                    if wake < due {
+                        rests_until = clock::monotonic() + REST_AFTER_KILL;
+                        let is_open = self.tell_kills()?;
+                        if is_open && !self.is_enough() {
+                            continue;
+                        }
+                    }
+                }
             }
             let reading = self.read()?;
             let now = reading.clock.now;
