@@ -11,14 +11,14 @@ fn sources() -> Vec<(PathBuf, String)> {
     let mut open = vec![root.clone()];
     let mut all = Vec::new();
     while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
             if path.is_dir() {
                 open.push(path);
             } else if path.extension().is_some_and(|ext| ext == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
+                let text = fs::read_to_string(&path).expect("UTF-8");
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-                let name = path.strip_prefix(&root).unwrap().to_path_buf();
+                let name = path.strip_prefix(&root).expect("below it").to_path_buf();
                 all.push((name, code.to_owned()));
             }
         }
