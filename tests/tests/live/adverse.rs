@@ -245,7 +245,7 @@ fn check_without_proc_is_no_ok() {
     let args = ["check", "--sample", "1s", "--only", "memory"];
     let (_, text, _) = output(without_proc(command().args(args)));
     assert!(
-        text.contains("0 warning, 1 unknown, 0 note, 0 ok"),
+        text.contains("0 warning, 1 unknown (memory), 0 note, 0 ok"),
         "{text}"
     );
     // With /proc it is looked at.

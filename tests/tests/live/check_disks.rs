@@ -320,11 +320,13 @@ fn a_mount_that_does_not_answer_is_found_and_nothing_hangs() {
     };
     server.go();
     let tracer = command().get_program().to_owned();
-    // One that sees all but that mount: a busy machine lets both wait.
-    let usual = thread::spawn(|| {
+    // One from another namespace looks at that mount too, and a busy machine lets both wait.
+    let name = format!("provoke[{}]", server.pid());
+    let usual = thread::spawn(move || {
         let began_ns = monotonic_ns();
         let look = Look::now(&BOTH);
-        assert!(look.finding("disks", &["FUSE mount /mnt"]).is_none());
+        let words = ["FUSE mount /mnt", &name, "does not answer"];
+        assert_eq!(look.found("disks", &words), "critical");
         Duration::from_nanos(monotonic_ns() - began_ns)
     });
     let began_ns = monotonic_ns();
