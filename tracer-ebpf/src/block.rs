@@ -108,7 +108,7 @@ pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// Looks at a task that is blocked for longer than the threshold, once an episode.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn examine(task: Object, waits: &mut WaitsFor, room: u32) {
     if waits.stack == NO_STACK {
         let (lock, file_system) = lock_of(task, waits);

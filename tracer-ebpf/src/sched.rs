@@ -46,17 +46,24 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the argument is a task_struct.
     let state: u32 = unsafe { field(prev, &TASK_STATE) };
     if state & (TASK_UNINTERRUPTIBLE | TASK_DEAD) != 0 {
-        let preempted = ctx.arg::<u64>(0) & 0xff != 0;
         // A preempted task is runnable, whatever its state is set to be.
+        let preempted = ctx.arg::<u64>(0) & 0xff != 0;
         if !preempted {
-            if counts_as_blocked(state) {
-                open_episode(&ctx, prev);
-            } else if state & TASK_DEAD != 0 {
-                report_exit(prev);
-            }
+            leave(&ctx, prev, state);
         }
     }
     0
+}
+
+/// Out of line, as [`wake_blocked`] is: the hot path is a few bytes then, with its end in the
+/// same line of the cache, and no frame.
+#[inline(never)]
+fn leave(ctx: &BtfTracePointContext, prev: Object, state: u32) {
+    if counts_as_blocked(state) {
+        open_episode(ctx, prev);
+    } else if state & TASK_DEAD != 0 {
+        report_exit(prev);
+    }
 }
 
 /// `sched_waking(task)`: ends an episode. The state still says blocked here; at
@@ -67,25 +74,30 @@ pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the argument is a task_struct.
     let state: u32 = unsafe { field(task, &TASK_STATE) };
     if counts_as_blocked(state) {
-        // SAFETY: as above.
-        let exec_start = unsafe { field(task, &TASK_EXEC_START) };
-        let open = match BLOCKED.get(task) {
-            // A waking can overtake the switch it belongs to, and leave an episode open
-            // that never was. Had the task run since, exec_start would have moved.
-            Some(blocked) if blocked.open_ns != 0 && blocked.open_exec_start == exec_start => {
-                Some(blocked)
-            }
-            _ => open_unseen(task, exec_start),
-        };
-        if let Some(blocked) = open {
-            end_episode(&ctx, task, blocked);
-        }
+        wake_blocked(&ctx, task);
     }
     // Costs some 10 to 20 ns: a line of the task that `enqueue_task` reads next.
     if has(&TASK_DELAYED) {
         note_stale_wait(task);
     }
     0
+}
+
+#[inline(never)]
+fn wake_blocked(ctx: &BtfTracePointContext, task: Object) {
+    // SAFETY: the caller's task is a task_struct.
+    let exec_start = unsafe { field(task, &TASK_EXEC_START) };
+    let open = match BLOCKED.get(task) {
+        // A waking can overtake the switch it belongs to, and leave an episode open
+        // that never was. Had the task run since, exec_start would have moved.
+        Some(blocked) if blocked.open_ns != 0 && blocked.open_exec_start == exec_start => {
+            Some(blocked)
+        }
+        _ => open_unseen(task, exec_start),
+    };
+    if let Some(blocked) = open {
+        end_episode(ctx, task, blocked);
+    }
 }
 
 /// From 6.12 a task that sleeps can stay on its queue, and be moved to that of
