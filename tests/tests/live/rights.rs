@@ -159,7 +159,7 @@ fn what_looks_once_keeps_fewer() {
         (&["check", "--sample", "1s"][..], CHECK),
         (&["check", "--only", "network", "--sample", "1s"], CHECK),
         (
-            &["check", "--only", "cpu,disks", "--sample", "1s"],
+            &["check", "--only", "memory,disks", "--sample", "1s"],
             CHECK_FILES,
         ),
         (&["doctor"], DOCTOR),
