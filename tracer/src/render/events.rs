@@ -106,7 +106,7 @@ fn is_same_leak(one: &Event, other: &Event) -> bool {
         && one.socket.netns == other.socket.netns
 }
 
-/// So many sockets that were forgotten, of which this is the first; its age is the length.
+/// Sockets that were forgotten: the first of them, and how many. Its age is the length.
 fn leak(event: &LeakEvent, sockets: usize) -> Line {
     let socket = &event.socket;
     let length = right(&tcp::socket_age(socket), LENGTH_ROOM);

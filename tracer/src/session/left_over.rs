@@ -52,7 +52,7 @@ impl LeftOver {
         self.counts.clear();
         for reading in readings.iter().filter(|reading| reading.time_wait > 0) {
             let inode = reading.netns.inode;
-            // One that goes away meanwhile has none.
+            // A namespace that has gone by now has none.
             if let Some(count) = namespaces.get(inode).and_then(|one| count(one).ok()) {
                 self.counts.insert(inode, count);
             }

@@ -13,8 +13,9 @@ use crate::ci::{Run, host};
 use crate::live::NO_MATCH;
 use crate::{process, workspace};
 
-/// A property is tried on so many models each time; `--all`, and cargo by itself, on four
-/// times as many. Those of whole snapshots took a third of the CPU time of all unit tests.
+/// On how many models the gate tries a property; `--all`, and cargo by itself, take four
+/// times as many. Properties of whole snapshots took a third of the CPU time of all unit
+/// tests.
 const CASES_OF_THE_GATE: &str = "64";
 
 /// Tests of the default members, and those within the live tests' own harness:

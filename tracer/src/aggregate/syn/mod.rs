@@ -491,8 +491,8 @@ impl Namespace {
     }
 }
 
-/// Cookies sent in a window that have had their time to come back, and at most so many of
-/// them that did: all that came back in the whole of it, some to later ones.
+/// Cookies sent in a window that have had their time to come back, and the most of them that
+/// can have done so: all that came back in the window, some of them later ones.
 fn answered(
     now: MonotonicNs,
     window: impl DoubleEndedIterator<Item = (MonotonicNs, Cookies)> + Clone,

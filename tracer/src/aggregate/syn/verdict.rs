@@ -10,11 +10,11 @@ use crate::snapshot::{Cookies, SynSettings, SynVerdict};
 /// With fewer cookies than this their part that came back says nothing.
 const FEW_COOKIES: u64 = 20;
 
-/// A flood is of at least so many handshakes without an answer in the last seconds: two
-/// peers whose ACK was lost are none.
+/// A flood has at least this number of handshakes without an answer in the last seconds:
+/// two peers whose ACK was lost are no flood.
 const FEW_UNANSWERED: u64 = 20;
 
-/// Of real peers at least three in four cookies come back, so many of these do not at most.
+/// At least a quarter of the cookies is without an answer in a flood, which is this part.
 const UNANSWERED_PART: u64 = 4;
 
 /// Fewer connections than this, turned away in the last seconds by a queue that is not
@@ -31,7 +31,7 @@ pub(super) struct Seen {
     pub(super) backlog: u32,
     /// Those of its namespace.
     pub(super) settings: SynSettings,
-    /// Cookies that were sent until a second ago, and at most so many of them that came
+    /// Cookies that were sent until a second ago, and the most of them that can have come
     /// back; `None` where they can be another listener's.
     pub(super) cookies: Option<Cookies>,
     /// Cookies sent in the last seconds, the latest ones too, and SYNs dropped for want
