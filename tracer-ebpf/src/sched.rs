@@ -4,6 +4,8 @@
 //! leave in an uninterruptible state or for the last time go further. Run and
 //! wait times are the kernel's own and are read by the iterator.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
@@ -49,21 +51,14 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         // A preempted task is runnable, whatever its state is set to be.
         let preempted = ctx.arg::<u64>(0) & 0xff != 0;
         if !preempted {
-            leave(&ctx, prev, state);
+            if counts_as_blocked(state) {
+                open_episode(&ctx, prev);
+            } else if state & TASK_DEAD != 0 {
+                report_exit(prev);
+            }
         }
     }
     0
-}
-
-/// Out of line, as [`wake_blocked`] is: the hot path is a few bytes then, with its end in the
-/// same line of the cache, and no frame.
-#[inline(never)]
-fn leave(ctx: &BtfTracePointContext, prev: Object, state: u32) {
-    if counts_as_blocked(state) {
-        open_episode(ctx, prev);
-    } else if state & TASK_DEAD != 0 {
-        report_exit(prev);
-    }
 }
 
 /// `sched_waking(task)`: ends an episode. The state still says blocked here; at
@@ -128,7 +123,9 @@ fn note_stale_wait(task: Object) {
     }
 }
 
-#[inline(always)]
+/// Out of line, as [`report_exit`] and [`wake_blocked`] are: the hot path is a few bytes then,
+/// with its end in the same line of the cache.
+#[inline(never)]
 fn open_episode(ctx: &BtfTracePointContext, task: Object) {
     let Some(blocked) = BLOCKED.get_or_create(task) else {
         count(lost::STORAGE);
@@ -209,7 +206,7 @@ fn end_episode(ctx: &BtfTracePointContext, task: Object, blocked: &mut BlockedTo
 /// The last context switch is where a task's totals are final. At
 /// `sched_process_exit` most of the exit is still to come: the address space
 /// (from 6.16), the files, the waiting for both.
-#[inline(always)]
+#[inline(never)]
 fn report_exit(task: Object) {
     count(lost::EXITS_SEEN);
     if let Some(mut record) = EXITS.reserve(0) {
@@ -220,10 +217,13 @@ fn report_exit(task: Object) {
         return;
     }
     count(lost::EXIT_RING);
-    let mut record = TaskRecord::default();
-    // SAFETY: as above.
-    unsafe { fill(task, &raw mut record) };
-    keep_totals(&record);
+    // Zeroes would be written by a call, and a caller's frames have 512 bytes together.
+    let mut record = MaybeUninit::<TaskRecord>::uninit();
+    // SAFETY: as above; every field is filled in.
+    keep_totals(unsafe {
+        fill(task, record.as_mut_ptr());
+        record.assume_init_ref()
+    });
 }
 
 /// The ring was full. A task that no snapshot has seen can be kept by name; of
