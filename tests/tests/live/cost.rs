@@ -37,7 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A host that is busy through all of these rounds has no quiet moment.
-const MOST_ROUNDS: u32 = 15;
+const MOST_ROUNDS: u32 = 24;
 
 /// Measures until two rounds were cheap enough. What else the machine does only adds, and
 /// what costs more costs more in every round.
