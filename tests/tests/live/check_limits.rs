@@ -9,7 +9,7 @@ use tests::{
     assert_near,
     check::{Config, Look},
     known::numbers,
-    lanes::Test,
+    lanes::{Test, VDB},
     limits::Limited,
     provoke::Workload,
     skip,
@@ -23,7 +23,10 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_table_of_connections_that_is_nearly_full_is_found),
     // Nobody else asks for inotify meanwhile.
     test!(inotify_that_is_used_up_is_found),
-    test!(a_page_cache_that_is_too_small_is_found).host("a guest has no disk that is quick enough"),
+    test!(a_page_cache_that_is_too_small_is_found)
+        .host("a guest has no disk that is quick enough")
+        // Two that write much keep the disk from all others, such as the shared tracer.
+        .needs(&[VDB]),
 ];
 
 /// Nobody's, so that nobody else uses up its share.

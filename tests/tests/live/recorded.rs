@@ -204,12 +204,14 @@ struct Samples(Vec<(i64, i64)>);
 
 impl Samples {
     /// Whether as many were named as must be. Where many tests run side by side, many
-    /// more tasks come and go while the CPUs count: of 500 one may be off.
+    /// more tasks come and go while the CPUs count: of 500 one may be off. And a host that
+    /// runs no program while a thread of process 1 is current hides that thread: of samples
+    /// beside other tests 83 to 100 % were exact in nine runs, the others off by one mostly.
     fn is_good(&self, is_shared: bool) -> bool {
         let counted: i64 = self.0.iter().map(|(active, _)| active.abs()).sum();
         let mean = counted as f64 / self.0.len() as f64;
         let most_off = most_off(is_shared).max(mean / 500.0);
-        let least = host_or_guest(if is_shared { 0.9 } else { 0.95 }, 0.5);
+        let least = host_or_guest(if is_shared { 0.8 } else { 0.95 }, 0.5);
         self.share() >= least && self.off() <= most_off
     }
 
