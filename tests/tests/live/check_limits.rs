@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(inotify_that_is_used_up_is_found),
     test!(a_page_cache_that_is_too_small_is_found)
         .host("a guest has no disk that is quick enough")
-        // Two that write much keep the disk from all others, such as the shared tracer.
+        // Beside another that writes much, lines of the shared tracer were dropped once.
         .needs(&[VDB]),
 ];
 

@@ -139,7 +139,7 @@ fn a_stopped_process_is_why_nobody_accepts() {
     let clients: Vec<_> = (0..6).map(connect).collect();
     let at = format!("0.0.0.0:{port}");
     let who = format!("[{pid}] is stopped (state T): `kill -CONT {pid}`");
-    // On a busy host a look does not get to the descriptors of every process in time.
+    // Beside other tests a look once knew the process behind no socket; why is not known.
     let is_found = || {
         let look = Look::now(&["--only", "sockets", "--sample", "200ms"]);
         look.finding("sockets", &[&at, &who]).is_some()

@@ -204,9 +204,9 @@ struct Samples(Vec<(i64, i64)>);
 
 impl Samples {
     /// Whether as many were named as must be. Where many tests run side by side, many
-    /// more tasks come and go while the CPUs count: of 500 one may be off. And a host that
-    /// runs no program while a thread of process 1 is current hides that thread: of samples
-    /// beside other tests 83 to 100 % were exact in nine runs, the others off by one mostly.
+    /// more tasks come and go while the CPUs count: of 500 one may be off. Beside other
+    /// tests 83 to 100 % of the samples were exact in eight runs on one host; why the others
+    /// were not is not known. Threads of process 1, which such a host hides, are a guess.
     fn is_good(&self, is_shared: bool) -> bool {
         let counted: i64 = self.0.iter().map(|(active, _)| active.abs()).sum();
         let mean = counted as f64 / self.0.len() as f64;
